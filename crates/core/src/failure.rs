@@ -1,0 +1,185 @@
+//! What is kept of an attempt's error: enough to show it, to decide on a retry and to hand a caller the
+//! typed error back. How errors become failures is the engine's business; nothing here retries.
+
+use std::error::Error;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::text::{check_payload, is_default};
+
+/// Most sources kept of an error. Deeper ones are left out.
+pub const MAX_CHAIN: usize = 32;
+
+/// The kinds of failure that the engine itself reports. A task's own errors carry kinds of its own.
+pub mod kinds {
+    /// The task's function panicked.
+    pub const PANIC: &str = "panic";
+    /// The attempt ran longer, in active time, than its limit.
+    pub const TIMEOUT: &str = "timeout";
+    /// The function no longer matches what it recorded.
+    pub const NONDETERMINISTIC: &str = "nondeterministic";
+    /// An output, signal or recorded result is larger than the payload limit.
+    pub const PAYLOAD_TOO_LARGE: &str = "payload_too_large";
+    /// A payload holds what no backend can store: NUL, or half of a surrogate pair.
+    pub const PAYLOAD_INVALID: &str = "payload_invalid";
+    /// The execution, or the task by itself, was cancelled.
+    pub const CANCELLED: &str = "cancelled";
+    /// An input, output or recorded result couldn't be decoded as the type the code asks for.
+    pub const UNDECODABLE: &str = "undecodable";
+    /// The execution's wall-clock deadline passed.
+    pub const DEADLINE: &str = "deadline";
+    /// The process died while the task ran, more often than the cap allows.
+    pub const CRASHED: &str = "crashed";
+    /// An error without a kind of its own.
+    pub const ERROR: &str = "error";
+
+    /// Whether another attempt cannot end otherwise: the same code on the same input fails again, or
+    /// somebody asked for the end.
+    pub fn is_final(kind: &str) -> bool {
+        matches!(
+            kind,
+            NONDETERMINISTIC
+                | PAYLOAD_TOO_LARGE
+                | PAYLOAD_INVALID
+                | CANCELLED
+                | UNDECODABLE
+                | DEADLINE
+        )
+    }
+}
+
+/// One attempt's error as recorded in history and returned to callers.
+///
+/// Stored as JSON with empty fields left out: `{"kind":"io","message":"disk full"}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The error's kind, which `retry_if` names: one of [`kinds`], or the task's own.
+    pub kind: String,
+    /// The error's own text, without its sources.
+    pub message: String,
+    /// The texts of its sources, outermost first, at most [`MAX_CHAIN`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<String>,
+    /// The typed error, if it can be serialised. `Some(Value::Null)` is a unit error.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub payload: Option<Value>,
+    /// What the task said about trying again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retry: RetryHint,
+}
+
+/// What the failing task said about trying again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryHint {
+    /// Nothing: the task's retry policy decides.
+    #[default]
+    Default,
+    /// Never try again, whatever the policy says.
+    Fatal,
+    /// If the policy allows another attempt, wait this many microseconds before it.
+    #[serde(rename = "after_us")]
+    After(i64),
+}
+
+impl Failure {
+    /// A failure with nothing but a kind and a message. The retry policy decides what follows.
+    pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            message: message.into(),
+            chain: Vec::new(),
+            payload: None,
+            retry: RetryHint::Default,
+        }
+    }
+
+    /// A failure that is never retried.
+    pub fn fatal(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(kind, message).with_retry(RetryHint::Fatal)
+    }
+
+    /// A failure of one of the engine's own [`kinds`]: fatal where another attempt cannot help, else
+    /// left to the policy. A user's error that happens to share the name goes through [`Failure::new`].
+    pub fn engine(kind: &str, message: impl Into<String>) -> Self {
+        let failure = Self::new(kind, message);
+        match kinds::is_final(kind) {
+            true => failure.with_retry(RetryHint::Fatal),
+            false => failure,
+        }
+    }
+
+    /// An error with its sources.
+    pub fn from_error(kind: impl Into<String>, error: &(dyn Error + 'static)) -> Self {
+        let sources = std::iter::successors(error.source(), |source| (*source).source());
+        Self {
+            chain: sources.take(MAX_CHAIN).map(ToString::to_string).collect(),
+            ..Self::new(kind, error.to_string())
+        }
+    }
+
+    /// Adds the typed error.
+    pub fn with_payload(mut self, payload: Value) -> Self {
+        self.payload = Some(payload);
+        self
+    }
+
+    /// Says whether and when to try again.
+    pub fn with_retry(mut self, retry: RetryHint) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// The failure in a form that every store takes: NUL characters replaced by U+FFFD, texts cut to
+    /// `max_bytes` together, and the payload left out if it is larger than `max_bytes` or can't be stored.
+    ///
+    /// Recording a failure must not fail for what the error says, so nothing here is refused.
+    pub fn recordable(mut self, max_bytes: usize) -> Self {
+        let mut left = max_bytes;
+        self.chain.truncate(MAX_CHAIN);
+        for text in [&mut self.kind, &mut self.message]
+            .into_iter()
+            .chain(&mut self.chain)
+        {
+            if text.contains('\0') {
+                *text = text.replace('\0', "\u{FFFD}");
+            }
+            cut(text, left);
+            left -= text.len();
+        }
+        self.chain.retain(|source| !source.is_empty());
+        self.payload = self.payload.filter(|payload| {
+            let json = payload.to_string();
+            json.len() <= max_bytes && check_payload(&json).is_ok()
+        });
+        self
+    }
+}
+
+/// `kind: message: source: source`, as error reports are usually read.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.message)?;
+        self.chain
+            .iter()
+            .try_for_each(|source| write!(f, ": {source}"))
+    }
+}
+
+impl Error for Failure {}
+
+/// Shortens `text` to at most `bytes`, ending between characters.
+fn cut(text: &mut String, bytes: usize) {
+    text.truncate(text.floor_char_boundary(bytes));
+}
+
+/// Keeps `null` apart from an absent field.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}

@@ -1,0 +1,271 @@
+//! Trigger rules: whether a node runs, once all its dependencies have ended, and if not, why not.
+//!
+//! A rule speaks of dependencies by name, and of values in the context. A name is the id of a node, or
+//! else of a task, among the node's dependencies; a task stands for all of its nodes there:
+//!
+//! | rule | holds if |
+//! | --- | --- |
+//! | `success(x)` | every such node completed |
+//! | `failed(x)` | at least one failed or was abandoned |
+//! | `skipped(x)` | at least one was skipped |
+//! | `all(..)` | every part holds; also if there is none |
+//! | `any(..)` | some part holds; so not if there is none |
+//! | `none(..)` | no part holds; also if there is none |
+//!
+//! A cancelled dependency is neither a success, nor failed, nor skipped. Without a rule, a node runs if
+//! every dependency completed. Nothing is stored or scheduled here.
+
+mod compare;
+mod decide;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::graph::Graph;
+use crate::text::is_default;
+
+pub use decide::{Decision, MAX_SAW, SkipReason, decide};
+
+/// How deep rules may be nested.
+pub const MAX_DEPTH: usize = 32;
+
+/// How deep a value in a rule may be nested. Both limits together keep a stored graph readable.
+pub const MAX_VALUE_DEPTH: usize = 32;
+
+/// When a node runs, as a condition on its dependencies and its context.
+///
+/// Stored as JSON: `{"any":[{"success":"marker"},{"skipped":"marker"}]}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// Every part holds.
+    All(Vec<Trigger>),
+    /// Some part holds.
+    Any(Vec<Trigger>),
+    /// No part holds.
+    None(Vec<Trigger>),
+    /// Every node of this name completed.
+    Success(String),
+    /// At least one node of this name failed or was abandoned.
+    Failed(String),
+    /// At least one node of this name was skipped.
+    Skipped(String),
+    /// A value in the context compares as told.
+    Context {
+        /// Where the value is: a key of the context, or a path of keys and array positions joined by
+        /// dots. A key that itself holds the dots goes first.
+        key: String,
+        /// The comparison.
+        op: ContextOp,
+        /// What the context's value is compared with. [`ContextOp::Exists`] and its negation ignore it.
+        #[serde(default, skip_serializing_if = "is_default")]
+        value: Value,
+    },
+}
+
+/// How a value in the context is compared with a rule's.
+///
+/// Numbers compare by value, whole or not (`1` equals `1.0`), also inside arrays and objects. Strings
+/// compare by code points. `Ne`, `NotContains` and `NotExists` hold exactly when their opposites don't, so
+/// also for a missing key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContextOp {
+    /// The key exists and its value is equal. A missing key equals nothing, `null` included.
+    Eq,
+    /// Not [`ContextOp::Eq`].
+    Ne,
+    /// Both are numbers or both are strings, and the context's is less. Never for other types, mixed types
+    /// or a missing key; so neither `Lt` nor `Ge` need hold.
+    Lt,
+    /// Like [`ContextOp::Lt`], less or equal.
+    Le,
+    /// Like [`ContextOp::Lt`], greater.
+    Gt,
+    /// Like [`ContextOp::Lt`], greater or equal.
+    Ge,
+    /// The context's string holds the rule's string, or its array an equal element, or its object the
+    /// rule's string as a key. Never otherwise.
+    Contains,
+    /// Not [`ContextOp::Contains`].
+    NotContains,
+    /// The key exists; its value may be `null`.
+    Exists,
+    /// Not [`ContextOp::Exists`].
+    NotExists,
+}
+
+/// How a dependency ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Ending {
+    /// With a result.
+    Completed,
+    /// With an error, and no attempts left.
+    Failed,
+    /// Its process died too often while it ran.
+    Abandoned,
+    /// Its own trigger rule said no.
+    Skipped,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl Ending {
+    /// All endings.
+    pub const ALL: [Self; 5] = [
+        Self::Completed,
+        Self::Failed,
+        Self::Abandoned,
+        Self::Skipped,
+        Self::Cancelled,
+    ];
+
+    /// Whether `failed(..)` holds of it.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::Abandoned)
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Completed => "Completed",
+            Self::Failed => "Failed",
+            Self::Abandoned => "Abandoned",
+            Self::Skipped => "Skipped",
+            Self::Cancelled => "Cancelled",
+        })
+    }
+}
+
+impl Trigger {
+    /// Whether the rule looks at the context, so that it has to be read before deciding.
+    pub fn uses_context(&self) -> bool {
+        self.parts()
+            .any(|(part, _)| matches!(part, Self::Context { .. }))
+    }
+
+    /// The names of nodes and tasks in the rule, in reading order, as often as they stand there.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.parts().filter_map(|(part, _)| match part {
+            Self::Success(name) | Self::Failed(name) | Self::Skipped(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The names whose failure the rule catches: see [`catches`].
+    pub(crate) fn caught(&self) -> impl Iterator<Item = &str> {
+        self.parts().filter_map(|(part, at)| match part {
+            Self::Failed(name) if !at.negated => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Whether the rule and the values in it are within [`MAX_DEPTH`] and [`MAX_VALUE_DEPTH`].
+    pub(crate) fn is_shallow(&self) -> bool {
+        self.parts().all(|(part, at)| {
+            let value_is_shallow = match part {
+                Self::Context { value, .. } => compare::is_shallow(value, MAX_VALUE_DEPTH),
+                _ => true,
+            };
+            at.depth < MAX_DEPTH && value_is_shallow
+        })
+    }
+
+    /// Sorts the keys of values, so that equal rules have equal JSON whatever features `serde_json` was
+    /// built with.
+    pub(crate) fn sort_values(&mut self) {
+        match self {
+            Self::All(parts) | Self::Any(parts) | Self::None(parts) => {
+                parts.iter_mut().for_each(Self::sort_values);
+            }
+            Self::Context { value, .. } => value.sort_all_objects(),
+            Self::Success(_) | Self::Failed(_) | Self::Skipped(_) => {}
+        }
+    }
+
+    /// The rule and all its parts, in reading order. A loop, since depth is checked by means of it.
+    fn parts(&self) -> impl Iterator<Item = (&Self, Position)> {
+        let mut stack = vec![(self, Position::default())];
+        std::iter::from_fn(move || {
+            let (part, at) = stack.pop()?;
+            if let Self::All(inner) | Self::Any(inner) | Self::None(inner) = part {
+                let negates = matches!(part, Self::None(_));
+                let inside = Position {
+                    depth: at.depth + 1,
+                    negated: at.negated != negates,
+                };
+                stack.extend(inner.iter().rev().map(|part| (part, inside)));
+            }
+            Some((part, at))
+        })
+    }
+}
+
+/// Where a part stands in its rule.
+#[derive(Clone, Copy, Default)]
+struct Position {
+    depth: usize,
+    /// Within an odd number of `none`.
+    negated: bool,
+}
+
+/// The rule as it is written in code: `any(success(marker), context(mode) = "fast")`.
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, parts) = match self {
+            Self::All(parts) => ("all", parts),
+            Self::Any(parts) => ("any", parts),
+            Self::None(parts) => ("none", parts),
+            Self::Success(name) => return write!(f, "success({name})"),
+            Self::Failed(name) => return write!(f, "failed({name})"),
+            Self::Skipped(name) => return write!(f, "skipped({name})"),
+            Self::Context { key, op, value } => {
+                return match op {
+                    ContextOp::Exists | ContextOp::NotExists => write!(f, "context({key}) {op}"),
+                    _ => write!(f, "context({key}) {op} {value}"),
+                };
+            }
+        };
+        write!(f, "{word}(")?;
+        for (at, part) in parts.iter().enumerate() {
+            let separator = if at == 0 { "" } else { ", " };
+            write!(f, "{separator}{part}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl fmt::Display for ContextOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Eq => "=",
+            Self::Ne => "!=",
+            Self::Lt => "<",
+            Self::Le => "<=",
+            Self::Gt => ">",
+            Self::Ge => ">=",
+            Self::Contains => "contains",
+            Self::NotContains => "not contains",
+            Self::Exists => "exists",
+            Self::NotExists => "not exists",
+        })
+    }
+}
+
+/// Whether `handler`, which completed, has a rule that names the failure of `failed`, and so caught it.
+///
+/// It has if `failed(name)` stands in its rule, naming that dependency by its own or its task's id, within
+/// an even number of `none`. Only what is written counts, not which part of the rule happened to hold:
+///
+/// - `any(success(x), failed(x))` catches: whoever writes it has provided for the failure.
+/// - `none(failed(x))` doesn't: it asks that there be no failure.
+/// - `none(success(x))`, `all()` and rules on the context alone don't: they run after a failure, but don't
+///   name it.
+pub fn catches(graph: &Graph, handler: u32, failed: u32) -> bool {
+    graph.dependencies(handler).binary_search(&failed).is_ok()
+        && (graph.catches_name(handler, graph.node_id(failed))
+            || graph.catches_name(handler, &graph.task_of(failed).id))
+}

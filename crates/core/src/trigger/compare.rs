@@ -1,0 +1,113 @@
+//! Documents compared with documents: paths, equality, order, containment. The meanings are those of
+//! [`ContextOp`]; nothing here knows of graphs.
+
+use std::cmp::Ordering;
+
+use serde_json::{Map, Number, Value};
+
+use super::ContextOp;
+
+/// 2^127: past it no whole number that JSON text can hold fits 128 bits.
+const WHOLE_LIMIT: f64 = 170_141_183_460_469_231_731_687_303_715_884_105_728.0;
+
+/// Whether what was found at a rule's key compares as told.
+pub(super) fn holds(found: Option<&Value>, op: ContextOp, value: &Value) -> bool {
+    let order = || found.and_then(|found| order(found, value));
+    match op {
+        ContextOp::Eq => found.is_some_and(|found| equal(found, value)),
+        ContextOp::Ne => !holds(found, ContextOp::Eq, value),
+        ContextOp::Lt => order().is_some_and(Ordering::is_lt),
+        ContextOp::Le => order().is_some_and(Ordering::is_le),
+        ContextOp::Gt => order().is_some_and(Ordering::is_gt),
+        ContextOp::Ge => order().is_some_and(Ordering::is_ge),
+        ContextOp::Contains => found.is_some_and(|found| contains(found, value)),
+        ContextOp::NotContains => !holds(found, ContextOp::Contains, value),
+        ContextOp::Exists => found.is_some(),
+        ContextOp::NotExists => found.is_none(),
+    }
+}
+
+/// The value at a key or dotted path. A key of the map that is the whole text goes before a path.
+pub(super) fn lookup<'a>(context: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    if let Some(value) = context.get(key) {
+        return Some(value);
+    }
+    let mut segments = key.split('.');
+    let first = context.get(segments.next()?)?;
+    segments.try_fold(first, |value, segment| match value {
+        Value::Object(map) => map.get(segment),
+        Value::Array(items) => items.get(position(segment)?),
+        _ => None,
+    })
+}
+
+/// A position in an array, written without sign or leading zeros.
+fn position(segment: &str) -> Option<usize> {
+    let plain = segment == "0" || !segment.starts_with(['0', '+']);
+    segment.parse().ok().filter(|_| plain)
+}
+
+/// Equality with numbers by value.
+fn equal(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => compare(a, b) == Some(Ordering::Equal),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            let same = |(key, a): (&String, &Value)| b.get(key).is_some_and(|b| equal(a, b));
+            a.len() == b.len() && a.iter().all(same)
+        }
+        _ => a == b,
+    }
+}
+
+/// The order of two numbers or two strings.
+fn order(a: &Value, b: &Value) -> Option<Ordering> {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => compare(a, b),
+        (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
+        _ => None,
+    }
+}
+
+fn contains(found: &Value, value: &Value) -> bool {
+    match (found, value) {
+        (Value::String(text), Value::String(part)) => text.contains(part),
+        (Value::Array(items), value) => items.iter().any(|item| equal(item, value)),
+        (Value::Object(map), Value::String(key)) => map.contains_key(key),
+        _ => false,
+    }
+}
+
+/// Compares by value without rounding either side.
+fn compare(a: &Number, b: &Number) -> Option<Ordering> {
+    match (a.as_i128(), b.as_i128()) {
+        (Some(a), Some(b)) => Some(a.cmp(&b)),
+        (Some(a), None) => compare_mixed(a, b.as_f64()?),
+        (None, Some(b)) => compare_mixed(b, a.as_f64()?).map(Ordering::reverse),
+        (None, None) => a.as_f64()?.partial_cmp(&b.as_f64()?),
+    }
+}
+
+/// Compares a whole number with a float: whole parts first, then what is left of the float.
+fn compare_mixed(whole: i128, float: f64) -> Option<Ordering> {
+    if float.is_nan() {
+        return None;
+    }
+    if float.abs() >= WHOLE_LIMIT {
+        return 0.0_f64.partial_cmp(&float);
+    }
+    let by_whole = whole.cmp(&(float.trunc() as i128));
+    Some(by_whole.then(0.0_f64.total_cmp(&(float.fract() + 0.0))))
+}
+
+/// Whether a value is nested at most `depth` deep; a plain value is 0 deep.
+pub(super) fn is_shallow(value: &Value, depth: usize) -> bool {
+    let inside = |value: &Value| depth > 0 && is_shallow(value, depth - 1);
+    match value {
+        Value::Array(items) => depth > 0 && items.iter().all(inside),
+        Value::Object(map) => depth > 0 && map.values().all(inside),
+        _ => true,
+    }
+}
