@@ -1,0 +1,271 @@
+//! The context as a task sees it: a map that remembers what was done to it. Only that is stored.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use abide_core::context::Changes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use abide_core::text::{check_name, nearest};
+
+use super::task_error::TaskError;
+
+/// A map along the graph, as a parameter: `&mut Context<Value>`.
+///
+/// A task sees what its ancestors wrote, folded in the graph's topological order (the declared
+/// order breaks ties), so the result never depends on timing. What it records for its dependents
+/// is what it *did*: keys it inserted, updated or removed. A value it only inherited is not
+/// recorded, and so never overwrites a sibling's update. A value inserted is recorded even if it
+/// equals the one that was there: the task has spoken, and where two siblings wrote the same key
+/// the one declared later prevails.
+///
+/// What a failed attempt wrote is dropped.
+///
+/// ```
+/// use abide::{Context, TaskError, task};
+/// use serde_json::Value;
+///
+/// #[task]
+/// pub async fn count(context: &mut Context<Value>) -> Result<(), TaskError> {
+///     let words: u32 = context.require("words")?;
+///     context.insert("long", words > 1_000)?;
+///     context.update("seen", |seen: Option<u32>| seen.unwrap_or(0) + 1)?;
+///     Ok(())
+/// }
+///
+/// // In a unit test:
+/// let mut context = Context::<Value>::new();
+/// context.insert("words", 7)?;
+/// # let _ = count(&mut context);
+/// # Ok::<(), TaskError>(())
+/// ```
+///
+/// `T` is the type that every value written must fit; the default, [`Value`], fits all. A value of another
+/// type is refused when it is written, as the error kind `context`.
+pub struct Context<T = Value> {
+    values: Map<String, Value>,
+    changes: Changes,
+    value_type: PhantomData<fn() -> T>,
+}
+
+/// The kind of the errors of [`Context`].
+const KIND: &str = "context";
+
+impl<T> Context<T> {
+    /// An empty context.
+    pub fn new() -> Context<T> {
+        Context::of_values(Map::new())
+    }
+
+    /// A context that inherits `values`: they count as somebody else's.
+    ///
+    /// ```
+    /// use abide::Context;
+    /// use serde_json::{Map, Value};
+    ///
+    /// let inherited = Map::from_iter([("a".to_owned(), Value::from(1))]);
+    /// let context = Context::<Value>::of_values(inherited);
+    /// assert!(context.contains("a"));
+    /// assert!(context.changes().is_empty());
+    /// ```
+    pub fn of_values(values: Map<String, Value>) -> Context<T> {
+        Context {
+            values,
+            changes: Changes::default(),
+            value_type: PhantomData,
+        }
+    }
+
+    /// The value of `key`, if there is one, read as a `V`.
+    ///
+    /// ```
+    /// use abide::Context;
+    ///
+    /// let mut context: Context = Context::new();
+    /// context.insert("n", 7)?;
+    /// assert_eq!(context.get::<u8>("n")?, Some(7));
+    /// assert_eq!(context.get::<u8>("m")?, None);
+    /// assert_eq!(context.get::<bool>("n").expect_err("7 is not a bool").kind(), "context");
+    /// # Ok::<(), abide::TaskError>(())
+    /// ```
+    pub fn get<V: DeserializeOwned>(&self, key: &str) -> Result<Option<V>, TaskError> {
+        let Some(value) = self.values.get(key) else {
+            return Ok(None);
+        };
+        let value = V::deserialize(value).map_err(|error| {
+            let wanted = std::any::type_name::<V>();
+            failed(format!("the value of `{key}` is not a {wanted}: {error}"))
+        })?;
+        Ok(Some(value))
+    }
+
+    /// The value of `key` read as a `V`; without one, an error that names the nearest key.
+    ///
+    /// ```
+    /// use abide::Context;
+    ///
+    /// let mut context: Context = Context::new();
+    /// context.insert("customer", "Ada")?;
+    /// let error = context.require::<String>("costumer").expect_err("misspelt");
+    /// assert_eq!(error.message(), "the context has no `costumer`; did you mean `customer`?");
+    /// # Ok::<(), abide::TaskError>(())
+    /// ```
+    pub fn require<V: DeserializeOwned>(&self, key: &str) -> Result<V, TaskError> {
+        self.get(key)?.ok_or_else(|| {
+            let hint = nearest(key, self.keys()).map(|key| format!("; did you mean `{key}`?"));
+            failed(format!(
+                "the context has no `{key}`{}",
+                hint.unwrap_or_default()
+            ))
+        })
+    }
+
+    /// The value of `key` as it is.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.values.get(key)
+    }
+
+    /// Removes `key` and returns its value. Removing a key that isn't there changes nothing.
+    ///
+    /// ```
+    /// use abide::Context;
+    ///
+    /// let mut context: Context = Context::new();
+    /// context.insert("draft", true)?;
+    /// assert!(context.remove("draft").is_some());
+    /// assert!(!context.contains("draft"));
+    /// # Ok::<(), abide::TaskError>(())
+    /// ```
+    pub fn remove(&mut self, key: &str) -> Option<Value> {
+        let value = self.values.remove(key)?;
+        self.changes.remove(key);
+        Some(value)
+    }
+
+    /// Whether `key` has a value; `null` is one.
+    pub fn contains(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
+    /// Every key.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
+    /// Every key with its value.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.values.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// How many keys have a value.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether no key has a value.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// What was done to this context, which is what a task leaves to its dependents.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// See [`changes`](Context::changes).
+    pub fn into_changes(self) -> Changes {
+        self.changes
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Context<T> {
+    /// Gives `key` a value, whether or not it had one.
+    ///
+    /// Refused, with the error kind `context`: a value that can't be written as JSON or doesn't
+    /// fit `T`, and a key that is empty, too long or holds control characters.
+    ///
+    /// ```
+    /// use abide::Context;
+    ///
+    /// let mut context: Context<u32> = Context::new();
+    /// context.insert("n", 7)?;
+    /// assert!(context.insert("n", "seven").is_err());
+    /// assert_eq!(context.require::<u32>("n")?, 7);
+    /// # Ok::<(), abide::TaskError>(())
+    /// ```
+    pub fn insert(
+        &mut self,
+        key: impl Into<String>,
+        value: impl Serialize,
+    ) -> Result<(), TaskError> {
+        let key = key.into();
+        check_name("context key", &key).map_err(failed)?;
+        let refuse = |error| failed(format!("the value for `{key}` is refused: {error}"));
+        let value = serde_json::to_value(value).map_err(refuse)?;
+        if !fits_anything::<T>() {
+            T::deserialize(&value).map_err(refuse)?;
+        }
+        self.values.insert(key.clone(), value.clone());
+        self.changes.set(key, value);
+        Ok(())
+    }
+
+    /// Replaces the value of `key` by what `change` makes of it, given none if there is none.
+    ///
+    /// ```
+    /// use abide::Context;
+    ///
+    /// let mut context: Context = Context::new();
+    /// context.update("n", |n: Option<u32>| n.unwrap_or(0) + 1)?;
+    /// context.update("n", |n: Option<u32>| n.unwrap_or(0) + 1)?;
+    /// assert_eq!(context.require::<u32>("n")?, 2);
+    /// # Ok::<(), abide::TaskError>(())
+    /// ```
+    pub fn update<V>(
+        &mut self,
+        key: &str,
+        change: impl FnOnce(Option<V>) -> V,
+    ) -> Result<(), TaskError>
+    where
+        V: Serialize + DeserializeOwned,
+    {
+        let value = change(self.get(key)?);
+        self.insert(key, value)
+    }
+}
+
+/// What needs no check: JSON fits JSON.
+fn fits_anything<T: 'static>() -> bool {
+    std::any::TypeId::of::<T>() == std::any::TypeId::of::<Value>()
+}
+
+fn failed(message: impl fmt::Display) -> TaskError {
+    TaskError::new(KIND, message)
+}
+
+impl<T> Default for Context<T> {
+    fn default() -> Context<T> {
+        Context::new()
+    }
+}
+
+impl<T> Clone for Context<T> {
+    fn clone(&self) -> Context<T> {
+        Context {
+            values: self.values.clone(),
+            changes: self.changes.clone(),
+            value_type: PhantomData,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Context<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("values", &self.values)
+            .field("changes", &self.changes)
+            .finish_non_exhaustive()
+    }
+}

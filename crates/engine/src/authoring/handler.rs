@@ -1,0 +1,228 @@
+//! Which async functions and closures a [`TaskBuilder`](super::builder::TaskBuilder) takes: up to
+//! eight owned parameters, before them `&mut Context<_>` or `&TaskHandle` or both in this order.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::context::Context;
+use super::erased::{BoxFuture, Produced};
+use super::extract::{Call, Extract, Needs, produced};
+use super::task_error::TaskError;
+use crate::handle::TaskHandle;
+
+/// An async function that can be a task's body. The compiler finds `Args` by itself.
+///
+/// Implemented for functions and closures that return `Result<T, E>` with a serializable `T` and
+/// an `E` that converts to [`TaskError`].
+#[diagnostic::on_unimplemented(
+    message = "this can't be a task's function",
+    label = "not a task's function",
+    note = "a task is an async function that returns a `Result`; it takes `&mut Context<_>` and `&TaskHandle` first \
+            (if it wants them), then `Input<_>`, `State<_>`, `Output<task>` and the like, and its future is Send"
+)]
+pub trait Handler<Args>: Send + Sync + 'static {
+    /// What the function returns on success.
+    type Output: 'static;
+
+    /// What its parameters need.
+    fn needs() -> Needs;
+
+    /// Takes the parameters out of the call and runs the function.
+    fn run(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Produced, TaskError>>;
+}
+
+/// `Fn(borrowed.., owned..) -> Future`, with the arguments as tuples. A future that borrows from
+/// its arguments is a type per lifetime, which `for<'a> AsyncFunction<(&'a ..,), _>` can say.
+pub trait AsyncFunction<Borrowed, Owned> {
+    /// The future; it may borrow what the arguments borrow.
+    type Future: Future<Output = Self::Return> + Send;
+    /// What the future ends with.
+    type Return;
+
+    /// Calls the function.
+    fn call_with(&self, borrowed: Borrowed, owned: Owned) -> Self::Future;
+}
+
+/// Several parameters at once.
+pub trait ExtractAll: Sized + Send + 'static {
+    /// See [`Extract::needs`].
+    fn needs(needs: &mut Needs);
+
+    /// See [`Extract::extract`].
+    fn extract(call: &mut Call) -> Result<Self, TaskError>;
+}
+
+/// Stands for no borrowed parameter in a handler's `Args`.
+pub struct Plain;
+/// Stands for `&mut Context<T>` in a handler's `Args`.
+pub struct ByContext<T>(PhantomData<fn() -> T>);
+/// Stands for `&TaskHandle` in a handler's `Args`.
+pub struct ByHandle;
+/// Stands for `&mut Context<T>, &TaskHandle` in a handler's `Args`.
+pub struct ByBoth<T>(PhantomData<fn() -> T>);
+
+impl<F, A, R, E> Handler<(Plain, A, Result<R, E>)> for F
+where
+    F: AsyncFunction<(), A, Return = Result<R, E>> + Send + Sync + 'static,
+    A: ExtractAll,
+    R: Serialize + Send + 'static,
+    E: Into<TaskError> + 'static,
+{
+    type Output = R;
+
+    fn needs() -> Needs {
+        needs_of::<A>()
+    }
+
+    fn run(self: Arc<Self>, mut call: Call) -> BoxFuture<'static, Result<Produced, TaskError>> {
+        Box::pin(async move {
+            let owned = A::extract(&mut call)?;
+            let output = self.call_with((), owned).await.map_err(Into::into)?;
+            produced(None::<Context>, &output)
+        })
+    }
+}
+
+impl<F, T, A, R, E> Handler<(ByContext<T>, A, Result<R, E>)> for F
+where
+    F: for<'a> AsyncFunction<(&'a mut Context<T>,), A, Return = Result<R, E>>
+        + Send
+        + Sync
+        + 'static,
+    T: 'static,
+    A: ExtractAll,
+    R: Serialize + Send + 'static,
+    E: Into<TaskError> + 'static,
+{
+    type Output = R;
+
+    fn needs() -> Needs {
+        let mut needs = needs_of::<A>();
+        needs.context();
+        needs
+    }
+
+    fn run(self: Arc<Self>, mut call: Call) -> BoxFuture<'static, Result<Produced, TaskError>> {
+        Box::pin(async move {
+            let owned = A::extract(&mut call)?;
+            let mut context = call.context();
+            let output = self
+                .call_with((&mut context,), owned)
+                .await
+                .map_err(Into::into)?;
+            produced(Some(context), &output)
+        })
+    }
+}
+
+impl<F, A, R, E> Handler<(ByHandle, A, Result<R, E>)> for F
+where
+    F: for<'a> AsyncFunction<(&'a TaskHandle,), A, Return = Result<R, E>> + Send + Sync + 'static,
+    A: ExtractAll,
+    R: Serialize + Send + 'static,
+    E: Into<TaskError> + 'static,
+{
+    type Output = R;
+
+    fn needs() -> Needs {
+        let mut needs = needs_of::<A>();
+        needs.handle();
+        needs
+    }
+
+    fn run(self: Arc<Self>, mut call: Call) -> BoxFuture<'static, Result<Produced, TaskError>> {
+        Box::pin(async move {
+            let owned = A::extract(&mut call)?;
+            let handle = call.handle();
+            let output = self
+                .call_with((&handle,), owned)
+                .await
+                .map_err(Into::into)?;
+            produced(None::<Context>, &output)
+        })
+    }
+}
+
+impl<F, T, A, R, E> Handler<(ByBoth<T>, A, Result<R, E>)> for F
+where
+    F: for<'a> AsyncFunction<(&'a mut Context<T>, &'a TaskHandle), A, Return = Result<R, E>>
+        + Send
+        + Sync
+        + 'static,
+    T: 'static,
+    A: ExtractAll,
+    R: Serialize + Send + 'static,
+    E: Into<TaskError> + 'static,
+{
+    type Output = R;
+
+    fn needs() -> Needs {
+        let mut needs = needs_of::<A>();
+        needs.context();
+        needs.handle();
+        needs
+    }
+
+    fn run(self: Arc<Self>, mut call: Call) -> BoxFuture<'static, Result<Produced, TaskError>> {
+        Box::pin(async move {
+            let owned = A::extract(&mut call)?;
+            let (mut context, handle) = (call.context(), call.handle());
+            let output = self
+                .call_with((&mut context, &handle), owned)
+                .await
+                .map_err(Into::into)?;
+            produced(Some(context), &output)
+        })
+    }
+}
+
+fn needs_of<A: ExtractAll>() -> Needs {
+    let mut needs = Needs::default();
+    A::needs(&mut needs);
+    needs
+}
+
+macro_rules! parameters {
+    ($($owned:ident)*) => {
+        impl<$($owned: Extract),*> ExtractAll for ($($owned,)*) {
+            fn needs(_needs: &mut Needs) {
+                $($owned::needs(_needs);)*
+            }
+
+            fn extract(_call: &mut Call) -> Result<Self, TaskError> {
+                Ok(($($owned::extract(_call)?,)*))
+            }
+        }
+
+        parameters!(@function [] $($owned)*);
+        parameters!(@function [B1] $($owned)*);
+        parameters!(@function [B1 B2] $($owned)*);
+    };
+    (@function [$($borrowed:ident)*] $($owned:ident)*) => {
+        impl<F, Fut, $($borrowed,)* $($owned,)*> AsyncFunction<($($borrowed,)*), ($($owned,)*)> for F
+        where
+            F: Fn($($borrowed,)* $($owned),*) -> Fut,
+            Fut: Future + Send,
+        {
+            type Future = Fut;
+            type Return = Fut::Output;
+
+            #[allow(non_snake_case, reason = "type parameters also name the arguments, if there are any")]
+            fn call_with(&self, ($($borrowed,)*): ($($borrowed,)*), ($($owned,)*): ($($owned,)*)) -> Fut {
+                self($($borrowed,)* $($owned),*)
+            }
+        }
+    };
+}
+
+parameters!();
+parameters!(P1);
+parameters!(P1 P2);
+parameters!(P1 P2 P3);
+parameters!(P1 P2 P3 P4);
+parameters!(P1 P2 P3 P4 P5);
+parameters!(P1 P2 P3 P4 P5 P6);
+parameters!(P1 P2 P3 P4 P5 P6 P7);
+parameters!(P1 P2 P3 P4 P5 P6 P7 P8);

@@ -1,0 +1,34 @@
+//! How workflows are written: tasks and workflows as types, parameters found by type, builders,
+//! and the erased form the runtime works with. What most programs need stands at the crate's
+//! root; here is the rest of what public signatures speak of.
+
+mod authoring_error;
+mod backoff;
+mod builder;
+mod context;
+mod erased;
+mod extract;
+mod graph_of;
+mod handler;
+mod input;
+mod output;
+mod state;
+mod task;
+mod task_error;
+
+pub use authoring_error::AuthoringError;
+pub use backoff::Backoff;
+pub use builder::{TaskBuilder, WorkflowBuilder};
+pub use context::Context;
+pub use erased::{
+    BoxFuture, DependencyOutput, ErasedTask, Invocation, Produced, TypeInfo, WorkflowKind,
+    WorkflowSpec,
+};
+pub use extract::{Call, Extract, MISSING_OUTPUT, Needs};
+pub use graph_of::{BuiltGraph, GraphOf};
+pub use handler::{AsyncFunction, ByBoth, ByContext, ByHandle, ExtractAll, Handler, Plain};
+pub use input::Input;
+pub use output::{Output, Outputs};
+pub use state::{State, StateMap};
+pub use task::{NodesOnly, PartOf, Task, Workflow};
+pub use task_error::TaskError;

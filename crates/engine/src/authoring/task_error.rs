@@ -1,0 +1,343 @@
+//! The error of a task: any error, its kind and the wish it has about retries. It crosses
+//! processes as a [`Failure`], the form that is stored. Like other catch-all error types it does
+//! not implement `std::error::Error` itself, so that `?` can convert everything that does.
+
+use std::any::type_name;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use abide_core::failure::{Failure, MAX_CHAIN, RetryHint, kinds};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+type BoxError = Box<dyn Error + Send + Sync + 'static>;
+
+/// Why a task failed.
+///
+/// Every `std::error::Error` converts into it with `?`, and keeps
+///
+/// - its **kind**: the short name of its type, such as `ParseIntError`; `reqwest::Error` for a
+///   type that is just called `Error`; `io::NotFound` and the like for an [`io::Error`]. Retry
+///   rules (`retry_if`) and lists of failed tasks go by it.
+/// - its **message** and the messages of its sources.
+/// - its **value**, if a task's own error type is `Serialize`: whoever called the task gets it
+///   back with [`downcast`](TaskError::downcast).
+///
+/// ```
+/// use abide::TaskError;
+///
+/// fn parse(text: &str) -> Result<i32, TaskError> {
+///     Ok(text.parse::<i32>()?)
+/// }
+///
+/// let error = parse("seven").expect_err("not a number");
+/// assert_eq!(error.kind(), "ParseIntError");
+/// assert_eq!(error.to_string(), "invalid digit found in string");
+/// ```
+///
+/// It steers retries: [`fatal`](TaskError::fatal) ends them, and
+/// [`retry_after`](TaskError::retry_after) says when the next one makes sense. Without either the
+/// task's own retry options decide.
+pub struct TaskError(Box<Inner>);
+
+struct Inner {
+    failure: Failure,
+    /// The error itself, as long as it hasn't left its process.
+    error: Option<BoxError>,
+}
+
+impl TaskError {
+    /// An error with a kind and a message of your own.
+    ///
+    /// ```
+    /// # use abide::TaskError;
+    /// let error = TaskError::new("card_declined", "the bank said no");
+    /// assert_eq!(error.kind(), "card_declined");
+    /// assert_eq!(error.to_string(), "the bank said no");
+    /// ```
+    pub fn new(kind: impl Into<String>, message: impl fmt::Display) -> TaskError {
+        TaskError::from_failure(Failure::new(kind, message.to_string()), None)
+    }
+
+    /// This error, which no retry will mend: the task fails now, whatever its retry options say.
+    ///
+    /// ```
+    /// # use abide::TaskError;
+    /// let error = TaskError::fatal(TaskError::new("unknown_customer", "no customer 7"));
+    /// assert!(error.is_fatal());
+    /// let error = TaskError::fatal("x".parse::<u8>().expect_err("not a number"));
+    /// assert_eq!(error.kind(), "ParseIntError");
+    /// ```
+    pub fn fatal(error: impl Into<TaskError>) -> TaskError {
+        let mut error = error.into();
+        error.0.failure.retry = RetryHint::Fatal;
+        error
+    }
+
+    /// This error, and how long to wait before the next attempt, instead of the task's backoff.
+    /// It doesn't grant an attempt: that the task still has one is up to its retry options.
+    ///
+    /// ```
+    /// # use abide::TaskError;
+    /// # use std::time::Duration;
+    /// let busy = TaskError::new("rate_limited", "429 Too Many Requests");
+    /// let error = TaskError::retry_after(busy, Duration::from_secs(30));
+    /// assert_eq!(error.kind(), "rate_limited");
+    /// ```
+    pub fn retry_after(error: impl Into<TaskError>, delay: Duration) -> TaskError {
+        let mut error = error.into();
+        let delay_us = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
+        error.0.failure.retry = RetryHint::After(delay_us);
+        error
+    }
+
+    /// An error that callers can get back typed, with [`downcast`](TaskError::downcast). A task
+    /// that returns such an error under `#[task]` does this by itself.
+    ///
+    /// ```
+    /// # use abide::TaskError;
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    /// struct OutOfStock { left: u32 }
+    /// # impl std::fmt::Display for OutOfStock {
+    /// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{} left", self.left) }
+    /// # }
+    /// impl std::error::Error for OutOfStock {}
+    ///
+    /// let error = TaskError::typed(OutOfStock { left: 2 });
+    /// assert_eq!(error.kind(), "OutOfStock");
+    /// assert_eq!(error.downcast::<OutOfStock>(), Some(OutOfStock { left: 2 }));
+    /// ```
+    pub fn typed<E: Error + Serialize + Send + Sync + 'static>(error: E) -> TaskError {
+        // An error whose value doesn't serialize is still an error with kind and message.
+        let payload = serde_json::to_value(&error).ok();
+        let mut error = TaskError::from(error);
+        error.0.failure.payload = payload;
+        error
+    }
+
+    /// An error from a box, as other catch-all types give it (`anyhow::Error::into`). Its type is
+    /// no longer known, so its kind is that of the [`io::Error`] it wraps, or else `error`. What
+    /// [`into_error`](TaskError::into_error) boxed comes back as it was.
+    ///
+    /// ```
+    /// # use abide::TaskError;
+    /// let error = TaskError::from_boxed("out of luck".into());
+    /// assert_eq!((error.kind(), error.message()), ("error", "out of luck"));
+    /// ```
+    pub fn from_boxed(error: BoxError) -> TaskError {
+        match error.downcast::<Opaque>() {
+            Ok(opaque) => opaque.0,
+            Err(error) => {
+                let io = chain(&*error).find_map(|cause| cause.downcast_ref::<io::Error>());
+                let kind = io.map_or_else(|| kinds::ERROR.to_owned(), io_kind);
+                TaskError::with_causes(kind, error)
+            }
+        }
+    }
+
+    /// The same error under another kind.
+    ///
+    /// ```
+    /// # use abide::TaskError;
+    /// let error = TaskError::from("x".parse::<u8>().expect_err("not a number"));
+    /// assert_eq!(error.with_kind("bad_row").kind(), "bad_row");
+    /// ```
+    #[must_use]
+    pub fn with_kind(mut self, kind: impl Into<String>) -> TaskError {
+        self.0.failure.kind = kind.into();
+        self
+    }
+
+    /// What kind of error it is; see the type's documentation.
+    pub fn kind(&self) -> &str {
+        &self.0.failure.kind
+    }
+
+    /// What it says, without its causes.
+    pub fn message(&self) -> &str {
+        &self.0.failure.message
+    }
+
+    /// What its sources say, the nearest first.
+    ///
+    /// ```
+    /// # use abide::TaskError;
+    /// # #[derive(Debug)] struct Unreadable(std::io::Error);
+    /// # impl std::fmt::Display for Unreadable {
+    /// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("unreadable") }
+    /// # }
+    /// # impl std::error::Error for Unreadable {
+    /// #     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> { Some(&self.0) }
+    /// # }
+    /// let error = TaskError::from(Unreadable(std::io::Error::other("disk on fire")));
+    /// assert_eq!(error.causes().collect::<Vec<_>>(), ["disk on fire"]);
+    /// assert_eq!(format!("{error:#}"), "unreadable: disk on fire");
+    /// ```
+    pub fn causes(&self) -> impl Iterator<Item = &str> {
+        self.0.failure.chain.iter().map(String::as_str)
+    }
+
+    /// Whether retries are over, whatever the task's options say.
+    pub fn is_fatal(&self) -> bool {
+        self.0.failure.retry == RetryHint::Fatal
+    }
+
+    /// The failed task's own error, if it is an `E` and was serialized (see
+    /// [`typed`](TaskError::typed)). Works wherever the error has travelled.
+    pub fn downcast<E: DeserializeOwned + 'static>(&self) -> Option<E> {
+        if self.kind() != kind_of_type(type_name::<E>()) {
+            return None;
+        }
+        E::deserialize(self.payload()?).ok()
+    }
+
+    /// The error that became this one, if it is an `E` and hasn't left its process: what is read
+    /// back from the store has none.
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        self.0.error.as_ref()?.downcast_ref()
+    }
+
+    /// The serialized value of the failed task's own error, if it has one.
+    pub fn payload(&self) -> Option<&Value> {
+        self.0.failure.payload.as_ref()
+    }
+
+    /// This error as a `std::error::Error`, for code that wants one. `?` does the same where a
+    /// `Box<dyn Error>` is expected.
+    ///
+    /// ```
+    /// # use abide::TaskError;
+    /// fn run() -> Result<(), Box<dyn std::error::Error>> {
+    ///     Err(TaskError::new("late", "too late"))?
+    /// }
+    /// assert_eq!(run().expect_err("always").to_string(), "too late");
+    /// ```
+    pub fn into_error(self) -> BoxError {
+        Box::new(Opaque(self))
+    }
+
+    fn with_causes(kind: String, error: BoxError) -> TaskError {
+        TaskError::from_failure(Failure::from_error(kind, &*error), Some(error))
+    }
+
+    fn from_failure(failure: Failure, error: Option<BoxError>) -> TaskError {
+        TaskError(Box::new(Inner { failure, error }))
+    }
+}
+
+/// The error and its sources; bounded, since nothing keeps a source chain from being a circle.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    fn source<'a>(error: &&'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+        (*error).source()
+    }
+    std::iter::successors(Some(error), source).take(MAX_CHAIN)
+}
+
+fn io_kind(error: &io::Error) -> String {
+    format!("io::{:?}", error.kind())
+}
+
+/// `a::b::Wrapped<c::Inner>` becomes `Wrapped<Inner>`; `a::b::Error` becomes `a::Error`, since a
+/// type called just that says nothing without its crate.
+fn kind_of_type(type_name: &str) -> String {
+    let mut short = String::new();
+    let mut path = String::new();
+    for c in type_name.chars() {
+        if c.is_alphanumeric() || c == '_' || c == ':' {
+            path.push(c);
+        } else {
+            short.push_str(last_segment(&path));
+            short.push(c);
+            path.clear();
+        }
+    }
+    short.push_str(last_segment(&path));
+    match type_name.split_once("::") {
+        Some((krate, _)) if short == "Error" => format!("{krate}::Error"),
+        _ => short,
+    }
+}
+
+fn last_segment(path: &str) -> &str {
+    path.rsplit("::").next().unwrap_or(path)
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for TaskError {
+    fn from(error: E) -> TaskError {
+        let any: &dyn std::any::Any = &error;
+        let kind = match any.downcast_ref::<io::Error>() {
+            Some(error) => io_kind(error),
+            None => kind_of_type(type_name::<E>()),
+        };
+        TaskError::with_causes(kind, Box::new(error))
+    }
+}
+
+impl TaskError {
+    /// The stored form of this error.
+    pub fn into_failure(self) -> Failure {
+        self.0.failure
+    }
+
+    /// The error whose stored form this is.
+    pub fn of_failure(failure: Failure) -> TaskError {
+        TaskError::from_failure(failure, None)
+    }
+}
+
+/// The message alone; `{:#}` adds the causes, each after a colon.
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())?;
+        if f.alternate() {
+            for cause in self.causes() {
+                write!(f, ": {cause}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Kind, message and causes, in words: it is what a `main` that returns this error prints.
+impl fmt::Debug for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {self:#}", self.kind())
+    }
+}
+
+impl From<TaskError> for BoxError {
+    fn from(error: TaskError) -> BoxError {
+        error.into_error()
+    }
+}
+
+impl From<TaskError> for Box<dyn Error> {
+    fn from(error: TaskError) -> Box<dyn Error> {
+        error.into_error()
+    }
+}
+
+struct Opaque(TaskError);
+
+impl fmt::Display for Opaque {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Opaque {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Error for Opaque {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.0.error.as_ref()?.source()
+    }
+}
