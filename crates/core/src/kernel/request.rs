@@ -1,0 +1,522 @@
+//! What can be asked of the kernel, and what it answers.
+
+use std::sync::Arc;
+
+use crate::context::Changes;
+use crate::failure::Failure;
+use crate::graph::Graph;
+use crate::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
+use crate::payload::Payload;
+use crate::status::{ExecutionStatus, Phase};
+use crate::step::{Operation, OperationResult, StepRecord};
+use crate::table::{By, Illegal};
+use crate::task::Task;
+use crate::timer::Timer;
+
+/// One request: applied whole, or refused with nothing written.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Start an execution.
+    Start(Box<Start>),
+    /// Write the next piece of a large graph whose execution is not published yet.
+    AddTasks(AddTasks),
+    /// Publish an execution whose whole graph is written.
+    Publish(Publish),
+    /// Claim these tasks, whose outbox rows were found.
+    Claim(Claim),
+    /// Record how a claimed task ended.
+    Finish(Box<Finish>),
+    /// A task gives its slot away while it polls a condition.
+    Defer(Defer),
+    /// A deferred task holds a slot again; its durable waits that are over are answered.
+    Resume(Resume),
+    /// Record the durable operations a task waits for; answers those that are over already.
+    Await(Await),
+    /// Drop a parked task from memory: its waits move to the store.
+    Evict(Held),
+    /// Record finished steps.
+    Record(Record),
+    /// Send a signal to an instance.
+    Signal(Signal),
+    /// Ask an execution to stop.
+    Cancel(Cancel),
+    /// A timer fell due.
+    Fire(Timer),
+    /// Take a dead worker's task back.
+    Recover(Recover),
+    /// Take a wake-up out of a worker's inbox.
+    Inbox(Inbox),
+    /// Record a task's latest progress.
+    Progress(Progress),
+}
+
+/// Free slots of a worker, offered with a request: what the request makes ready may be claimed
+/// into them in the same transaction.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// The worker.
+    pub worker: WorkerId,
+    /// How many of its slots are free for this request.
+    pub slots: u32,
+    /// How many claims in a row came this way; at [`super::MAX_HOPS`] the outbox gets its turn.
+    pub hop: u8,
+    /// The queues it claims from: a ready row there with a higher priority goes first.
+    pub queues: Arc<[VersionId]>,
+}
+
+/// What to do when the instance already has an execution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IfExists {
+    /// The same input gets the existing execution, whatever its status; another is refused.
+    #[default]
+    UseExisting,
+    /// Refuse.
+    Reject,
+    /// Start the next generation if the last has ended; otherwise as `UseExisting`.
+    StartAnew,
+}
+
+/// See [`Request::Start`].
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Id for the new execution.
+    pub id: ExecutionId,
+    /// The instance.
+    pub instance: Arc<str>,
+    /// The workflow version to run.
+    pub workflow: VersionId,
+    /// Its graph: the version's, or one built at run time.
+    pub graph: Arc<Graph>,
+    /// Whether the graph was built at run time and is stored with the execution.
+    pub own_graph: bool,
+    /// The workflow's input.
+    pub input: Option<Payload>,
+    /// Inputs of single nodes of a run-time graph, by number.
+    pub node_inputs: Vec<(u32, Payload)>,
+    /// Canonical digest of everything given, by which a repeated start is recognised.
+    pub input_hash: String,
+    /// What to do when the instance exists.
+    pub if_exists: IfExists,
+    /// See [`crate::execution::Execution::priority`].
+    pub priority: i16,
+    /// Not before this time.
+    pub start_at: Option<Timestamp>,
+    /// Times out at this time.
+    pub deadline_at: Option<Timestamp>,
+    /// Labels, as a JSON array of strings; stored as given.
+    pub tags: Option<String>,
+    /// Who starts it.
+    pub by: By,
+    /// Their name in history.
+    pub actor: Option<Arc<str>>,
+    /// Slots to claim into.
+    pub offer: Option<Offer>,
+}
+
+/// See [`Request::AddTasks`].
+#[derive(Clone, Debug)]
+pub struct AddTasks {
+    /// The execution that is being built.
+    pub execution: ExecutionId,
+    /// Its graph.
+    pub graph: Arc<Graph>,
+    /// First number of the piece.
+    pub first: u32,
+    /// Last number of the piece.
+    pub last: u32,
+    /// Inputs of the nodes of the piece, by number.
+    pub node_inputs: Vec<(u32, Payload)>,
+}
+
+/// See [`Request::Publish`].
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// The execution that is built.
+    pub execution: ExecutionId,
+    /// As given at the start.
+    pub input_hash: String,
+    /// As given at the start.
+    pub if_exists: IfExists,
+}
+
+/// See [`Request::Claim`].
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The task that an outbox row names.
+    pub key: TaskKey,
+    /// The worker that claims it.
+    pub worker: WorkerId,
+    /// The outbox row, deleted whether or not the task may run.
+    pub row: OutboxRow,
+}
+
+/// A claimed task as its holder names it in every write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The task.
+    pub key: TaskKey,
+    /// The epoch of the claim.
+    pub epoch: u32,
+    /// The holder.
+    pub worker: WorkerId,
+}
+
+/// How a claimed task ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It returned.
+    Completed {
+        /// Its output.
+        output: Option<Payload>,
+        /// What it changed in the context.
+        changes: Option<Changes>,
+        /// The whole context after it, when a checkpoint is due.
+        checkpoint: Option<Payload>,
+    },
+    /// It failed, panicked or timed out.
+    Failed {
+        /// The error.
+        failure: Failure,
+        /// A random number in [0, 1) for the retry's jitter.
+        random: f64,
+        /// Recorded operations that the next attempt runs again.
+        supersede: Option<Supersede>,
+    },
+    /// It is given back unfinished, at shutdown.
+    Released {
+        /// Why.
+        reason: String,
+    },
+    /// It stopped because its execution does.
+    Cancelled,
+    /// Its code does not match its record: it waits for other code, nothing is lost.
+    Nondeterministic {
+        /// The readable difference.
+        difference: String,
+    },
+}
+
+/// Which records of a failed attempt do not count for the next: the operation whose error ended
+/// it, and whatever was begun after that error was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Supersede {
+    /// The failed operation.
+    pub failed: u32,
+    /// Operations numbered from here on.
+    pub from: u32,
+}
+
+/// See [`Request::Finish`].
+#[derive(Clone, Debug)]
+pub struct Finish {
+    /// The task.
+    pub held: Held,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The slot it leaves, and others that are free.
+    pub offer: Option<Offer>,
+}
+
+/// See [`Request::Defer`].
+#[derive(Clone, Debug)]
+pub struct Defer {
+    /// The task.
+    pub held: Held,
+    /// What it waits for, in words.
+    pub wait: String,
+}
+
+/// See [`Request::Resume`].
+#[derive(Clone, Copy, Debug)]
+pub struct Resume {
+    /// The task.
+    pub held: Held,
+    /// Resume even if none of its durable waits is over, since it has something else to go on
+    /// with: a polled condition came true, or it is to stop.
+    pub always: bool,
+}
+
+/// See [`Request::Await`].
+#[derive(Clone, Debug)]
+pub struct Await {
+    /// The task.
+    pub held: Held,
+    /// The operations it waits for; those already recorded as waiting may be named again.
+    pub operations: Vec<Operation>,
+    /// Whether the future is dropped from memory at once if nothing is over yet.
+    pub evict: bool,
+}
+
+/// See [`Request::Record`].
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The task.
+    pub held: Held,
+    /// Finished operations.
+    pub steps: Vec<StepRecord>,
+}
+
+/// See [`Request::Signal`].
+#[derive(Clone, Debug)]
+pub struct Signal {
+    /// The instance it is sent to.
+    pub instance: Arc<str>,
+    /// The mailbox.
+    pub name: Arc<str>,
+    /// What it carries.
+    pub payload: Payload,
+    /// Who sends it.
+    pub actor: Option<Arc<str>>,
+}
+
+/// See [`Request::Cancel`].
+#[derive(Clone, Debug)]
+pub struct Cancel {
+    /// The execution.
+    pub execution: ExecutionId,
+    /// Why, as recorded.
+    pub reason: String,
+    /// How long running tasks may take to stop before they are cut off.
+    pub grace_us: i64,
+    /// Who asks.
+    pub actor: Option<Arc<str>>,
+}
+
+/// See [`Request::Recover`].
+#[derive(Clone, Debug)]
+pub struct Recover {
+    /// The task.
+    pub key: TaskKey,
+    /// The worker that is dead.
+    pub worker: WorkerId,
+    /// Crashes in a row that a task survives.
+    pub crash_cap: u32,
+    /// How its death was noticed.
+    pub reason: String,
+}
+
+/// See [`Request::Inbox`].
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    /// The row, deleted.
+    pub row: OutboxRow,
+}
+
+/// See [`Request::Progress`].
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// The task.
+    pub held: Held,
+    /// The latest value, as JSON.
+    pub value: String,
+}
+
+/// A row of the outbox: "this task can be claimed now" by anyone (`worker` none), or "look at this
+/// task" addressed to the worker that holds it. All of it is the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OutboxRow {
+    /// Whom it is for.
+    pub worker: Option<WorkerId>,
+    /// The queue.
+    pub queue: VersionId,
+    /// Higher goes first.
+    pub priority: i16,
+    /// Since when.
+    pub ready_at: Timestamp,
+    /// The task.
+    pub key: TaskKey,
+}
+
+/// What a request answers when it is applied.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// To [`Request::Start`] and [`Request::Publish`].
+    Started(Started),
+    /// To requests that have nothing to say but that they are done.
+    Done,
+    /// To [`Request::Claim`]: the task, or none if it may not run any more.
+    Claimed(Option<Box<Claimed>>),
+    /// To [`Request::Finish`].
+    Finished(Finished),
+    /// To [`Request::Resume`] and [`Request::Await`].
+    Answered(Answered),
+    /// To [`Request::Signal`].
+    Signalled(Signalled),
+    /// To [`Request::Cancel`].
+    Cancelled(CancelReply),
+    /// To [`Request::Recover`].
+    Recovered(Recovered),
+    /// To [`Request::Inbox`]: what the worker should do about the task.
+    Notice(Option<Notice>),
+}
+
+/// To whom a start belongs.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// The execution: the new one, or the one that the instance already had.
+    pub id: ExecutionId,
+    /// Its generation.
+    pub generation: u32,
+    /// Where it stands.
+    pub status: ExecutionStatus,
+    /// Whether this request created it.
+    pub created: bool,
+    /// Tasks claimed into the offered slots.
+    pub claimed: Vec<Claimed>,
+}
+
+/// A task that was claimed: everything its worker needs to run it, but for what is read on demand
+/// (inputs, context, outputs of dependencies, recorded steps).
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The row as the claim left it.
+    pub task: Task,
+    /// The instance.
+    pub instance: Arc<str>,
+    /// The workflow version.
+    pub workflow: VersionId,
+    /// The execution's priority and the task's together.
+    pub priority: i16,
+    /// When the execution times out.
+    pub deadline_at: Option<Timestamp>,
+    /// The graph it is part of.
+    pub graph: Arc<Graph>,
+    /// The input it was started with, if the same transaction recorded it.
+    pub input: Option<Payload>,
+    /// How many claims in a row came without asking the outbox.
+    pub hop: u8,
+}
+
+/// How the record of an outcome went.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Whether it was recorded; if not, the task was no longer the sender's, and history says
+    /// that a late result was discarded.
+    pub recorded: bool,
+    /// Where the task stands now.
+    pub phase: Phase,
+    /// Successors claimed into the offered slots.
+    pub claimed: Vec<Claimed>,
+}
+
+/// Durable waits that are over.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The operations and their results.
+    pub results: Vec<OperationResult>,
+    /// Where the task stands now: Active if it may go on; Deferred or Evicted if it waits; Ready
+    /// if it was evicted and woken in one.
+    pub phase: Phase,
+    /// Whether the execution is stopping.
+    pub cancelling: bool,
+}
+
+/// Where a signal went.
+#[derive(Clone, Debug)]
+pub struct Signalled {
+    /// The execution that was live.
+    pub execution: ExecutionId,
+    /// The signal's number in its mailbox, from 1.
+    pub number: i64,
+}
+
+/// How far a cancellation got.
+#[derive(Clone, Debug)]
+pub struct CancelReply {
+    /// Where the execution stands now.
+    pub status: ExecutionStatus,
+    /// False if it was stopping, or had been cancelled, already.
+    pub changed: bool,
+}
+
+/// What became of a dead worker's task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovered {
+    /// It can be claimed again.
+    Recovered,
+    /// It was abandoned.
+    Abandoned,
+    /// It was cancelled, since its execution is stopping.
+    Cancelled,
+    /// It was not the dead worker's any more.
+    Unchanged,
+}
+
+/// What a wake-up in a worker's inbox tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Something a parked task waits for may have come.
+    Wake(TaskKey),
+    /// The task's execution is stopping.
+    Stop(TaskKey),
+    /// The worker no longer holds the task.
+    Lost(TaskKey),
+}
+
+/// Why a request was refused. Nothing was written.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// The table says no.
+    #[error(transparent)]
+    Illegal(#[from] Illegal),
+    /// The instance exists with another input.
+    #[error("instance `{instance}` already exists as execution {execution} with another input; use another instance id, or start a new generation once it has ended")]
+    DifferentInput {
+        /// The instance.
+        instance: String,
+        /// Its latest execution.
+        execution: ExecutionId,
+    },
+    /// The instance exists, and the caller asked to be refused.
+    #[error("instance `{instance}` already exists as execution {execution} ({status})")]
+    InstanceExists {
+        /// The instance.
+        instance: String,
+        /// Its latest execution.
+        execution: ExecutionId,
+        /// Where that stands.
+        status: ExecutionStatus,
+    },
+    /// No such instance.
+    #[error("no instance `{0}` in this store")]
+    UnknownInstance(String),
+    /// No such execution.
+    #[error("no execution {0} in this store")]
+    UnknownExecution(ExecutionId),
+    /// The instance's latest execution has ended.
+    #[error("instance `{instance}` has ended ({status}): nothing will read this signal")]
+    InstanceEnded {
+        /// The instance.
+        instance: String,
+        /// How it ended.
+        status: ExecutionStatus,
+    },
+    /// The execution has ended.
+    #[error("execution {execution} is {status}: an ended execution can't be {action}")]
+    Ended {
+        /// The execution.
+        execution: ExecutionId,
+        /// How it ended.
+        status: ExecutionStatus,
+        /// What was asked.
+        action: &'static str,
+    },
+    /// The sender no longer holds the task.
+    #[error("task {key} is no longer held with epoch {epoch}: its lease was lost")]
+    LeaseLost {
+        /// The task.
+        key: TaskKey,
+        /// The stale epoch.
+        epoch: u32,
+    },
+    /// Another record stands where this one should go.
+    #[error("task {key} has already recorded operation {number} as {recorded}")]
+    StepTaken {
+        /// The task.
+        key: TaskKey,
+        /// The operation.
+        number: u32,
+        /// What is recorded there.
+        recorded: String,
+    },
+}

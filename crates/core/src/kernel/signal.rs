@@ -1,0 +1,49 @@
+//! Signals: a durable message to an instance, and the wake-up of whoever waits for it.
+
+use crate::status::Phase;
+use crate::table::By;
+use crate::transition::Cause;
+
+use super::Need;
+use super::request::{Refusal, Reply, Signal, Signalled};
+use super::working::{SignalWrite, Stop, Working};
+
+impl Working {
+    pub(super) fn signal(&mut self, signal: &Signal) -> Result<Reply, Stop> {
+        let latest = self.instance(&signal.instance)?.cloned();
+        let latest = latest.ok_or_else(|| Refusal::UnknownInstance(signal.instance.to_string()))?;
+        let execution = self.execution(latest.id)?;
+        if execution.status.is_terminal() {
+            let (instance, status) = (signal.instance.to_string(), execution.status);
+            return Err(Refusal::InstanceEnded { instance, status }.into());
+        }
+        let waiters = self.signal_waiters(latest.id, &signal.name)?;
+        self.require_tasks(waiters.iter().copied())?;
+        if !waiters.is_empty() {
+            let execution = self.execution(latest.id)?;
+            self.graph_of(execution).map_err(|_| Need::Graph(execution.id, execution.workflow, execution.own_graph))?;
+        }
+
+        let mailbox = self.mailbox(&signal.instance, &signal.name)?;
+        let number = mailbox.next;
+        mailbox.next += 1;
+        mailbox.unread.push_back((number, signal.payload.clone()));
+        self.effects.signals.push(SignalWrite {
+            instance: signal.instance.clone(),
+            name: signal.name.clone(),
+            number,
+            payload: signal.payload.clone(),
+            actor: signal.actor.clone(),
+            sent_at: self.now,
+        });
+        let cause = Cause { at: self.now, by: By::Sender, worker: None, actor: signal.actor.clone() };
+        for key in waiters {
+            match self.task(key)?.phase {
+                Phase::Evicted => self.wake_task(key, &cause)?,
+                Phase::Active | Phase::Deferred => self.notify_holder(key)?,
+                _ => {}
+            }
+        }
+        Ok(Reply::Signalled(Signalled { execution: latest.id, number }))
+    }
+}

@@ -1,0 +1,210 @@
+//! Starting executions: once per instance, small graphs in one transaction, large ones in pieces
+//! under an execution that nobody sees until it is published.
+
+use crate::execution::{Execution, NewExecution};
+use crate::ids::{ExecutionId, TaskKey, Timestamp};
+use crate::status::ExecutionStatus;
+use crate::task::Task;
+use crate::timer::{Timer, TimerKind};
+use crate::transition::Cause;
+
+use super::propagate::Spread;
+use super::request::{AddTasks, Claimed, IfExists, Offer, Publish, Refusal, Reply, Start, Started};
+use super::working::{Latest, NewExecutionRow, NewTaskRow, Stop, Working};
+use super::{Need, PIECE};
+
+impl Working {
+    pub(super) fn start(&mut self, start: &Start) -> Result<Reply, Stop> {
+        let generation = match self.existing(&start.instance, &start.input_hash, start.if_exists)? {
+            Existing::Is(started) => return Ok(Reply::Started(started)),
+            Existing::Next(generation) => generation,
+        };
+        let whole = start.graph.len() <= PIECE;
+        let cause = Cause { at: self.now, by: start.by, worker: None, actor: start.actor.clone() };
+        let execution = Execution::create(
+            NewExecution {
+                id: start.id,
+                instance: start.instance.clone(),
+                generation: whole.then_some(generation),
+                workflow: start.workflow,
+                tasks: start.graph.len(),
+                input: start.input.as_ref().map(|input| input.digest()),
+                priority: start.priority,
+                start_at: start.start_at.filter(|at| *at > self.now),
+                deadline_at: start.deadline_at,
+                own_graph: start.own_graph,
+            },
+            &cause,
+            &mut self.effects.events,
+        )?;
+        self.load_graph(start.id, start.workflow, start.own_graph, start.graph.clone());
+        self.add_execution(execution);
+        self.effects.new_executions.push(NewExecutionRow {
+            id: start.id,
+            input: start.input.clone(),
+            input_hash: start.input_hash.clone(),
+            tags: start.tags.clone(),
+            graph: start.own_graph.then(|| start.graph.clone()),
+        });
+        if !whole {
+            return Ok(Reply::Started(Started {
+                id: start.id,
+                generation: 0,
+                status: ExecutionStatus::Pending,
+                created: true,
+                claimed: Vec::new(),
+            }));
+        }
+        self.create_tasks(start.id, &start.graph, 1, start.graph.len(), &start.node_inputs)?;
+        let mut claimed = self.open_up(start.id, generation, &start.input_hash, start.offer.as_ref())?;
+        for task in &mut claimed {
+            let own = start.node_inputs.binary_search_by_key(&task.task.key.number, |(number, _)| *number);
+            task.input = own.ok().map(|at| start.node_inputs[at].1.clone()).or_else(|| start.input.clone());
+        }
+        let status = self.execution(start.id)?.status;
+        Ok(Reply::Started(Started { id: start.id, generation, status, created: true, claimed }))
+    }
+
+    pub(super) fn add_tasks(&mut self, piece: &AddTasks) -> Result<Reply, Stop> {
+        self.require_unpublished(piece.execution)?;
+        self.create_tasks(piece.execution, &piece.graph, piece.first, piece.last, &piece.node_inputs)?;
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn publish(&mut self, publish: &Publish) -> Result<Reply, Stop> {
+        let id = publish.execution;
+        let instance = self.execution(id)?.instance.clone();
+        if let Some(generation) = self.execution(id)?.generation {
+            // Asked again after an answer that got lost.
+            let status = self.execution(id)?.status;
+            return Ok(Reply::Started(Started { id, generation, status, created: true, claimed: Vec::new() }));
+        }
+        let generation = match self.existing(&instance, &publish.input_hash, publish.if_exists)? {
+            Existing::Is(started) => return Ok(Reply::Started(started)),
+            Existing::Next(generation) => generation,
+        };
+        self.change_execution(id, |execution, _| {
+            execution.generation = Some(generation);
+            Ok(())
+        })?;
+        self.open_up(id, generation, &publish.input_hash, None)?;
+        let status = self.execution(id)?.status;
+        Ok(Reply::Started(Started { id, generation, status, created: true, claimed: Vec::new() }))
+    }
+
+    fn require_unpublished(&self, id: ExecutionId) -> Result<(), Stop> {
+        let execution = self.execution(id)?;
+        match execution.generation {
+            None => Ok(()),
+            Some(_) => Err(Refusal::Ended { execution: id, status: execution.status, action: "extended" }.into()),
+        }
+    }
+
+    fn create_tasks(
+        &mut self,
+        id: ExecutionId,
+        graph: &std::sync::Arc<crate::graph::Graph>,
+        first: u32,
+        last: u32,
+        inputs: &[(u32, crate::payload::Payload)],
+    ) -> Result<(), Stop> {
+        let cause = Cause::engine(self.now);
+        for number in first..=last {
+            let key = TaskKey::new(id, number);
+            let waiting = graph.dependencies(number).len() as u32;
+            let task = Task::create(key, waiting, &cause, &mut self.effects.events)?;
+            self.add_task(task);
+            let own = inputs.binary_search_by_key(&number, |(number, _)| *number).ok();
+            let input = own.map(|at| inputs[at].1.clone());
+            self.effects.new_tasks.push(NewTaskRow { key, graph: graph.clone(), input });
+        }
+        Ok(())
+    }
+
+    /// Makes a recorded execution known, arms its timers, and sets its roots going.
+    fn open_up(
+        &mut self,
+        id: ExecutionId,
+        generation: u32,
+        input_hash: &str,
+        offer: Option<&Offer>,
+    ) -> Result<Vec<Claimed>, Stop> {
+        let execution = self.execution(id)?;
+        let (instance, start_at, deadline_at) = (execution.instance.clone(), execution.start_at, execution.deadline_at);
+        self.set_instance(instance, Latest { id, generation, input_hash: input_hash.to_owned() });
+        if let Some(at) = deadline_at {
+            self.effects.timers_added.push(Timer::of_execution(at, TimerKind::Deadline, id, 0));
+        }
+        if let Some(at) = start_at {
+            self.effects.timers_added.push(Timer::of_execution(at, TimerKind::Start, id, 0));
+            return Ok(Vec::new());
+        }
+        self.start_roots(id, 0, offer)
+    }
+
+    /// Decides the tasks without dependencies, from the n-th on.
+    pub(super) fn start_roots(
+        &mut self,
+        id: ExecutionId,
+        from: u32,
+        offer: Option<&Offer>,
+    ) -> Result<Vec<Claimed>, Stop> {
+        let graph = self.graph_of(self.execution(id)?)?;
+        let mut roots = graph.roots().skip(from as usize);
+        let piece: Vec<u32> = roots.by_ref().take(PIECE as usize).collect();
+        if roots.next().is_some() {
+            let timer = Timer::of_execution(self.now, TimerKind::Start, id, from + PIECE);
+            self.effects.timers_added.push(timer);
+        }
+        // A root of an execution that was already published may have been cancelled meanwhile.
+        self.require_tasks(piece.iter().map(|&number| TaskKey::new(id, number)))?;
+        let mut spread = Spread::new(id, graph, offer, true);
+        for number in piece {
+            self.decide(&mut spread, number)?;
+        }
+        self.spread(&mut spread)?;
+        self.end_if_done(id)?;
+        Ok(spread.claimed)
+    }
+
+    fn existing(
+        &self,
+        instance: &std::sync::Arc<str>,
+        input_hash: &str,
+        if_exists: IfExists,
+    ) -> Result<Existing, Stop> {
+        let Some(latest) = self.instance(instance)?.cloned() else {
+            return Ok(Existing::Next(1));
+        };
+        let Some(status) = self.executions.get(&latest.id).and_then(Option::as_ref).map(|row| row.value.status) else {
+            return Err(Need::Execution(latest.id).into());
+        };
+        if if_exists == IfExists::StartAnew && status.is_terminal() {
+            return Ok(Existing::Next(latest.generation + 1));
+        }
+        if if_exists == IfExists::Reject {
+            let instance = instance.to_string();
+            return Err(Refusal::InstanceExists { instance, execution: latest.id, status }.into());
+        }
+        if latest.input_hash != input_hash {
+            return Err(Refusal::DifferentInput { instance: instance.to_string(), execution: latest.id }.into());
+        }
+        Ok(Existing::Is(Started {
+            id: latest.id,
+            generation: latest.generation,
+            status,
+            created: false,
+            claimed: Vec::new(),
+        }))
+    }
+
+    /// The time at which a timer that goes on with a piece of work is due: now.
+    pub(super) fn at_once(&self) -> Timestamp {
+        self.now
+    }
+}
+
+enum Existing {
+    Is(Started),
+    Next(u32),
+}

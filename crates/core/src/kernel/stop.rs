@@ -1,0 +1,115 @@
+//! Stopping an execution, on request or at its deadline: tasks that nobody runs are cancelled at
+//! once, in bounded pieces; those that run are told, and cut off when the grace period is over.
+
+use crate::execution::REASON_DEADLINE;
+use crate::ids::ExecutionId;
+use crate::status::ExecutionStatus;
+use crate::table::By;
+use crate::timer::{Timer, TimerKind};
+use crate::transition::Cause;
+
+use super::PIECE;
+use super::request::{Cancel, CancelReply, Refusal, Reply};
+use super::working::{Ended, Stop, Working};
+
+/// How long running tasks may take to stop at a deadline.
+pub(super) const DEADLINE_GRACE_US: i64 = 30_000_000;
+
+impl Working {
+    pub(super) fn cancel(&mut self, cancel: &Cancel) -> Result<Reply, Stop> {
+        let id = cancel.execution;
+        let status = self.execution(id)?.status;
+        match status {
+            ExecutionStatus::Cancelling | ExecutionStatus::Cancelled => {
+                return Ok(Reply::Cancelled(CancelReply { status, changed: false }));
+            }
+            status if status.is_terminal() => {
+                return Err(Refusal::Ended { execution: id, status, action: "cancelled" }.into());
+            }
+            _ => {}
+        }
+        let cause = Cause { at: self.now, by: By::User, worker: None, actor: cancel.actor.clone() };
+        self.stop(id, &cancel.reason, cancel.grace_us, &cause)?;
+        let status = self.execution(id)?.status;
+        Ok(Reply::Cancelled(CancelReply { status, changed: true }))
+    }
+
+    /// The deadline passed.
+    pub(super) fn time_out(&mut self, id: ExecutionId) -> Result<(), Stop> {
+        let status = self.execution(id)?.status;
+        if status == ExecutionStatus::Cancelling || status.is_terminal() {
+            return Ok(());
+        }
+        let cause = Cause::actor(self.now, By::Deadline, By::Deadline.as_str().into());
+        self.stop(id, REASON_DEADLINE, DEADLINE_GRACE_US, &cause)
+    }
+
+    fn stop(&mut self, id: ExecutionId, reason: &str, grace_us: i64, cause: &Cause) -> Result<(), Stop> {
+        let execution = self.execution(id)?;
+        if execution.status == ExecutionStatus::Pending && execution.open <= PIECE {
+            return self.stop_before_start(id, reason, cause);
+        }
+        let grace_until = self.now.plus_us(grace_us);
+        let by_deadline = cause.by == By::Deadline;
+        self.change_execution(id, |execution, log| {
+            execution.request_stop(reason, by_deadline, grace_until, cause, log)
+        })?;
+        self.effects.timers_added.push(Timer::of_execution(grace_until, TimerKind::Cancel, id, 0));
+        self.stop_piece(id)
+    }
+
+    /// Nothing was claimed yet, and all of it fits into one transaction: tasks first, then the
+    /// execution, so that nothing follows its last event.
+    fn stop_before_start(&mut self, id: ExecutionId, reason: &str, cause: &Cause) -> Result<(), Stop> {
+        self.graph_of(self.execution(id)?)?;
+        let (open, _) = self.open_tasks(id)?;
+        let start = self.execution(id)?.start_at.map(|at| Timer::of_execution(at, TimerKind::Start, id, 0));
+        self.effects.timers_removed.extend(start);
+        self.disarm(id)?;
+        self.change_execution(id, |execution, _| {
+            execution.reason = Some(reason.to_owned());
+            Ok(())
+        })?;
+        let engine = Cause::engine(self.now);
+        for key in open {
+            self.cancel_task(key, &engine)?;
+        }
+        let by_deadline = cause.by == By::Deadline;
+        self.change_execution(id, |execution, log| execution.stop_before_start(reason, by_deadline, cause, log))?;
+        let status = self.execution(id)?.status;
+        self.effects.ended.push(Ended { id, status });
+        Ok(())
+    }
+
+    /// Cancels the next piece of open tasks; goes on from a timer until none is left. Past the
+    /// grace period this does not spare tasks that a live worker holds.
+    pub(super) fn stop_piece(&mut self, id: ExecutionId) -> Result<(), Stop> {
+        let execution = self.execution(id)?;
+        self.graph_of(execution)?;
+        let force = execution.grace_until.is_none_or(|until| until <= self.now);
+        let (open, more) = self.open_tasks(id)?;
+        let cause = Cause::engine(self.now);
+        let mut cancelled = 0;
+        for key in open {
+            let task = self.task(key)?;
+            if let (Some(worker), true) = (task.worker, task.phase.is_held()) {
+                let alive = self.worker_alive(worker)?;
+                if alive {
+                    self.notify_holder(key)?;
+                }
+                if alive && !force {
+                    continue;
+                }
+            }
+            if cancelled == PIECE {
+                break;
+            }
+            cancelled += 1;
+            self.cancel_task(key, &cause)?;
+        }
+        if more || cancelled == PIECE {
+            self.effects.timers_added.push(Timer::of_execution(self.at_once(), TimerKind::Cancel, id, 1));
+        }
+        self.end_if_done(id)
+    }
+}

@@ -1,0 +1,180 @@
+//! Waits: a task gives its slot away, is woken, or leaves its worker's memory. Recording a wait
+//! looks into mailbox and clock under the task's row, so that what came just before is not missed.
+
+use std::sync::Arc;
+
+use crate::ids::{TaskKey, Timestamp};
+use crate::status::{ExecutionStatus, Phase};
+use crate::step::{Operation, OperationResult, StepEnd, StepKind};
+use crate::timer::{Timer, TimerKind};
+use crate::transition::Cause;
+
+use super::finish::nothing;
+use super::request::{Answered, Await, Defer, Held, Reply, Resume};
+use super::working::{SignalRead, Stop, Working};
+
+impl Working {
+    pub(super) fn defer(&mut self, defer: &Defer) -> Result<Reply, Stop> {
+        self.require_held(defer.held)?;
+        let key = defer.held.key;
+        if self.task(key)?.phase == Phase::Active && !self.is_stopping(key)? {
+            let cause = Cause::worker(self.now, defer.held.worker);
+            self.change_task(key, |task, log| task.defer(defer.wait.clone(), &cause, log))?;
+        }
+        self.answer(key, Vec::new())
+    }
+
+    pub(super) fn resume(&mut self, resume: &Resume) -> Result<Reply, Stop> {
+        let Resume { held, always } = *resume;
+        self.require_held(held)?;
+        let results = self.take_what_is_over(held.key)?;
+        let go_on = always || !results.is_empty() || self.is_stopping(held.key)?;
+        if go_on && self.task(held.key)?.phase == Phase::Deferred {
+            let cause = Cause::worker(self.now, held.worker);
+            self.change_task(held.key, |task, log| task.resume(&cause, log))?;
+        }
+        self.answer(held.key, results)
+    }
+
+    pub(super) fn await_operations(&mut self, request: &Await) -> Result<Reply, Stop> {
+        let Held { key, worker, .. } = request.held;
+        self.require_held(request.held)?;
+        self.record_waits(key, &request.operations)?;
+        let results = self.take_what_is_over(key)?;
+        if results.is_empty() && !self.is_stopping(key)? {
+            let cause = Cause::worker(self.now, worker);
+            let wait = describe(self.waits(key)?);
+            if self.task(key)?.phase == Phase::Active {
+                self.change_task(key, |task, log| task.defer(wait, &cause, log))?;
+            }
+            if request.evict {
+                self.leave_memory(request.held)?;
+            }
+        }
+        self.answer(key, results)
+    }
+
+    pub(super) fn evict(&mut self, held: Held) -> Result<Reply, Stop> {
+        self.require_held(held)?;
+        if self.task(held.key)?.phase == Phase::Deferred {
+            self.leave_memory(held)?;
+        }
+        self.answer(held.key, Vec::new())
+    }
+
+    /// Deferred to Evicted; and on to Ready if what it waits for came meanwhile.
+    fn leave_memory(&mut self, held: Held) -> Result<(), Stop> {
+        let key = held.key;
+        let waits = self.waits(key)?.to_vec();
+        let due_at = waits.iter().filter_map(|operation| operation.due_at).min();
+        let cause = Cause::worker(self.now, held.worker);
+        self.change_task(key, |task, log| task.evict(due_at, &cause, log))?;
+        if self.is_any_over(key, &waits)? {
+            let cause = Cause::engine(self.now);
+            self.change_task(key, |task, log| task.wake(&cause, log))?;
+            return self.queue(key);
+        }
+        self.effects.timers_added.extend(due_at.map(|at| Timer::of_task(at, TimerKind::Wait, key, 0)));
+        Ok(())
+    }
+
+    /// Wakes an evicted task.
+    pub(super) fn wake_task(&mut self, key: TaskKey, cause: &Cause) -> Result<(), Stop> {
+        self.disarm_wait(key)?;
+        self.change_task(key, |task, log| task.wake(cause, log))?;
+        self.queue(key)
+    }
+
+    /// Adds waits that are not recorded yet.
+    fn record_waits(&mut self, key: TaskKey, operations: &[Operation]) -> Result<(), Stop> {
+        let mut waits = self.waits(key)?.to_vec();
+        for operation in operations {
+            if waits.iter().any(|recorded| recorded.id.number == operation.id.number) {
+                continue;
+            }
+            waits.push(operation.clone());
+            let end = StepEnd::Waiting { due_at: operation.due_at };
+            self.write_wait(key, operation.id.clone(), end, false);
+            if operation.id.kind == StepKind::Signal {
+                let name = Arc::from(operation.id.name.as_str());
+                self.effects.waiters.push((key.execution, name, key));
+            }
+        }
+        waits.sort_by_key(|operation| operation.id.number);
+        self.set_waits(key, waits);
+        Ok(())
+    }
+
+    /// Records the results of the task's waits that are over, and answers them.
+    fn take_what_is_over(&mut self, key: TaskKey) -> Result<Vec<OperationResult>, Stop> {
+        let instance = self.execution(key.execution)?.instance.clone();
+        let mut results = Vec::new();
+        let mut waits = Vec::new();
+        for operation in self.waits(key)?.to_vec() {
+            let payload = match operation.id.kind {
+                StepKind::Signal => {
+                    let name: Arc<str> = Arc::from(operation.id.name.as_str());
+                    let unread = self.mailbox(&instance, &name)?.unread.pop_front();
+                    unread.map(|(number, payload)| {
+                        let operation = operation.id.number;
+                        let instance = instance.clone();
+                        self.effects.signals_read.push(SignalRead { instance, name, number, by: key, operation });
+                        payload
+                    })
+                }
+                _ => is_due(&operation, self.now).then(nothing),
+            };
+            match payload {
+                Some(payload) => {
+                    self.write_wait(key, operation.id.clone(), StepEnd::Done(payload.clone()), true);
+                    results.push(OperationResult { number: operation.id.number, payload });
+                }
+                None => waits.push(operation),
+            }
+        }
+        if !results.is_empty() {
+            self.set_waits(key, waits);
+        }
+        Ok(results)
+    }
+
+    fn is_any_over(&mut self, key: TaskKey, waits: &[Operation]) -> Result<bool, Stop> {
+        let instance = self.execution(key.execution)?.instance.clone();
+        for operation in waits {
+            let over = match operation.id.kind {
+                StepKind::Signal => {
+                    let name = Arc::from(operation.id.name.as_str());
+                    !self.mailbox(&instance, &name)?.unread.is_empty()
+                }
+                _ => is_due(operation, self.now),
+            };
+            if over {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_stopping(&self, key: TaskKey) -> Result<bool, Stop> {
+        Ok(self.execution(key.execution)?.status == ExecutionStatus::Cancelling)
+    }
+
+    fn answer(&self, key: TaskKey, results: Vec<OperationResult>) -> Result<Reply, Stop> {
+        let cancelling = self.is_stopping(key)?;
+        Ok(Reply::Answered(Answered { results, phase: self.task(key)?.phase, cancelling }))
+    }
+}
+
+fn is_due(operation: &Operation, now: Timestamp) -> bool {
+    operation.due_at.is_some_and(|due| due <= now)
+}
+
+fn describe(waits: &[Operation]) -> String {
+    const SHOWN: usize = 3;
+    let mut words: Vec<String> =
+        waits.iter().take(SHOWN).map(|operation| format!("{} `{}`", operation.id.kind, operation.id.name)).collect();
+    if waits.len() > SHOWN {
+        words.push(format!("{} more", waits.len() - SHOWN));
+    }
+    words.join(", ")
+}

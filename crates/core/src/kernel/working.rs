@@ -1,0 +1,633 @@
+//! The working set of one flush: the rows it read, what the rules made of them, and what is to be
+//! written. A request that stops half-way leaves no trace in it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::context::Changes;
+use crate::event::Event;
+use crate::execution::Execution;
+use crate::failure::Failure;
+use crate::graph::Graph;
+use crate::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
+use crate::payload::Payload;
+use crate::status::ExecutionStatus;
+use crate::step::{Operation, StepRecord};
+use crate::table::Illegal;
+use crate::task::Task;
+use crate::timer::Timer;
+
+use super::request::{OutboxRow, Refusal, Supersede};
+
+/// Something a rule needs that was not read yet. The store reads it, in the same transaction, and
+/// runs the request again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// The latest execution of an instance.
+    Instance(Arc<str>),
+    /// An execution's row.
+    Execution(ExecutionId),
+    /// A task's row.
+    Task(TaskKey),
+    /// The graph of an execution: its own, or that of its workflow version.
+    Graph(ExecutionId, VersionId, bool),
+    /// Rows of the execution's open tasks, at most [`super::PIECE`] of them that are not held by a
+    /// worker, and all that are.
+    OpenTasks(ExecutionId),
+    /// Rows of the execution's tasks that Failed or were Abandoned.
+    Failures(ExecutionId),
+    /// What the execution's tasks changed in the context, and the context it began with.
+    Context(ExecutionId),
+    /// The waits a task has recorded.
+    Waits(TaskKey),
+    /// How many operations a task has recorded.
+    StepCount(TaskKey),
+    /// The unread signals of a mailbox.
+    Mailbox(Arc<str>, Arc<str>),
+    /// The tasks of an execution that wait for a signal of that name.
+    SignalWaiters(ExecutionId, Arc<str>),
+    /// Whether a worker is alive.
+    Worker(WorkerId),
+    /// The highest priority that is ready in these queues.
+    ReadyHead(Arc<[VersionId]>),
+}
+
+/// Why a request did not go through.
+#[derive(Debug)]
+pub enum Stop {
+    /// Read these and run it again.
+    Missing(Vec<Need>),
+    /// It is refused.
+    Refused(Refusal),
+}
+
+impl From<Need> for Stop {
+    fn from(need: Need) -> Stop {
+        Stop::Missing(vec![need])
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Refused(refusal)
+    }
+}
+
+impl From<Illegal> for Stop {
+    fn from(illegal: Illegal) -> Stop {
+        Stop::Refused(Refusal::Illegal(illegal))
+    }
+}
+
+/// The latest execution of an instance, as a start needs to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latest {
+    /// The execution.
+    pub id: ExecutionId,
+    /// Its generation.
+    pub generation: u32,
+    /// Digest of its input.
+    pub input_hash: String,
+}
+
+/// The unread part of a mailbox.
+#[derive(Clone, Debug, Default)]
+pub struct Mailbox {
+    /// The number the next signal gets.
+    pub next: i64,
+    /// Unread signals, oldest first.
+    pub unread: VecDeque<(i64, Payload)>,
+}
+
+/// What context rules read of an execution.
+#[derive(Clone, Debug, Default)]
+pub struct ContextParts {
+    /// The context it began with.
+    pub base: serde_json::Map<String, serde_json::Value>,
+    /// What its tasks changed, by number.
+    pub changes: FxHashMap<u32, Changes>,
+}
+
+/// A row and whether it must be written.
+#[derive(Clone, Debug)]
+pub struct Row<T> {
+    /// The row as it is now.
+    pub value: T,
+    /// It is not in the store yet.
+    pub new: bool,
+    /// It differs from what is in the store.
+    pub dirty: bool,
+}
+
+/// Columns of a new execution that no rule reads.
+#[derive(Clone, Debug)]
+pub struct NewExecutionRow {
+    /// The execution.
+    pub id: ExecutionId,
+    /// Its input.
+    pub input: Option<Payload>,
+    /// Digest of what it was started with.
+    pub input_hash: String,
+    /// Labels, a JSON array.
+    pub tags: Option<String>,
+    /// Its own graph, if it was built at run time.
+    pub graph: Option<Arc<Graph>>,
+}
+
+/// Columns of a new task that no rule reads.
+#[derive(Clone, Debug)]
+pub struct NewTaskRow {
+    /// The task.
+    pub key: TaskKey,
+    /// Its graph, which knows its node id and task.
+    pub graph: Arc<Graph>,
+    /// Its own input, in a graph built at run time.
+    pub input: Option<Payload>,
+}
+
+/// Payload columns that a task's end sets.
+#[derive(Clone, Debug, Default)]
+pub struct TaskEnd {
+    /// What it returned.
+    pub output: Option<Payload>,
+    /// What it changed in the context.
+    pub changes: Option<Changes>,
+    /// The whole context after it, when a checkpoint was due.
+    pub checkpoint: Option<Payload>,
+    /// Its last error.
+    pub error: Option<Failure>,
+}
+
+/// An execution that ended in this flush.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Which one.
+    pub id: ExecutionId,
+    /// How.
+    pub status: ExecutionStatus,
+}
+
+/// A step to write.
+#[derive(Clone, Debug)]
+pub struct StepWrite {
+    /// The task.
+    pub key: TaskKey,
+    /// The record.
+    pub step: StepRecord,
+    /// Whether a record of the wait is there already and is answered now.
+    pub answers: bool,
+}
+
+/// A signal to write.
+#[derive(Clone, Debug)]
+pub struct SignalWrite {
+    /// The instance.
+    pub instance: Arc<str>,
+    /// The mailbox.
+    pub name: Arc<str>,
+    /// Its number there.
+    pub number: i64,
+    /// What it carries.
+    pub payload: Payload,
+    /// Who sent it.
+    pub actor: Option<Arc<str>>,
+    /// When.
+    pub sent_at: Timestamp,
+}
+
+/// A signal that was read.
+#[derive(Clone, Debug)]
+pub struct SignalRead {
+    /// The instance.
+    pub instance: Arc<str>,
+    /// The mailbox.
+    pub name: Arc<str>,
+    /// Its number there.
+    pub number: i64,
+    /// The task that read it.
+    pub by: TaskKey,
+    /// The operation that read it.
+    pub operation: u32,
+}
+
+macro_rules! effects {
+    ($($(#[$doc:meta])* $field:ident: $type:ty),+ $(,)?) => {
+        /// What a flush writes besides its dirty rows, in the order it came about.
+        #[derive(Debug, Default)]
+        pub struct Effects { $($(#[$doc])* pub $field: Vec<$type>),+ }
+
+        #[derive(Clone, Copy, Debug, Default)]
+        struct Mark { undo: usize, $($field: usize),+ }
+
+        impl Effects {
+            fn mark(&self, undo: usize) -> Mark { Mark { undo, $($field: self.$field.len()),+ } }
+            fn truncate(&mut self, mark: Mark) { $(self.$field.truncate(mark.$field);)+ }
+        }
+    };
+}
+
+effects! {
+    /// Events to append.
+    events: Event,
+    /// Columns of new executions.
+    new_executions: NewExecutionRow,
+    /// Columns of new tasks.
+    new_tasks: NewTaskRow,
+    /// Columns of ended attempts.
+    task_ends: (TaskKey, TaskEnd),
+    /// Outbox rows to add.
+    outbox_added: OutboxRow,
+    /// Outbox rows to delete.
+    outbox_removed: OutboxRow,
+    /// Timers to add.
+    timers_added: Timer,
+    /// Timers to delete.
+    timers_removed: Timer,
+    /// Steps to write.
+    steps: StepWrite,
+    /// Steps that no longer count.
+    superseded: (TaskKey, Supersede),
+    /// Signals to add.
+    signals: SignalWrite,
+    /// Signals that were read.
+    signals_read: SignalRead,
+    /// Progress values.
+    progress: (TaskKey, String),
+    /// Executions that ended.
+    ended: Ended,
+    /// Waits recorded in this flush, which a signal of the same flush must find.
+    waiters: (ExecutionId, Arc<str>, TaskKey),
+}
+
+enum Undo {
+    Execution(ExecutionId, Option<Row<Execution>>),
+    Task(TaskKey, Option<Row<Task>>),
+    Waits(TaskKey, Vec<Operation>),
+    Mailbox((Arc<str>, Arc<str>), Mailbox),
+    Instance(Arc<str>, Option<Latest>),
+    Fresh(TaskKey),
+    ReadyHead(Option<Option<i16>>),
+}
+
+/// The working set. The store fills the `loaded` side, the rules the rest.
+pub struct Working {
+    /// The time of this flush.
+    pub now: Timestamp,
+    pub(super) executions: FxHashMap<ExecutionId, Option<Row<Execution>>>,
+    pub(super) tasks: FxHashMap<TaskKey, Option<Row<Task>>>,
+    own_graphs: FxHashMap<ExecutionId, Arc<Graph>>,
+    graphs: FxHashMap<VersionId, Arc<Graph>>,
+    instances: FxHashMap<Arc<str>, Option<Latest>>,
+    open_tasks: FxHashMap<ExecutionId, bool>,
+    failures: FxHashMap<ExecutionId, ()>,
+    contexts: FxHashMap<ExecutionId, ContextParts>,
+    fresh_changes: FxHashMap<TaskKey, Changes>,
+    waits: FxHashMap<TaskKey, Vec<Operation>>,
+    step_counts: FxHashMap<TaskKey, u32>,
+    mailboxes: FxHashMap<(Arc<str>, Arc<str>), Mailbox>,
+    signal_waiters: FxHashMap<(ExecutionId, Arc<str>), Vec<TaskKey>>,
+    workers: FxHashMap<WorkerId, bool>,
+    ready_head: Option<Option<i16>>,
+    undo: Vec<Undo>,
+    pub(super) effects: Effects,
+}
+
+impl Working {
+    /// An empty working set for a flush at this time.
+    pub fn new(now: Timestamp) -> Working {
+        Working {
+            now,
+            executions: FxHashMap::default(),
+            tasks: FxHashMap::default(),
+            own_graphs: FxHashMap::default(),
+            graphs: FxHashMap::default(),
+            instances: FxHashMap::default(),
+            open_tasks: FxHashMap::default(),
+            failures: FxHashMap::default(),
+            contexts: FxHashMap::default(),
+            fresh_changes: FxHashMap::default(),
+            waits: FxHashMap::default(),
+            step_counts: FxHashMap::default(),
+            mailboxes: FxHashMap::default(),
+            signal_waiters: FxHashMap::default(),
+            workers: FxHashMap::default(),
+            ready_head: None,
+            undo: Vec::new(),
+            effects: Effects::default(),
+        }
+    }
+
+    /// Runs one request: all of its changes stay, or none.
+    pub(super) fn attempt<R>(&mut self, rule: impl FnOnce(&mut Working) -> Result<R, Stop>) -> Result<R, Stop> {
+        let mark = self.effects.mark(self.undo.len());
+        let result = rule(self);
+        match result {
+            Ok(_) => self.undo.clear(),
+            Err(_) => self.roll_back(mark),
+        }
+        result
+    }
+
+    fn roll_back(&mut self, mark: Mark) {
+        while self.undo.len() > mark.undo {
+            match self.undo.pop().expect("longer than the mark") {
+                Undo::Execution(id, row) => drop(self.executions.insert(id, row)),
+                Undo::Task(key, row) => drop(self.tasks.insert(key, row)),
+                Undo::Waits(key, waits) => drop(self.waits.insert(key, waits)),
+                Undo::Mailbox(key, mailbox) => drop(self.mailboxes.insert(key, mailbox)),
+                Undo::Instance(instance, latest) => drop(self.instances.insert(instance, latest)),
+                Undo::Fresh(key) => drop(self.fresh_changes.remove(&key)),
+                Undo::ReadyHead(head) => self.ready_head = head,
+            }
+        }
+        self.effects.truncate(mark);
+    }
+
+    /// What is to be written: rows that changed, and the rest.
+    pub fn into_effects(self) -> (Vec<Row<Execution>>, Vec<Row<Task>>, Effects) {
+        let mut executions: Vec<_> = self.executions.into_values().flatten().filter(|row| row.dirty).collect();
+        let mut tasks: Vec<_> = self.tasks.into_values().flatten().filter(|row| row.dirty).collect();
+        // In key order: neighbours share pages, and PostgreSQL locks rows in one order.
+        executions.sort_unstable_by_key(|row| row.value.id);
+        tasks.sort_unstable_by_key(|row| row.value.key);
+        (executions, tasks, self.effects)
+    }
+
+    // ---- what the store fills in ----
+
+    /// Whether this was read already.
+    pub fn has(&self, need: &Need) -> bool {
+        match need {
+            Need::Instance(instance) => self.instances.contains_key(instance),
+            Need::Execution(id) => self.executions.contains_key(id),
+            Need::Task(key) => self.tasks.contains_key(key),
+            Need::Graph(id, version, own) => match own {
+                true => self.own_graphs.contains_key(id),
+                false => self.graphs.contains_key(version),
+            },
+            Need::OpenTasks(id) => self.open_tasks.contains_key(id),
+            Need::Failures(id) => self.failures.contains_key(id),
+            Need::Context(id) => self.contexts.contains_key(id),
+            Need::Waits(key) => self.waits.contains_key(key),
+            Need::StepCount(key) => self.step_counts.contains_key(key),
+            Need::Mailbox(instance, name) => self.mailboxes.contains_key(&(instance.clone(), name.clone())),
+            Need::SignalWaiters(id, name) => self.signal_waiters.contains_key(&(*id, name.clone())),
+            Need::Worker(id) => self.workers.contains_key(id),
+            Need::ReadyHead(_) => self.ready_head.is_some(),
+        }
+    }
+
+    /// An execution's row, or that there is none.
+    pub fn load_execution(&mut self, id: ExecutionId, row: Option<Execution>) {
+        self.executions.entry(id).or_insert_with(|| row.map(|value| Row { value, new: false, dirty: false }));
+    }
+
+    /// A task's row, or that there is none. A row that the flush has already is kept.
+    pub fn load_task(&mut self, key: TaskKey, row: Option<Task>) {
+        self.tasks.entry(key).or_insert_with(|| row.map(|value| Row { value, new: false, dirty: false }));
+    }
+
+    /// The latest execution of an instance.
+    pub fn load_instance(&mut self, instance: Arc<str>, latest: Option<Latest>) {
+        self.instances.insert(instance, latest);
+    }
+
+    /// The graph of a workflow version, or an execution's own.
+    pub fn load_graph(&mut self, execution: ExecutionId, version: VersionId, own: bool, graph: Arc<Graph>) {
+        match own {
+            true => drop(self.own_graphs.insert(execution, graph)),
+            false => drop(self.graphs.insert(version, graph)),
+        }
+    }
+
+    /// That the execution's open tasks were loaded, and whether more remain than were read.
+    pub fn load_open_tasks(&mut self, id: ExecutionId, more: bool) {
+        self.open_tasks.insert(id, more);
+    }
+
+    /// That the execution's failed tasks were loaded.
+    pub fn load_failures(&mut self, id: ExecutionId) {
+        self.failures.insert(id, ());
+    }
+
+    /// What context rules read.
+    pub fn load_context(&mut self, id: ExecutionId, parts: ContextParts) {
+        self.contexts.insert(id, parts);
+    }
+
+    /// The waits that a task has recorded.
+    pub fn load_waits(&mut self, key: TaskKey, waits: Vec<Operation>) {
+        self.waits.insert(key, waits);
+    }
+
+    /// How many operations a task has recorded.
+    pub fn load_step_count(&mut self, key: TaskKey, count: u32) {
+        self.step_counts.insert(key, count);
+    }
+
+    /// A mailbox.
+    pub fn load_mailbox(&mut self, instance: Arc<str>, name: Arc<str>, mailbox: Mailbox) {
+        self.mailboxes.insert((instance, name), mailbox);
+    }
+
+    /// Who waits for a signal.
+    pub fn load_signal_waiters(&mut self, id: ExecutionId, name: Arc<str>, tasks: Vec<TaskKey>) {
+        self.signal_waiters.insert((id, name), tasks);
+    }
+
+    /// Whether a worker is alive.
+    pub fn load_worker(&mut self, id: WorkerId, alive: bool) {
+        self.workers.insert(id, alive);
+    }
+
+    /// The highest priority that is ready.
+    pub fn load_ready_head(&mut self, priority: Option<i16>) {
+        self.ready_head = Some(priority);
+    }
+
+    // ---- what rules read and write ----
+
+    pub(super) fn execution(&self, id: ExecutionId) -> Result<&Execution, Stop> {
+        match self.executions.get(&id) {
+            Some(Some(row)) => Ok(&row.value),
+            Some(None) => Err(Refusal::UnknownExecution(id).into()),
+            None => Err(Need::Execution(id).into()),
+        }
+    }
+
+    pub(super) fn find_task(&self, key: TaskKey) -> Result<Option<&Task>, Stop> {
+        match self.tasks.get(&key) {
+            Some(row) => Ok(row.as_ref().map(|row| &row.value)),
+            None => Err(Need::Task(key).into()),
+        }
+    }
+
+    pub(super) fn task(&self, key: TaskKey) -> Result<&Task, Stop> {
+        self.find_task(key)?.ok_or_else(|| Refusal::UnknownExecution(key.execution).into())
+    }
+
+    /// That all these tasks are loaded, or every one that is missing.
+    pub(super) fn require_tasks(&self, keys: impl Iterator<Item = TaskKey>) -> Result<(), Stop> {
+        let missing: Vec<Need> = keys.filter(|key| !self.tasks.contains_key(key)).map(Need::Task).collect();
+        if missing.is_empty() { Ok(()) } else { Err(Stop::Missing(missing)) }
+    }
+
+    pub(super) fn change_execution<R>(
+        &mut self,
+        id: ExecutionId,
+        change: impl FnOnce(&mut Execution, &mut Vec<Event>) -> Result<R, Illegal>,
+    ) -> Result<R, Stop> {
+        match self.executions.get_mut(&id) {
+            Some(Some(row)) => {
+                self.undo.push(Undo::Execution(id, Some(row.clone())));
+                row.dirty = true;
+                Ok(change(&mut row.value, &mut self.effects.events)?)
+            }
+            Some(None) => Err(Refusal::UnknownExecution(id).into()),
+            None => Err(Need::Execution(id).into()),
+        }
+    }
+
+    pub(super) fn change_task<R>(
+        &mut self,
+        key: TaskKey,
+        change: impl FnOnce(&mut Task, &mut Vec<Event>) -> Result<R, Illegal>,
+    ) -> Result<R, Stop> {
+        match self.tasks.get_mut(&key) {
+            Some(Some(row)) => {
+                self.undo.push(Undo::Task(key, Some(row.clone())));
+                row.dirty = true;
+                Ok(change(&mut row.value, &mut self.effects.events)?)
+            }
+            Some(None) => Err(Refusal::UnknownExecution(key.execution).into()),
+            None => Err(Need::Task(key).into()),
+        }
+    }
+
+    pub(super) fn add_execution(&mut self, value: Execution) {
+        let id = value.id;
+        self.undo.push(Undo::Execution(id, None));
+        self.executions.insert(id, Some(Row { value, new: true, dirty: true }));
+    }
+
+    pub(super) fn add_task(&mut self, value: Task) {
+        let key = value.key;
+        self.undo.push(Undo::Task(key, None));
+        self.tasks.insert(key, Some(Row { value, new: true, dirty: true }));
+    }
+
+    pub(super) fn instance(&self, instance: &Arc<str>) -> Result<Option<&Latest>, Stop> {
+        match self.instances.get(instance) {
+            Some(latest) => Ok(latest.as_ref()),
+            None => Err(Need::Instance(instance.clone()).into()),
+        }
+    }
+
+    pub(super) fn set_instance(&mut self, instance: Arc<str>, latest: Latest) {
+        let before = self.instances.insert(instance.clone(), Some(latest)).flatten();
+        self.undo.push(Undo::Instance(instance, before));
+    }
+
+    pub(super) fn graph_of(&self, execution: &Execution) -> Result<Arc<Graph>, Stop> {
+        let found = match execution.own_graph {
+            true => self.own_graphs.get(&execution.id),
+            false => self.graphs.get(&execution.workflow),
+        };
+        let need = || Need::Graph(execution.id, execution.workflow, execution.own_graph).into();
+        found.cloned().ok_or_else(need)
+    }
+
+    /// The keys of the execution's open tasks that are loaded, in order, and whether more are not.
+    pub(super) fn open_tasks(&self, id: ExecutionId) -> Result<(Vec<TaskKey>, bool), Stop> {
+        let more = *self.open_tasks.get(&id).ok_or(Need::OpenTasks(id))?;
+        Ok((self.loaded_tasks(id, |task| !task.phase.is_terminal()), more))
+    }
+
+    /// The keys of the execution's failed tasks, in order.
+    pub(super) fn failures(&self, id: ExecutionId) -> Result<Vec<TaskKey>, Stop> {
+        use crate::status::Phase;
+        self.failures.get(&id).ok_or(Need::Failures(id))?;
+        Ok(self.loaded_tasks(id, |task| matches!(task.phase, Phase::Failed | Phase::Abandoned)))
+    }
+
+    fn loaded_tasks(&self, id: ExecutionId, which: impl Fn(&Task) -> bool) -> Vec<TaskKey> {
+        let of_execution = self.tasks.values().flatten().map(|row| &row.value).filter(|task| task.key.execution == id);
+        let mut keys: Vec<TaskKey> = of_execution.filter(|task| which(task)).map(|task| task.key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    pub(super) fn context(&self, id: ExecutionId) -> Result<&ContextParts, Stop> {
+        self.contexts.get(&id).ok_or_else(|| Need::Context(id).into())
+    }
+
+    /// What a task changed, as far as it is known to this flush.
+    pub(super) fn changes<'a>(&'a self, key: TaskKey, parts: &'a ContextParts) -> Option<&'a Changes> {
+        self.fresh_changes.get(&key).or_else(|| parts.changes.get(&key.number))
+    }
+
+    pub(super) fn end_task(&mut self, key: TaskKey, end: TaskEnd) {
+        if let Some(changes) = &end.changes {
+            self.undo.push(Undo::Fresh(key));
+            self.fresh_changes.insert(key, changes.clone());
+        }
+        self.effects.task_ends.push((key, end));
+    }
+
+    pub(super) fn waits(&self, key: TaskKey) -> Result<&[Operation], Stop> {
+        self.waits.get(&key).map(Vec::as_slice).ok_or_else(|| Need::Waits(key).into())
+    }
+
+    pub(super) fn set_waits(&mut self, key: TaskKey, waits: Vec<Operation>) {
+        let before = self.waits.insert(key, waits).unwrap_or_default();
+        self.undo.push(Undo::Waits(key, before));
+    }
+
+    pub(super) fn step_count(&self, key: TaskKey) -> Result<u32, Stop> {
+        let recorded = *self.step_counts.get(&key).ok_or(Need::StepCount(key))?;
+        let fresh = self.effects.steps.iter().filter(|write| write.key == key && !write.answers).count();
+        Ok(recorded + fresh as u32)
+    }
+
+    pub(super) fn mailbox(&mut self, instance: &Arc<str>, name: &Arc<str>) -> Result<&mut Mailbox, Stop> {
+        let key = (instance.clone(), name.clone());
+        match self.mailboxes.get_mut(&key) {
+            Some(mailbox) => {
+                self.undo.push(Undo::Mailbox(key, mailbox.clone()));
+                Ok(mailbox)
+            }
+            None => Err(Need::Mailbox(key.0, key.1).into()),
+        }
+    }
+
+    /// Who waits for a signal, whether recorded before or in this flush.
+    pub(super) fn signal_waiters(&self, id: ExecutionId, name: &Arc<str>) -> Result<Vec<TaskKey>, Stop> {
+        let recorded =
+            self.signal_waiters.get(&(id, name.clone())).ok_or_else(|| Need::SignalWaiters(id, name.clone()))?;
+        let mut waiters = recorded.clone();
+        waiters.extend(self.effects.waiters.iter().filter(|(of, n, _)| *of == id && n == name).map(|(_, _, key)| *key));
+        waiters.sort_unstable();
+        waiters.dedup();
+        Ok(waiters)
+    }
+
+    pub(super) fn worker_alive(&self, id: WorkerId) -> Result<bool, Stop> {
+        self.workers.get(&id).copied().ok_or_else(|| Need::Worker(id).into())
+    }
+
+    pub(super) fn ready_head(&self, queues: &Arc<[VersionId]>) -> Result<Option<i16>, Stop> {
+        self.ready_head.ok_or_else(|| Need::ReadyHead(queues.clone()).into())
+    }
+
+    pub(super) fn add_to_outbox(&mut self, row: OutboxRow) {
+        if row.worker.is_none()
+            && let Some(head) = self.ready_head
+        {
+            self.undo.push(Undo::ReadyHead(self.ready_head));
+            self.ready_head = Some(Some(head.map_or(row.priority, |head| head.max(row.priority))));
+        }
+        self.effects.outbox_added.push(row);
+    }
+}

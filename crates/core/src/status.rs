@@ -1,0 +1,208 @@
+//! The states of executions and tasks, and the texts they are stored as. What may follow what
+//! is in [`crate::table`].
+
+use std::fmt;
+
+use serde::Serialize;
+
+macro_rules! texts {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant),+ }
+
+        impl $name {
+            /// Every value, in declared order.
+            pub const ALL: &[$name] = &[$($name::$variant),+];
+
+            /// The text that is stored and shown.
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text),+ }
+            }
+
+            /// The value a stored text stands for.
+            pub fn parse(text: &str) -> Option<$name> {
+                match text { $($text => Some($name::$variant),)+ _ => None }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use texts;
+
+texts! {
+    /// Where an execution stands.
+    ExecutionStatus {
+        /// Recorded, no task claimed yet: waiting for its start time or for a worker.
+        Pending = "Pending",
+        /// A task was claimed.
+        Running = "Running",
+        /// No new task is claimed until it is resumed.
+        Paused = "Paused",
+        /// Asked to stop; ends when no task holds a live lease.
+        Cancelling = "Cancelling",
+        /// Every failure, if there was one, was caught.
+        Completed = "Completed",
+        /// A task failed and nothing caught it.
+        Failed = "Failed",
+        /// The deadline passed first.
+        TimedOut = "TimedOut",
+        /// Stopped on request.
+        Cancelled = "Cancelled",
+        /// Ended by starting its next generation.
+        ContinuedAsNew = "ContinuedAsNew",
+    }
+}
+
+impl ExecutionStatus {
+    /// Whether nothing but a user's explicit action can change it again.
+    pub const fn is_terminal(self) -> bool {
+        matches!(
+            self,
+            Self::Completed | Self::Failed | Self::TimedOut | Self::Cancelled | Self::ContinuedAsNew
+        )
+    }
+}
+
+texts! {
+    /// Where a task stands, as stored in its `status` column.
+    TaskStatus {
+        /// Waits for its dependencies.
+        Pending = "Pending",
+        /// Can be claimed, now or when its retry falls due.
+        Ready = "Ready",
+        /// Claimed: see [`SubStatus`].
+        Running = "Running",
+        /// Ended well.
+        Completed = "Completed",
+        /// Ended with an error and no attempts left.
+        Failed = "Failed",
+        /// Its trigger rule said no.
+        Skipped = "Skipped",
+        /// Its process died under it too often.
+        Abandoned = "Abandoned",
+        /// Its execution was stopped first.
+        Cancelled = "Cancelled",
+    }
+}
+
+impl TaskStatus {
+    /// Whether nothing but a user's explicit action can change it again.
+    pub const fn is_terminal(self) -> bool {
+        !matches!(self, Self::Pending | Self::Ready | Self::Running)
+    }
+}
+
+texts! {
+    /// What a Running task does. A task in any other status has none.
+    SubStatus {
+        /// Holds a slot.
+        Active = "Active",
+        /// Waits, its slot given away.
+        Deferred = "Deferred",
+    }
+}
+
+texts! {
+    /// A task's place in its state machine: status, sub-status and, for a waiting task, whether a
+    /// worker keeps its future in memory. The form in which transitions speak of tasks.
+    Phase {
+        /// Waits for its dependencies.
+        Pending = "Pending",
+        /// Can be claimed.
+        Ready = "Ready",
+        /// Runs in a slot.
+        Active = "Running::Active",
+        /// Waits, parked in its worker's memory.
+        Deferred = "Running::Deferred",
+        /// Waits in the store only; no worker holds it.
+        Evicted = "Running::Evicted",
+        /// See [`TaskStatus::Completed`].
+        Completed = "Completed",
+        /// See [`TaskStatus::Failed`].
+        Failed = "Failed",
+        /// See [`TaskStatus::Skipped`].
+        Skipped = "Skipped",
+        /// See [`TaskStatus::Abandoned`].
+        Abandoned = "Abandoned",
+        /// See [`TaskStatus::Cancelled`].
+        Cancelled = "Cancelled",
+    }
+}
+
+impl Phase {
+    /// The status and sub-status that are stored for this phase.
+    pub const fn status(self) -> (TaskStatus, Option<SubStatus>) {
+        match self {
+            Self::Pending => (TaskStatus::Pending, None),
+            Self::Ready => (TaskStatus::Ready, None),
+            Self::Active => (TaskStatus::Running, Some(SubStatus::Active)),
+            Self::Deferred | Self::Evicted => (TaskStatus::Running, Some(SubStatus::Deferred)),
+            Self::Completed => (TaskStatus::Completed, None),
+            Self::Failed => (TaskStatus::Failed, None),
+            Self::Skipped => (TaskStatus::Skipped, None),
+            Self::Abandoned => (TaskStatus::Abandoned, None),
+            Self::Cancelled => (TaskStatus::Cancelled, None),
+        }
+    }
+
+    /// The phase that a stored row is in, or none if the row contradicts itself: a sub-status
+    /// without Running, Running without one, Active without a worker.
+    pub const fn of(status: TaskStatus, sub: Option<SubStatus>, has_worker: bool) -> Option<Phase> {
+        Some(match (status, sub, has_worker) {
+            (TaskStatus::Running, Some(SubStatus::Active), true) => Self::Active,
+            (TaskStatus::Running, Some(SubStatus::Deferred), true) => Self::Deferred,
+            (TaskStatus::Running, Some(SubStatus::Deferred), false) => Self::Evicted,
+            (TaskStatus::Pending, None, false) => Self::Pending,
+            (TaskStatus::Ready, None, false) => Self::Ready,
+            (TaskStatus::Completed, None, false) => Self::Completed,
+            (TaskStatus::Failed, None, false) => Self::Failed,
+            (TaskStatus::Skipped, None, false) => Self::Skipped,
+            (TaskStatus::Abandoned, None, false) => Self::Abandoned,
+            (TaskStatus::Cancelled, None, false) => Self::Cancelled,
+            _ => return None,
+        })
+    }
+
+    /// Whether nothing but a user's explicit action can change it again.
+    pub const fn is_terminal(self) -> bool {
+        self.status().0.is_terminal()
+    }
+
+    /// Whether a worker holds the task.
+    pub const fn is_held(self) -> bool {
+        matches!(self, Self::Active | Self::Deferred)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_reads_back() {
+        for &status in ExecutionStatus::ALL {
+            assert_eq!(ExecutionStatus::parse(status.as_str()), Some(status));
+        }
+        for &status in TaskStatus::ALL {
+            assert_eq!(TaskStatus::parse(status.as_str()), Some(status));
+        }
+        assert_eq!(TaskStatus::parse("running"), None);
+    }
+
+    #[test]
+    fn a_phase_is_what_its_stored_columns_say() {
+        for &phase in Phase::ALL {
+            let (status, sub) = phase.status();
+            assert_eq!(Phase::of(status, sub, phase.is_held()), Some(phase));
+        }
+        assert_eq!(Phase::of(TaskStatus::Completed, Some(SubStatus::Active), false), None);
+        assert_eq!(Phase::of(TaskStatus::Running, None, true), None);
+        assert_eq!(Phase::of(TaskStatus::Running, Some(SubStatus::Active), false), None);
+    }
+}

@@ -1,0 +1,285 @@
+//! The transition tables, as data: the specification from which the rules, the refusals, the
+//! docs and the tests are derived. A pair that is not here cannot be written.
+
+use std::fmt;
+
+use crate::event::EventType;
+use crate::status::{ExecutionStatus, Phase, texts};
+
+texts! {
+    /// Who may cause a transition.
+    By {
+        /// A person or program, through the library or the command line.
+        User = "user",
+        /// A schedule.
+        Schedule = "schedule",
+        /// The execution that started this one.
+        Parent = "parent",
+        /// The worker that holds the task, or claims it.
+        Worker = "worker",
+        /// The engine's own rules, whichever process applies them.
+        Engine = "engine",
+        /// The deadline of the execution.
+        Deadline = "deadline",
+        /// A timer that fell due.
+        Timer = "timer",
+        /// Whoever sent a signal.
+        Sender = "sender",
+        /// A child that ended.
+        Child = "child",
+    }
+}
+
+texts! {
+    /// What builds a row: rows that nothing builds yet are part of the specification, but are
+    /// refused like pairs that are not in the table.
+    Built {
+        /// In use.
+        Now = "now",
+        /// Reserved.
+        Later = "later",
+    }
+}
+
+/// One row: what a move leads from and to, who may make it, and the events that say so.
+#[derive(Debug)]
+pub struct Row<S: 'static, M: 'static> {
+    /// The move's name.
+    pub name: M,
+    /// The states it may start from; none means creation.
+    pub from: &'static [Option<S>],
+    /// Where it ends.
+    pub to: S,
+    /// Who may make it.
+    pub by: &'static [By],
+    /// The events it appends, in order.
+    pub events: &'static [EventType],
+    /// Whether it is in use.
+    pub built: Built,
+}
+
+texts! {
+    /// The moves of a task.
+    TaskMove {
+        /// Recorded with its execution.
+        Create = "create",
+        /// Dependencies ended, rule said yes.
+        MarkReady = "mark ready",
+        /// Dependencies ended, rule said no.
+        Skip = "skip",
+        /// Taken by a worker.
+        Claim = "claim",
+        /// Waits, slot given away.
+        Defer = "defer",
+        /// Holds a slot again.
+        Resume = "resume",
+        /// Dropped from memory while waiting.
+        Evict = "evict",
+        /// What it waited for came.
+        Wake = "wake",
+        /// Ended well.
+        Complete = "complete",
+        /// Failed, another attempt follows.
+        Retry = "retry",
+        /// Failed for good.
+        Fail = "fail",
+        /// Given back at shutdown.
+        Release = "release",
+        /// Taken back from a dead worker.
+        Recover = "recover",
+        /// Taken back too often.
+        Abandon = "abandon",
+        /// Stopped with its execution.
+        Cancel = "cancel",
+        /// Put back by a user's retry.
+        Reset = "reset",
+    }
+}
+
+texts! {
+    /// The moves of an execution.
+    ExecutionMove {
+        /// Recorded.
+        Create = "create",
+        /// First task claimed.
+        Start = "start",
+        /// Stopped before it started.
+        CancelPending = "cancel before start",
+        /// Deadline passed before it started.
+        TimeOutPending = "time out before start",
+        /// No new claims.
+        Pause = "pause",
+        /// Claims again.
+        Resume = "resume",
+        /// Asked to stop.
+        RequestCancel = "cancel",
+        /// Stopped on request.
+        FinishCancelled = "finish cancelled",
+        /// Stopped by its deadline.
+        FinishTimedOut = "finish timed out",
+        /// Ended well.
+        Complete = "complete",
+        /// Ended with a failure.
+        Fail = "fail",
+        /// Ended by its successor.
+        ContinueAsNew = "continue as new",
+        /// Failed tasks reset.
+        Retry = "retry",
+    }
+}
+
+use By::{Child, Deadline, Engine, Parent, Schedule, Sender, Timer, User, Worker};
+use EventType as E;
+use ExecutionStatus as X;
+use Phase as P;
+
+const OPEN: &[Option<Phase>] =
+    &[Some(P::Pending), Some(P::Ready), Some(P::Active), Some(P::Deferred), Some(P::Evicted)];
+const HELD: &[Option<Phase>] = &[Some(P::Active), Some(P::Deferred)];
+
+const fn row<S, M>(
+    name: M,
+    from: &'static [Option<S>],
+    to: S,
+    by: &'static [By],
+    events: &'static [EventType],
+) -> Row<S, M> {
+    Row { name, from, to, by, events, built: Built::Now }
+}
+
+const fn later<S, M>(
+    name: M,
+    from: &'static [Option<S>],
+    to: S,
+    by: &'static [By],
+    events: &'static [EventType],
+) -> Row<S, M> {
+    Row { name, from, to, by, events, built: Built::Later }
+}
+
+/// The tasks' table.
+#[rustfmt::skip]
+pub static TASKS: &[Row<Phase, TaskMove>] = &[
+    row(TaskMove::Create,    &[None],               P::Pending,   &[Engine],               &[E::TaskCreated]),
+    row(TaskMove::MarkReady, &[Some(P::Pending)],   P::Ready,     &[Engine],               &[E::TaskMarkedReady]),
+    row(TaskMove::Skip,      &[Some(P::Pending)],   P::Skipped,   &[Engine],               &[E::TaskSkipped]),
+    row(TaskMove::Claim,     &[Some(P::Ready)],     P::Active,    &[Worker],               &[E::TaskClaimed, E::TaskStarted]),
+    row(TaskMove::Defer,     &[Some(P::Active)],    P::Deferred,  &[Worker],               &[E::TaskDeferred]),
+    row(TaskMove::Resume,    &[Some(P::Deferred)],  P::Active,    &[Worker],               &[E::TaskResumed]),
+    row(TaskMove::Evict,     &[Some(P::Deferred)],  P::Evicted,   &[Worker],               &[E::TaskEvicted]),
+    row(TaskMove::Wake,      &[Some(P::Evicted)],   P::Ready,     &[Sender, Timer, Child, Engine], &[E::TaskWoken]),
+    row(TaskMove::Complete,  HELD,                  P::Completed, &[Worker],               &[E::TaskCompleted]),
+    row(TaskMove::Retry,     HELD,                  P::Ready,     &[Worker],               &[E::TaskFailed, E::TaskRetryScheduled]),
+    row(TaskMove::Fail,      HELD,                  P::Failed,    &[Worker],               &[E::TaskFailed]),
+    row(TaskMove::Release,   HELD,                  P::Ready,     &[Worker],               &[E::TaskReleased]),
+    row(TaskMove::Recover,   HELD,                  P::Ready,     &[Engine],               &[E::TaskRecovered]),
+    row(TaskMove::Abandon,   HELD,                  P::Abandoned, &[Engine],               &[E::TaskAbandoned]),
+    row(TaskMove::Cancel,    OPEN,                  P::Cancelled, &[Engine, Worker],       &[E::TaskCancelled]),
+    later(TaskMove::Reset,   &[Some(P::Failed), Some(P::Abandoned), Some(P::Skipped), Some(P::Cancelled), Some(P::Completed)],
+                                                    P::Pending,   &[User],                 &[E::TaskReset]),
+];
+
+/// The executions' table.
+#[rustfmt::skip]
+pub static EXECUTIONS: &[Row<ExecutionStatus, ExecutionMove>] = &[
+    row(ExecutionMove::Create,          &[None],                                   X::Pending,    &[User, Schedule, Parent], &[E::ExecutionCreated]),
+    row(ExecutionMove::Start,           &[Some(X::Pending)],                       X::Running,    &[Worker],                 &[E::ExecutionStarted]),
+    row(ExecutionMove::CancelPending,   &[Some(X::Pending)],                       X::Cancelled,  &[User, Parent],           &[E::ExecutionCancelled]),
+    row(ExecutionMove::TimeOutPending,  &[Some(X::Pending)],                       X::TimedOut,   &[Deadline],               &[E::ExecutionTimedOut]),
+    row(ExecutionMove::RequestCancel,   &[Some(X::Pending), Some(X::Running), Some(X::Paused)], X::Cancelling, &[User, Parent, Deadline], &[E::ExecutionCancelling]),
+    row(ExecutionMove::FinishCancelled, &[Some(X::Cancelling)],                    X::Cancelled,  &[Engine],                 &[E::ExecutionCancelled]),
+    row(ExecutionMove::FinishTimedOut,  &[Some(X::Cancelling)],                    X::TimedOut,   &[Engine],                 &[E::ExecutionTimedOut]),
+    row(ExecutionMove::Complete,        &[Some(X::Pending), Some(X::Running), Some(X::Paused)], X::Completed, &[Engine],     &[E::ExecutionCompleted]),
+    row(ExecutionMove::Fail,            &[Some(X::Running), Some(X::Paused)],      X::Failed,     &[Engine],                 &[E::ExecutionFailed]),
+    later(ExecutionMove::Pause,         &[Some(X::Pending), Some(X::Running)],     X::Paused,     &[User],                   &[E::ExecutionPaused]),
+    later(ExecutionMove::Resume,        &[Some(X::Paused)],                        X::Running,    &[User],                   &[E::ExecutionResumed]),
+    later(ExecutionMove::ContinueAsNew, &[Some(X::Running)],                       X::ContinuedAsNew, &[Engine],             &[E::ExecutionContinuedAsNew]),
+    later(ExecutionMove::Retry,         &[Some(X::Failed), Some(X::TimedOut), Some(X::Cancelled)], X::Pending, &[User],      &[E::ExecutionRetried]),
+];
+
+/// A move that the table does not have, or does not allow from there or to that party.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot {attempted} from {}: allowed there: {}", from.unwrap_or("nothing"), list(allowed))]
+pub struct Illegal {
+    /// The move's name.
+    pub attempted: &'static str,
+    /// The state it was asked from.
+    pub from: Option<&'static str>,
+    /// What the table allows from that state.
+    pub allowed: Vec<&'static str>,
+}
+
+fn list(names: &[&str]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+/// The table row for a move, or why there is none.
+pub fn find<S, M>(
+    table: &'static [Row<S, M>],
+    name: M,
+    from: Option<S>,
+    by: By,
+) -> Result<&'static Row<S, M>, Illegal>
+where
+    S: Copy + PartialEq + fmt::Display + AsText,
+    M: Copy + PartialEq + AsText,
+{
+    let row = table.iter().find(|row| {
+        row.name == name && row.built == Built::Now && row.from.contains(&from) && row.by.contains(&by)
+    });
+    row.ok_or_else(|| Illegal {
+        attempted: name.text(),
+        from: from.map(AsText::text),
+        allowed: table
+            .iter()
+            .filter(|row| row.built == Built::Now && row.from.contains(&from))
+            .map(|row| row.name.text())
+            .collect(),
+    })
+}
+
+/// A value with a fixed text.
+pub trait AsText {
+    /// The text.
+    fn text(self) -> &'static str;
+}
+
+macro_rules! as_text {
+    ($($name:ty),+) => { $(impl AsText for $name { fn text(self) -> &'static str { self.as_str() } })+ };
+}
+as_text!(Phase, ExecutionStatus, TaskMove, ExecutionMove);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminal_states_have_no_way_out_that_is_built() {
+        for row in TASKS.iter().filter(|row| row.built == Built::Now) {
+            assert!(row.from.iter().flatten().all(|phase| !phase.is_terminal()), "{:?}", row.name);
+        }
+        for row in EXECUTIONS.iter().filter(|row| row.built == Built::Now) {
+            assert!(row.from.iter().flatten().all(|status| !status.is_terminal()), "{:?}", row.name);
+        }
+    }
+
+    #[test]
+    fn every_move_has_one_row() {
+        for &name in TaskMove::ALL {
+            assert_eq!(TASKS.iter().filter(|row| row.name == name).count(), 1, "{name}");
+        }
+        for &name in ExecutionMove::ALL {
+            assert_eq!(EXECUTIONS.iter().filter(|row| row.name == name).count(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_state_and_what_it_allows() {
+        let error = find(TASKS, TaskMove::Claim, Some(Phase::Completed), By::Worker).expect_err("terminal");
+        assert_eq!(error.to_string(), "cannot claim from Completed: allowed there: nothing");
+        let error = find(TASKS, TaskMove::Claim, Some(Phase::Pending), By::Worker).expect_err("not ready");
+        assert_eq!(error.to_string(), "cannot claim from Pending: allowed there: mark ready, skip, cancel");
+        find(TASKS, TaskMove::Reset, Some(Phase::Failed), By::User).expect_err("not built yet");
+        find(TASKS, TaskMove::Claim, Some(Phase::Ready), By::User).expect_err("only workers claim");
+    }
+}
