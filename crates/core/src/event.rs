@@ -81,7 +81,11 @@ impl EventType {
 
     /// The type a stored number stands for.
     pub fn from_code(code: i64) -> Option<EventType> {
-        usize::try_from(code).ok()?.checked_sub(1).and_then(|i| Self::ALL.get(i)).copied()
+        usize::try_from(code)
+            .ok()?
+            .checked_sub(1)
+            .and_then(|i| Self::ALL.get(i))
+            .copied()
     }
 
     /// Whether nothing follows it in an execution's stream but a user's action.
@@ -101,7 +105,10 @@ impl EventType {
     pub const fn is_failure(self) -> bool {
         matches!(
             self,
-            Self::ExecutionFailed | Self::ExecutionTimedOut | Self::TaskFailed | Self::TaskAbandoned
+            Self::ExecutionFailed
+                | Self::ExecutionTimedOut
+                | Self::TaskFailed
+                | Self::TaskAbandoned
         )
     }
 }

@@ -83,7 +83,11 @@ pub struct NewExecution {
 
 impl Execution {
     /// A new execution: Pending, all its tasks open.
-    pub fn create(new: NewExecution, cause: &Cause, log: &mut Vec<Event>) -> Result<Execution, Illegal> {
+    pub fn create(
+        new: NewExecution,
+        cause: &Cause,
+        log: &mut Vec<Event>,
+    ) -> Result<Execution, Illegal> {
         let mut execution = Execution {
             id: new.id,
             instance: new.instance,
@@ -113,14 +117,25 @@ impl Execution {
             ("input", json!(new.input)),
             ("start_at", json!(new.start_at)),
             ("deadline_at", json!(new.deadline_at)),
-            ("priority", if new.priority == 0 { json!(null) } else { json!(new.priority) }),
+            (
+                "priority",
+                if new.priority == 0 {
+                    json!(null)
+                } else {
+                    json!(new.priority)
+                },
+            ),
         ] {
             if !value.is_null() {
                 data[name] = value;
             }
         }
         let row = table::find(table::EXECUTIONS, ExecutionMove::Create, None, cause.by)?;
-        let transition = Transition { cause, from: None, to: row.to.as_str() };
+        let transition = Transition {
+            cause,
+            from: None,
+            to: row.to.as_str(),
+        };
         for &kind in row.events {
             transition.record(&mut execution.stream(), kind, Some(data.to_string()), log);
         }
@@ -162,8 +177,17 @@ impl Execution {
         cause: &Cause,
         log: &mut Vec<Event>,
     ) -> Result<(), Illegal> {
-        let name = if by_deadline { ExecutionMove::TimeOutPending } else { ExecutionMove::CancelPending };
-        self.make(name, cause, Some(json!({ "reason": reason }).to_string()), log)?;
+        let name = if by_deadline {
+            ExecutionMove::TimeOutPending
+        } else {
+            ExecutionMove::CancelPending
+        };
+        self.make(
+            name,
+            cause,
+            Some(json!({ "reason": reason }).to_string()),
+            log,
+        )?;
         self.reason = Some(reason.to_owned());
         self.closed_at = Some(self.changed_at);
         Ok(())
@@ -171,15 +195,24 @@ impl Execution {
 
     /// Its last task ended: it ends as it stands. `failure` names the failed task that nothing
     /// caught, if there is one.
-    pub fn finish(&mut self, failure: Option<String>, cause: &Cause, log: &mut Vec<Event>) -> Result<(), Illegal> {
+    pub fn finish(
+        &mut self,
+        failure: Option<String>,
+        cause: &Cause,
+        log: &mut Vec<Event>,
+    ) -> Result<(), Illegal> {
         let name = match (self.status, &failure) {
-            (ExecutionStatus::Cancelling, _) if self.stopped_by_deadline() => ExecutionMove::FinishTimedOut,
+            (ExecutionStatus::Cancelling, _) if self.stopped_by_deadline() => {
+                ExecutionMove::FinishTimedOut
+            }
             (ExecutionStatus::Cancelling, _) => ExecutionMove::FinishCancelled,
             (_, None) => ExecutionMove::Complete,
             (_, Some(_)) => ExecutionMove::Fail,
         };
         let data = match name {
-            ExecutionMove::Fail => failure.as_ref().map(|reason| json!({ "reason": reason }).to_string()),
+            ExecutionMove::Fail => failure
+                .as_ref()
+                .map(|reason| json!({ "reason": reason }).to_string()),
             _ => None,
         };
         self.make(name, cause, data, log)?;
@@ -207,9 +240,19 @@ impl Execution {
         }
     }
 
-    fn make(&mut self, name: ExecutionMove, cause: &Cause, data: Option<String>, log: &mut Vec<Event>) -> Result<(), Illegal> {
+    fn make(
+        &mut self,
+        name: ExecutionMove,
+        cause: &Cause,
+        data: Option<String>,
+        log: &mut Vec<Event>,
+    ) -> Result<(), Illegal> {
         let row = table::find(table::EXECUTIONS, name, Some(self.status), cause.by)?;
-        let transition = Transition { cause, from: Some(self.status.as_str()), to: row.to.as_str() };
+        let transition = Transition {
+            cause,
+            from: Some(self.status.as_str()),
+            to: row.to.as_str(),
+        };
         for &kind in row.events {
             transition.record(&mut self.stream(), kind, data.clone(), log);
         }

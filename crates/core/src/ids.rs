@@ -7,7 +7,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Microseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 
@@ -42,7 +44,9 @@ fn decode(text: &str) -> Option<i64> {
     }
     let mut id: u64 = 0;
     for byte in text.bytes() {
-        let digit = ALPHABET.iter().position(|&c| c == byte.to_ascii_lowercase())?;
+        let digit = ALPHABET
+            .iter()
+            .position(|&c| c == byte.to_ascii_lowercase())?;
         id = id.checked_mul(32)?.checked_add(digit as u64)?;
     }
     i64::try_from(id).ok()
@@ -142,7 +146,11 @@ const TAG_BITS: u32 = 10;
 impl IdGenerator {
     /// A generator whose ids carry ten bits of `tag` (bring a random number).
     pub fn new(tag: u64) -> IdGenerator {
-        IdGenerator { tag: (tag & ((1 << TAG_BITS) - 1)) as i64, last_ms: 0, count: 0 }
+        IdGenerator {
+            tag: (tag & ((1 << TAG_BITS) - 1)) as i64,
+            last_ms: 0,
+            count: 0,
+        }
     }
 
     /// The next id. When a millisecond is used up, or the clock went back, the id runs ahead of
@@ -169,8 +177,9 @@ mod tests {
     #[test]
     fn ids_read_back_and_sort_as_they_were_made() {
         let mut generator = IdGenerator::new(77);
-        let ids: Vec<ExecutionId> =
-            (0..10_000).map(|i| ExecutionId(generator.next(Timestamp(1_790_000_000_000_000 + i / 10)))).collect();
+        let ids: Vec<ExecutionId> = (0..10_000)
+            .map(|i| ExecutionId(generator.next(Timestamp(1_790_000_000_000_000 + i / 10))))
+            .collect();
         for pair in ids.windows(2) {
             assert!(pair[0] < pair[1]);
             assert!(pair[0].to_string() < pair[1].to_string());
@@ -185,7 +194,10 @@ mod tests {
         let id = ExecutionId(i64::MAX);
         let json = serde_json::to_string(&id).expect("an id is a string");
         assert_eq!(json, "\"7zzzzzzzzzzzz\"");
-        assert_eq!(serde_json::from_str::<ExecutionId>(&json).expect("reads back"), id);
+        assert_eq!(
+            serde_json::from_str::<ExecutionId>(&json).expect("reads back"),
+            id
+        );
     }
 
     #[test]

@@ -38,7 +38,10 @@ impl Payload {
 
     /// What history says of this payload.
     pub fn digest(&self) -> Digest {
-        Digest { len: self.0.len() as u64, sha256: digest_hex(self.0.as_bytes()) }
+        Digest {
+            len: self.0.len() as u64,
+            sha256: digest_hex(self.0.as_bytes()),
+        }
     }
 }
 
@@ -120,7 +123,8 @@ mod tests {
     #[test]
     fn equal_values_have_equal_digests_however_written() {
         let one = canonical_digest(r#"{"b":[1,{"y":null,"x":2}],"a":"z"}"#).expect("json");
-        let two = canonical_digest("{ \"a\": \"z\", \"b\": [1, {\"x\":2, \"y\":null}] }").expect("json");
+        let two =
+            canonical_digest("{ \"a\": \"z\", \"b\": [1, {\"x\":2, \"y\":null}] }").expect("json");
         let other = canonical_digest(r#"{"b":[1,{"y":null,"x":3}],"a":"z"}"#).expect("json");
         assert_eq!(one, two);
         assert_ne!(one, other);

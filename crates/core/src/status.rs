@@ -1,15 +1,11 @@
 //! The states of executions and tasks, and the texts they are stored as. What may follow what
 //! is in [`crate::table`].
 
-use std::fmt;
-
-use serde::Serialize;
-
 macro_rules! texts {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-        pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant),+ }
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
 
         impl $name {
             /// Every value, in declared order.
@@ -26,9 +22,15 @@ macro_rules! texts {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
             }
         }
     };
@@ -64,7 +66,11 @@ impl ExecutionStatus {
     pub const fn is_terminal(self) -> bool {
         matches!(
             self,
-            Self::Completed | Self::Failed | Self::TimedOut | Self::Cancelled | Self::ContinuedAsNew
+            Self::Completed
+                | Self::Failed
+                | Self::TimedOut
+                | Self::Cancelled
+                | Self::ContinuedAsNew
         )
     }
 }
@@ -201,8 +207,14 @@ mod tests {
             let (status, sub) = phase.status();
             assert_eq!(Phase::of(status, sub, phase.is_held()), Some(phase));
         }
-        assert_eq!(Phase::of(TaskStatus::Completed, Some(SubStatus::Active), false), None);
+        assert_eq!(
+            Phase::of(TaskStatus::Completed, Some(SubStatus::Active), false),
+            None
+        );
         assert_eq!(Phase::of(TaskStatus::Running, None, true), None);
-        assert_eq!(Phase::of(TaskStatus::Running, Some(SubStatus::Active), false), None);
+        assert_eq!(
+            Phase::of(TaskStatus::Running, Some(SubStatus::Active), false),
+            None
+        );
     }
 }

@@ -104,14 +104,19 @@ impl StepId {
         if self == recorded {
             return None;
         }
-        Some(if (self.kind, &self.name) == (recorded.kind, &recorded.name) {
-            format!("operation {}: {} `{}` was recorded with another input", self.number, self.kind, self.name)
-        } else {
-            format!(
-                "operation {}: recorded {} `{}`, but the code asks for {} `{}`",
-                self.number, recorded.kind, recorded.name, self.kind, self.name
-            )
-        })
+        Some(
+            if (self.kind, &self.name) == (recorded.kind, &recorded.name) {
+                format!(
+                    "operation {}: {} `{}` was recorded with another input",
+                    self.number, self.kind, self.name
+                )
+            } else {
+                format!(
+                    "operation {}: recorded {} `{}`, but the code asks for {} `{}`",
+                    self.number, recorded.kind, recorded.name, self.kind, self.name
+                )
+            },
+        )
     }
 }
 
@@ -132,7 +137,12 @@ mod tests {
     use super::*;
 
     fn id(number: u32, kind: StepKind, name: &str, fingerprint: Option<&str>) -> StepId {
-        StepId { number, kind, name: name.to_owned(), fingerprint: fingerprint.map(str::to_owned) }
+        StepId {
+            number,
+            kind,
+            name: name.to_owned(),
+            fingerprint: fingerprint.map(str::to_owned),
+        }
     }
 
     #[test]
@@ -159,9 +169,15 @@ mod tests {
     #[test]
     fn unread_records_are_a_difference() {
         assert_eq!(unread_difference(&[]), None);
-        let left = [id(3, StepKind::Signal, "approval", None), id(4, StepKind::Step, "ship", None)];
+        let left = [
+            id(3, StepKind::Signal, "approval", None),
+            id(4, StepKind::Step, "ship", None),
+        ];
         let text = unread_difference(&left).expect("two are unread");
-        assert!(text.contains("operation 3: recorded signal `approval`"), "{text}");
+        assert!(
+            text.contains("operation 3: recorded signal `approval`"),
+            "{text}"
+        );
         assert!(text.contains("2 recorded operations unread"), "{text}");
     }
 }

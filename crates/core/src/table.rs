@@ -133,8 +133,13 @@ use EventType as E;
 use ExecutionStatus as X;
 use Phase as P;
 
-const OPEN: &[Option<Phase>] =
-    &[Some(P::Pending), Some(P::Ready), Some(P::Active), Some(P::Deferred), Some(P::Evicted)];
+const OPEN: &[Option<Phase>] = &[
+    Some(P::Pending),
+    Some(P::Ready),
+    Some(P::Active),
+    Some(P::Deferred),
+    Some(P::Evicted),
+];
 const HELD: &[Option<Phase>] = &[Some(P::Active), Some(P::Deferred)];
 
 const fn row<S, M>(
@@ -144,7 +149,14 @@ const fn row<S, M>(
     by: &'static [By],
     events: &'static [EventType],
 ) -> Row<S, M> {
-    Row { name, from, to, by, events, built: Built::Now }
+    Row {
+        name,
+        from,
+        to,
+        by,
+        events,
+        built: Built::Now,
+    }
 }
 
 const fn later<S, M>(
@@ -154,7 +166,14 @@ const fn later<S, M>(
     by: &'static [By],
     events: &'static [EventType],
 ) -> Row<S, M> {
-    Row { name, from, to, by, events, built: Built::Later }
+    Row {
+        name,
+        from,
+        to,
+        by,
+        events,
+        built: Built::Later,
+    }
 }
 
 /// The tasks' table.
@@ -210,7 +229,11 @@ pub struct Illegal {
 }
 
 fn list(names: &[&str]) -> String {
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "nothing".to_owned()
+    } else {
+        names.join(", ")
+    }
 }
 
 /// The table row for a move, or why there is none.
@@ -225,7 +248,10 @@ where
     M: Copy + PartialEq + AsText,
 {
     let row = table.iter().find(|row| {
-        row.name == name && row.built == Built::Now && row.from.contains(&from) && row.by.contains(&by)
+        row.name == name
+            && row.built == Built::Now
+            && row.from.contains(&from)
+            && row.by.contains(&by)
     });
     row.ok_or_else(|| Illegal {
         attempted: name.text(),
@@ -256,29 +282,56 @@ mod tests {
     #[test]
     fn terminal_states_have_no_way_out_that_is_built() {
         for row in TASKS.iter().filter(|row| row.built == Built::Now) {
-            assert!(row.from.iter().flatten().all(|phase| !phase.is_terminal()), "{:?}", row.name);
+            assert!(
+                row.from.iter().flatten().all(|phase| !phase.is_terminal()),
+                "{:?}",
+                row.name
+            );
         }
         for row in EXECUTIONS.iter().filter(|row| row.built == Built::Now) {
-            assert!(row.from.iter().flatten().all(|status| !status.is_terminal()), "{:?}", row.name);
+            assert!(
+                row.from
+                    .iter()
+                    .flatten()
+                    .all(|status| !status.is_terminal()),
+                "{:?}",
+                row.name
+            );
         }
     }
 
     #[test]
     fn every_move_has_one_row() {
         for &name in TaskMove::ALL {
-            assert_eq!(TASKS.iter().filter(|row| row.name == name).count(), 1, "{name}");
+            assert_eq!(
+                TASKS.iter().filter(|row| row.name == name).count(),
+                1,
+                "{name}"
+            );
         }
         for &name in ExecutionMove::ALL {
-            assert_eq!(EXECUTIONS.iter().filter(|row| row.name == name).count(), 1, "{name}");
+            assert_eq!(
+                EXECUTIONS.iter().filter(|row| row.name == name).count(),
+                1,
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn a_refusal_names_the_state_and_what_it_allows() {
-        let error = find(TASKS, TaskMove::Claim, Some(Phase::Completed), By::Worker).expect_err("terminal");
-        assert_eq!(error.to_string(), "cannot claim from Completed: allowed there: nothing");
-        let error = find(TASKS, TaskMove::Claim, Some(Phase::Pending), By::Worker).expect_err("not ready");
-        assert_eq!(error.to_string(), "cannot claim from Pending: allowed there: mark ready, skip, cancel");
+        let error =
+            find(TASKS, TaskMove::Claim, Some(Phase::Completed), By::Worker).expect_err("terminal");
+        assert_eq!(
+            error.to_string(),
+            "cannot claim from Completed: allowed there: nothing"
+        );
+        let error =
+            find(TASKS, TaskMove::Claim, Some(Phase::Pending), By::Worker).expect_err("not ready");
+        assert_eq!(
+            error.to_string(),
+            "cannot claim from Pending: allowed there: mark ready, skip, cancel"
+        );
         find(TASKS, TaskMove::Reset, Some(Phase::Failed), By::User).expect_err("not built yet");
         find(TASKS, TaskMove::Claim, Some(Phase::Ready), By::User).expect_err("only workers claim");
     }

@@ -73,7 +73,12 @@ struct FailureData<'a> {
 
 impl Task {
     /// A new task: Pending, with so many dependencies to wait for.
-    pub fn create(key: TaskKey, waiting: u32, cause: &Cause, log: &mut Vec<Event>) -> Result<Task, Illegal> {
+    pub fn create(
+        key: TaskKey,
+        waiting: u32,
+        cause: &Cause,
+        log: &mut Vec<Event>,
+    ) -> Result<Task, Illegal> {
         let mut task = Task {
             key,
             phase: Phase::Pending,
@@ -98,7 +103,11 @@ impl Task {
             retry_wait_us: 0,
         };
         let row = table::find(table::TASKS, TaskMove::Create, None, cause.by)?;
-        let transition = Transition { cause, from: None, to: row.to.as_str() };
+        let transition = Transition {
+            cause,
+            from: None,
+            to: row.to.as_str(),
+        };
         for &kind in row.events {
             transition.record(&mut task.stream(), kind, None, log);
         }
@@ -113,7 +122,12 @@ impl Task {
     }
 
     /// Its dependencies ended and its rule said no.
-    pub fn skip(&mut self, reason: &SkipReason, cause: &Cause, log: &mut Vec<Event>) -> Result<(), Illegal> {
+    pub fn skip(
+        &mut self,
+        reason: &SkipReason,
+        cause: &Cause,
+        log: &mut Vec<Event>,
+    ) -> Result<(), Illegal> {
         self.make(TaskMove::Skip, cause, [to_json(reason), None], log)
     }
 
@@ -126,7 +140,12 @@ impl Task {
 
     /// A worker takes it into a slot: the epoch rises before the events are written, so that they
     /// carry the new one.
-    pub fn claim(&mut self, worker: WorkerId, at: Timestamp, log: &mut Vec<Event>) -> Result<(), Illegal> {
+    pub fn claim(
+        &mut self,
+        worker: WorkerId,
+        at: Timestamp,
+        log: &mut Vec<Event>,
+    ) -> Result<(), Illegal> {
         let cause = Cause::worker(at, worker);
         table::find(table::TASKS, TaskMove::Claim, Some(self.phase), cause.by)?;
         self.epoch += 1;
@@ -137,7 +156,12 @@ impl Task {
     }
 
     /// It waits and gives its slot away. `wait` says for what.
-    pub fn defer(&mut self, wait: String, cause: &Cause, log: &mut Vec<Event>) -> Result<(), Illegal> {
+    pub fn defer(
+        &mut self,
+        wait: String,
+        cause: &Cause,
+        log: &mut Vec<Event>,
+    ) -> Result<(), Illegal> {
         let data = json!({ "wait": wait }).to_string();
         self.make(TaskMove::Defer, cause, [Some(data), None], log)?;
         self.wait = Some(wait);
@@ -152,7 +176,12 @@ impl Task {
     }
 
     /// Its future is dropped from memory; `wake_at` is the earliest time it waits for, if any.
-    pub fn evict(&mut self, wake_at: Option<Timestamp>, cause: &Cause, log: &mut Vec<Event>) -> Result<(), Illegal> {
+    pub fn evict(
+        &mut self,
+        wake_at: Option<Timestamp>,
+        cause: &Cause,
+        log: &mut Vec<Event>,
+    ) -> Result<(), Illegal> {
         let data = wake_at.map(|at| json!({ "wake_at": at }).to_string());
         self.make(TaskMove::Evict, cause, [data, None], log)?;
         self.worker = None;
@@ -168,10 +197,18 @@ impl Task {
     }
 
     /// It ended well.
-    pub fn complete(&mut self, output: Option<&Payload>, cause: &Cause, log: &mut Vec<Event>) -> Result<(), Illegal> {
+    pub fn complete(
+        &mut self,
+        output: Option<&Payload>,
+        cause: &Cause,
+        log: &mut Vec<Event>,
+    ) -> Result<(), Illegal> {
         let data = output.map(|payload| {
             let digest = payload.digest();
-            format!(r#"{{"output":{{"len":{},"sha256":"{}"}}}}"#, digest.len, digest.sha256)
+            format!(
+                r#"{{"output":{{"len":{},"sha256":"{}"}}}}"#,
+                digest.len, digest.sha256
+            )
         });
         self.make(TaskMove::Complete, cause, [data, None], log)?;
         self.close();
@@ -179,11 +216,26 @@ impl Task {
     }
 
     /// The attempt failed; another follows at `retry_at`.
-    pub fn retry(&mut self, failure: &Failure, retry_at: Timestamp, cause: &Cause, log: &mut Vec<Event>) -> Result<(), Illegal> {
+    pub fn retry(
+        &mut self,
+        failure: &Failure,
+        retry_at: Timestamp,
+        cause: &Cause,
+        log: &mut Vec<Event>,
+    ) -> Result<(), Illegal> {
         let next_attempt = self.attempt + 1;
-        let failed = FailureData { error: failure, retry_at: None, next_attempt: None };
+        let failed = FailureData {
+            error: failure,
+            retry_at: None,
+            next_attempt: None,
+        };
         let scheduled = json!({ "retry_at": retry_at, "next_attempt": next_attempt }).to_string();
-        self.make(TaskMove::Retry, cause, [to_json(&failed), Some(scheduled)], log)?;
+        self.make(
+            TaskMove::Retry,
+            cause,
+            [to_json(&failed), Some(scheduled)],
+            log,
+        )?;
         self.ready_again();
         self.attempt = next_attempt;
         self.crashes = 0;
@@ -192,15 +244,29 @@ impl Task {
     }
 
     /// The attempt failed and none follows.
-    pub fn fail(&mut self, failure: &Failure, cause: &Cause, log: &mut Vec<Event>) -> Result<(), Illegal> {
-        let failed = FailureData { error: failure, retry_at: None, next_attempt: None };
+    pub fn fail(
+        &mut self,
+        failure: &Failure,
+        cause: &Cause,
+        log: &mut Vec<Event>,
+    ) -> Result<(), Illegal> {
+        let failed = FailureData {
+            error: failure,
+            retry_at: None,
+            next_attempt: None,
+        };
         self.make(TaskMove::Fail, cause, [to_json(&failed), None], log)?;
         self.close();
         Ok(())
     }
 
     /// Its worker gives it back at shutdown; no attempt is charged.
-    pub fn release(&mut self, reason: &str, cause: &Cause, log: &mut Vec<Event>) -> Result<(), Illegal> {
+    pub fn release(
+        &mut self,
+        reason: &str,
+        cause: &Cause,
+        log: &mut Vec<Event>,
+    ) -> Result<(), Illegal> {
         let data = json!({ "reason": reason }).to_string();
         self.make(TaskMove::Release, cause, [Some(data), None], log)?;
         self.ready_again();
@@ -210,7 +276,14 @@ impl Task {
     /// Its worker died. `steps` is how many steps it has recorded: new ones since the last crash
     /// start the count of crashes afresh. A crash while waiting is free. Beyond `crash_cap`
     /// crashes in a row the task is abandoned; answers whether it was.
-    pub fn recover(&mut self, steps: u32, crash_cap: u32, reason: &str, cause: &Cause, log: &mut Vec<Event>) -> Result<bool, Illegal> {
+    pub fn recover(
+        &mut self,
+        steps: u32,
+        crash_cap: u32,
+        reason: &str,
+        cause: &Cause,
+        log: &mut Vec<Event>,
+    ) -> Result<bool, Illegal> {
         let was_active = self.phase == Phase::Active;
         let lost_by = self.worker;
         let crashes = match was_active {
@@ -219,8 +292,13 @@ impl Task {
             true => self.crashes + 1,
         };
         let abandoned = was_active && crashes > crash_cap;
-        let name = if abandoned { TaskMove::Abandon } else { TaskMove::Recover };
-        let mut data = json!({ "reason": reason, "crashes": crashes, "steps": steps, "lost_by": lost_by });
+        let name = if abandoned {
+            TaskMove::Abandon
+        } else {
+            TaskMove::Recover
+        };
+        let mut data =
+            json!({ "reason": reason, "crashes": crashes, "steps": steps, "lost_by": lost_by });
         if was_active && !abandoned {
             data["next_attempt"] = json!(self.attempt + 1);
         }
@@ -238,7 +316,12 @@ impl Task {
 
     /// Its execution stops. The epoch rises if a worker held it, so that nothing it still does is
     /// recorded; unless it was that worker who said so.
-    pub fn cancel(&mut self, reason: &str, cause: &Cause, log: &mut Vec<Event>) -> Result<(), Illegal> {
+    pub fn cancel(
+        &mut self,
+        reason: &str,
+        cause: &Cause,
+        log: &mut Vec<Event>,
+    ) -> Result<(), Illegal> {
         let fenced = self.phase.is_held() && cause.worker.is_none();
         let data = json!({ "reason": reason }).to_string();
         self.make(TaskMove::Cancel, cause, [Some(data), None], log)?;
@@ -248,12 +331,27 @@ impl Task {
     }
 
     /// A result came from a worker that no longer held the task. Its stale epoch is data.
-    pub fn discard_late_result(&mut self, stale_epoch: u32, outcome: &str, cause: &Cause, log: &mut Vec<Event>) {
+    pub fn discard_late_result(
+        &mut self,
+        stale_epoch: u32,
+        outcome: &str,
+        cause: &Cause,
+        log: &mut Vec<Event>,
+    ) {
         let data = json!({ "epoch": stale_epoch, "outcome": outcome }).to_string();
         let to = self.phase.as_str();
-        let transition = Transition { cause, from: Some(to), to };
+        let transition = Transition {
+            cause,
+            from: Some(to),
+            to,
+        };
         let (phase, before) = (self.phase, self.changed_at);
-        transition.record(&mut self.stream(), EventType::TaskLateResultDiscarded, Some(data), log);
+        transition.record(
+            &mut self.stream(),
+            EventType::TaskLateResultDiscarded,
+            Some(data),
+            log,
+        );
         // The stream's clock moved on, so what passed meanwhile is credited to the phase it is in.
         self.credit(phase, before);
     }
@@ -271,11 +369,21 @@ impl Task {
 
     /// Makes the move: table, events, phase, and the time since the last event credited to the
     /// phase it was spent in.
-    fn make(&mut self, name: TaskMove, cause: &Cause, data: [Option<String>; 2], log: &mut Vec<Event>) -> Result<(), Illegal> {
+    fn make(
+        &mut self,
+        name: TaskMove,
+        cause: &Cause,
+        data: [Option<String>; 2],
+        log: &mut Vec<Event>,
+    ) -> Result<(), Illegal> {
         let from = self.phase;
         let row = table::find(table::TASKS, name, Some(from), cause.by)?;
         let before = self.changed_at;
-        let transition = Transition { cause, from: Some(from.as_str()), to: row.to.as_str() };
+        let transition = Transition {
+            cause,
+            from: Some(from.as_str()),
+            to: row.to.as_str(),
+        };
         for (&kind, data) in row.events.iter().zip(data) {
             transition.record(&mut self.stream(), kind, data, log);
         }
@@ -288,7 +396,9 @@ impl Task {
         let elapsed = self.changed_at.since_us(before);
         match phase {
             Phase::Ready => {
-                let retry_wait = self.ready_at.map_or(0, |due| due.min(self.changed_at).since_us(before));
+                let retry_wait = self
+                    .ready_at
+                    .map_or(0, |due| due.min(self.changed_at).since_us(before));
                 self.retry_wait_us += retry_wait;
                 self.queued_us += elapsed - retry_wait;
             }

@@ -31,7 +31,11 @@ impl TimerKind {
 
     /// The kind a stored number stands for.
     pub fn from_code(code: i64) -> Option<TimerKind> {
-        usize::try_from(code).ok()?.checked_sub(1).and_then(|i| Self::ALL.get(i)).copied()
+        usize::try_from(code)
+            .ok()?
+            .checked_sub(1)
+            .and_then(|i| Self::ALL.get(i))
+            .copied()
     }
 }
 
@@ -55,13 +59,30 @@ pub struct Timer {
 
 impl Timer {
     /// A timer of an execution.
-    pub fn of_execution(due_at: Timestamp, kind: TimerKind, execution: ExecutionId, from: u32) -> Timer {
-        Timer { due_at, kind, execution, task: 0, from }
+    pub fn of_execution(
+        due_at: Timestamp,
+        kind: TimerKind,
+        execution: ExecutionId,
+        from: u32,
+    ) -> Timer {
+        Timer {
+            due_at,
+            kind,
+            execution,
+            task: 0,
+            from,
+        }
     }
 
     /// A timer of a task.
     pub fn of_task(due_at: Timestamp, kind: TimerKind, key: TaskKey, from: u32) -> Timer {
-        Timer { due_at, kind, execution: key.execution, task: key.number, from }
+        Timer {
+            due_at,
+            kind,
+            execution: key.execution,
+            task: key.number,
+            from,
+        }
     }
 
     /// The task it is about.

@@ -24,17 +24,32 @@ pub struct Cause {
 impl Cause {
     /// A change made by the engine's own rules.
     pub fn engine(at: Timestamp) -> Cause {
-        Cause { at, by: By::Engine, worker: None, actor: None }
+        Cause {
+            at,
+            by: By::Engine,
+            worker: None,
+            actor: None,
+        }
     }
 
     /// A change made by a worker.
     pub fn worker(at: Timestamp, worker: WorkerId) -> Cause {
-        Cause { at, by: By::Worker, worker: Some(worker), actor: None }
+        Cause {
+            at,
+            by: By::Worker,
+            worker: Some(worker),
+            actor: None,
+        }
     }
 
     /// A change asked for by somebody with a name.
     pub fn actor(at: Timestamp, by: By, actor: Arc<str>) -> Cause {
-        Cause { at, by, worker: None, actor: Some(actor) }
+        Cause {
+            at,
+            by,
+            worker: None,
+            actor: Some(actor),
+        }
     }
 }
 
@@ -58,7 +73,13 @@ pub(crate) struct Transition<'a> {
 
 impl Transition<'_> {
     /// Appends one event to the log and raises the row's version.
-    pub(crate) fn record(&self, stream: &mut Stream<'_>, kind: EventType, data: Option<String>, log: &mut Vec<Event>) {
+    pub(crate) fn record(
+        &self,
+        stream: &mut Stream<'_>,
+        kind: EventType,
+        data: Option<String>,
+        log: &mut Vec<Event>,
+    ) {
         *stream.version += 1;
         if self.cause.at > *stream.changed_at {
             *stream.changed_at = self.cause.at;

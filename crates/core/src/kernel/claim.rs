@@ -15,8 +15,12 @@ impl Working {
             None => false,
             Some(task) => {
                 let execution = self.execution(task.key.execution)?;
-                let open = matches!(execution.status, ExecutionStatus::Pending | ExecutionStatus::Running);
-                open && task.phase == Phase::Ready && task.ready_at.is_none_or(|at| at <= claim.row.ready_at)
+                let open = matches!(
+                    execution.status,
+                    ExecutionStatus::Pending | ExecutionStatus::Running
+                );
+                open && task.phase == Phase::Ready
+                    && task.ready_at.is_none_or(|at| at <= claim.row.ready_at)
             }
         };
         if !may_run {
@@ -27,7 +31,12 @@ impl Working {
     }
 
     /// Claims a task that is known to be Ready in an execution that may run.
-    pub(super) fn claim_ready(&mut self, key: TaskKey, worker: WorkerId, hop: u8) -> Result<Claimed, Stop> {
+    pub(super) fn claim_ready(
+        &mut self,
+        key: TaskKey,
+        worker: WorkerId,
+        hop: u8,
+    ) -> Result<Claimed, Stop> {
         let now = self.now;
         let cause = Cause::worker(now, worker);
         if self.execution(key.execution)?.status == ExecutionStatus::Pending {
@@ -52,10 +61,14 @@ impl Working {
     pub(super) fn inbox(&mut self, inbox: &Inbox) -> Result<Reply, Stop> {
         self.effects.outbox_removed.push(inbox.row);
         let key = inbox.row.key;
-        let held = self.find_task(key)?.is_some_and(|task| task.phase.is_held() && task.worker == inbox.row.worker);
+        let held = self
+            .find_task(key)?
+            .is_some_and(|task| task.phase.is_held() && task.worker == inbox.row.worker);
         let notice = match held {
             false => Notice::Lost(key),
-            true if self.execution(key.execution)?.status == ExecutionStatus::Cancelling => Notice::Stop(key),
+            true if self.execution(key.execution)?.status == ExecutionStatus::Cancelling => {
+                Notice::Stop(key)
+            }
             true => Notice::Wake(key),
         };
         Ok(Reply::Notice(Some(notice)))

@@ -41,7 +41,11 @@ impl Working {
         } else {
             let offer = finish.offer.as_ref();
             match &finish.outcome {
-                Outcome::Completed { output, changes, checkpoint } => {
+                Outcome::Completed {
+                    output,
+                    changes,
+                    checkpoint,
+                } => {
                     let end = TaskEnd {
                         output: output.clone(),
                         changes: changes.clone().filter(|changes| !changes.0.is_empty()),
@@ -50,7 +54,11 @@ impl Working {
                     };
                     claimed = self.complete(held.key, end, &cause, offer)?;
                 }
-                Outcome::Failed { failure, random, supersede } => {
+                Outcome::Failed {
+                    failure,
+                    random,
+                    supersede,
+                } => {
                     claimed = self.fail(held.key, failure, *random, *supersede, &cause, offer)?;
                 }
                 Outcome::Released { reason } => {
@@ -58,21 +66,34 @@ impl Working {
                     self.queue(held.key)?;
                 }
                 Outcome::Cancelled => {
-                    let failure = Failure::new(kinds::CANCELLED, "the task stopped although nobody asked it to");
+                    let failure = Failure::new(
+                        kinds::CANCELLED,
+                        "the task stopped although nobody asked it to",
+                    );
                     claimed = self.fail(held.key, &failure, 0.0, None, &cause, offer)?;
                 }
-                Outcome::Nondeterministic { difference } => self.wait_for_code(held, difference, &cause)?,
+                Outcome::Nondeterministic { difference } => {
+                    self.wait_for_code(held, difference, &cause)?
+                }
             }
         }
         let phase = self.task(held.key)?.phase;
-        Ok(Reply::Finished(Finished { recorded: true, phase, claimed }))
+        Ok(Reply::Finished(Finished {
+            recorded: true,
+            phase,
+            claimed,
+        }))
     }
 
     /// The sender no longer holds the task. The very claim that ended the task may ask again after
     /// an answer that got lost; anything else is a late result, which history keeps.
     fn finish_late(&mut self, held: Held, outcome: &Outcome) -> Result<Reply, Stop> {
         let Some(task) = self.find_task(held.key)? else {
-            return Ok(Reply::Finished(Finished { recorded: false, phase: Phase::Cancelled, claimed: Vec::new() }));
+            return Ok(Reply::Finished(Finished {
+                recorded: false,
+                phase: Phase::Cancelled,
+                claimed: Vec::new(),
+            }));
         };
         let recorded = task.phase.is_terminal() && task.epoch == held.epoch;
         let worth_a_word = matches!(outcome, Outcome::Completed { .. } | Outcome::Failed { .. });
@@ -84,7 +105,11 @@ impl Working {
             })?;
         }
         let phase = self.task(held.key)?.phase;
-        Ok(Reply::Finished(Finished { recorded, phase, claimed: Vec::new() }))
+        Ok(Reply::Finished(Finished {
+            recorded,
+            phase,
+            claimed: Vec::new(),
+        }))
     }
 
     fn complete(
@@ -94,7 +119,9 @@ impl Working {
         cause: &Cause,
         offer: Option<&Offer>,
     ) -> Result<Vec<Claimed>, Stop> {
-        self.change_task(key, |task, log| task.complete(end.output.as_ref(), cause, log))?;
+        self.change_task(key, |task, log| {
+            task.complete(end.output.as_ref(), cause, log)
+        })?;
         self.end_task(key, end);
         self.close_task(key, false, offer)
     }
@@ -109,13 +136,25 @@ impl Working {
         offer: Option<&Offer>,
     ) -> Result<Vec<Claimed>, Stop> {
         let graph = self.graph_of(self.execution(key.execution)?)?;
-        let decision = graph.task_of(key.number).retry.decide(self.task(key)?.attempt, failure, random);
-        self.end_task(key, TaskEnd { error: Some(failure.clone()), ..TaskEnd::default() });
+        let decision =
+            graph
+                .task_of(key.number)
+                .retry
+                .decide(self.task(key)?.attempt, failure, random);
+        self.end_task(
+            key,
+            TaskEnd {
+                error: Some(failure.clone()),
+                ..TaskEnd::default()
+            },
+        );
         match decision {
             RetryDecision::Retry { delay_us } => {
                 let retry_at = self.now.plus_us(delay_us);
                 self.change_task(key, |task, log| task.retry(failure, retry_at, cause, log))?;
-                self.effects.superseded.extend(supersede.map(|supersede| (key, supersede)));
+                self.effects
+                    .superseded
+                    .extend(supersede.map(|supersede| (key, supersede)));
                 self.arm_retry(key)?;
                 Ok(Vec::new())
             }
@@ -130,7 +169,9 @@ impl Working {
     pub(super) fn arm_retry(&mut self, key: TaskKey) -> Result<(), Stop> {
         match self.task(key)?.ready_at {
             Some(due) if due > self.now => {
-                self.effects.timers_added.push(Timer::of_task(due, TimerKind::Retry, key, 0));
+                self.effects
+                    .timers_added
+                    .push(Timer::of_task(due, TimerKind::Retry, key, 0));
                 Ok(())
             }
             _ => self.queue(key),
@@ -144,7 +185,9 @@ impl Working {
             self.change_task(held.key, |task, log| task.defer(wait.clone(), cause, log))?;
         }
         self.change_task(held.key, |task, log| task.evict(Some(NEVER), cause, log))?;
-        self.effects.timers_added.push(Timer::of_task(NEVER, TimerKind::Code, held.key, 0));
+        self.effects
+            .timers_added
+            .push(Timer::of_task(NEVER, TimerKind::Code, held.key, 0));
         Ok(())
     }
 
@@ -193,10 +236,16 @@ impl Working {
     pub(super) fn disarm(&mut self, id: ExecutionId) -> Result<(), Stop> {
         let execution = self.execution(id)?;
         let timers = [
-            execution.deadline_at.map(|at| Timer::of_execution(at, TimerKind::Deadline, id, 0)),
-            execution.grace_until.map(|at| Timer::of_execution(at, TimerKind::Cancel, id, 0)),
+            execution
+                .deadline_at
+                .map(|at| Timer::of_execution(at, TimerKind::Deadline, id, 0)),
+            execution
+                .grace_until
+                .map(|at| Timer::of_execution(at, TimerKind::Cancel, id, 0)),
         ];
-        self.effects.timers_removed.extend(timers.into_iter().flatten());
+        self.effects
+            .timers_removed
+            .extend(timers.into_iter().flatten());
         Ok(())
     }
 
@@ -213,7 +262,10 @@ impl Working {
             }
             if !caught {
                 let phase = self.task(key)?.phase;
-                return Ok(Some(format!("task `{}`: {phase}", graph.node_id(key.number))));
+                return Ok(Some(format!(
+                    "task `{}`: {phase}",
+                    graph.node_id(key.number)
+                )));
             }
         }
         Ok(None)
@@ -221,12 +273,21 @@ impl Working {
 
     /// Cancels one open task. The caller looks after the execution's end.
     pub(super) fn cancel_task(&mut self, key: TaskKey, cause: &Cause) -> Result<(), Stop> {
-        let reason = self.execution(key.execution)?.reason.clone().unwrap_or_default();
+        let reason = self
+            .execution(key.execution)?
+            .reason
+            .clone()
+            .unwrap_or_default();
         match self.task(key)?.phase {
             Phase::Ready => {
                 let row = self.outbox_row(key)?;
                 match row.ready_at > self.now {
-                    true => self.effects.timers_removed.push(Timer::of_task(row.ready_at, TimerKind::Retry, key, 0)),
+                    true => self.effects.timers_removed.push(Timer::of_task(
+                        row.ready_at,
+                        TimerKind::Retry,
+                        key,
+                        0,
+                    )),
                     false => self.effects.outbox_removed.push(row),
                 }
             }
@@ -242,9 +303,17 @@ impl Working {
 
     /// Removes the timer of an evicted task.
     pub(super) fn disarm_wait(&mut self, key: TaskKey) -> Result<(), Stop> {
-        let Some(at) = self.task(key)?.wake_at else { return Ok(()) };
-        let kind = if at == NEVER { TimerKind::Code } else { TimerKind::Wait };
-        self.effects.timers_removed.push(Timer::of_task(at, kind, key, 0));
+        let Some(at) = self.task(key)?.wake_at else {
+            return Ok(());
+        };
+        let kind = if at == NEVER {
+            TimerKind::Code
+        } else {
+            TimerKind::Wait
+        };
+        self.effects
+            .timers_removed
+            .push(Timer::of_task(at, kind, key, 0));
         Ok(())
     }
 }

@@ -18,7 +18,10 @@ impl Working {
         match timer.kind {
             TimerKind::Start => {
                 let status = self.execution(id)?.status;
-                if matches!(status, ExecutionStatus::Pending | ExecutionStatus::Running | ExecutionStatus::Paused) {
+                if matches!(
+                    status,
+                    ExecutionStatus::Pending | ExecutionStatus::Running | ExecutionStatus::Paused
+                ) {
                     self.start_roots(id, timer.from, None)?;
                 }
             }
@@ -31,7 +34,8 @@ impl Working {
             }
             TimerKind::Wait | TimerKind::Code => {
                 let task = self.task(key)?;
-                let waits_for_it = task.phase == Phase::Evicted && task.wake_at == Some(timer.due_at);
+                let waits_for_it =
+                    task.phase == Phase::Evicted && task.wake_at == Some(timer.due_at);
                 if waits_for_it && (timer.kind == TimerKind::Wait || timer.due_at == NEVER) {
                     self.wake_task(key, &timer_cause)?;
                 }

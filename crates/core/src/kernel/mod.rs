@@ -19,8 +19,8 @@ mod working;
 
 pub use request::*;
 pub use working::{
-    ContextParts, Effects, Ended, Latest, Mailbox, Need, NewExecutionRow, NewTaskRow, Row, SignalRead, SignalWrite,
-    StepWrite, Stop, TaskEnd, Working,
+    ContextParts, Effects, Ended, Latest, Mailbox, Need, NewExecutionRow, NewTaskRow, Row,
+    SignalRead, SignalWrite, StepWrite, Stop, TaskEnd, Working,
 };
 
 use crate::ids::TaskKey;
@@ -64,7 +64,12 @@ impl Request {
         match self {
             Request::Start(start) => {
                 let mut needs = vec![Need::Instance(start.instance.clone())];
-                needs.extend(start.offer.as_ref().map(|offer| Need::ReadyHead(offer.queues.clone())));
+                needs.extend(
+                    start
+                        .offer
+                        .as_ref()
+                        .map(|offer| Need::ReadyHead(offer.queues.clone())),
+                );
                 needs
             }
             Request::AddTasks(piece) => vec![Need::Execution(piece.execution)],
@@ -100,7 +105,15 @@ impl Request {
 impl Working {
     /// That the sender still holds the task.
     fn require_held(&self, held: Held) -> Result<(), Stop> {
-        if self.is_held(held)? { Ok(()) } else { Err(Refusal::LeaseLost { key: held.key, epoch: held.epoch }.into()) }
+        if self.is_held(held)? {
+            Ok(())
+        } else {
+            Err(Refusal::LeaseLost {
+                key: held.key,
+                epoch: held.epoch,
+            }
+            .into())
+        }
     }
 
     fn is_held(&self, held: Held) -> Result<bool, Stop> {
@@ -113,18 +126,28 @@ impl Working {
     fn record(&mut self, record: &Record) -> Result<Reply, Stop> {
         self.require_held(record.held)?;
         for step in &record.steps {
-            self.effects.steps.push(StepWrite { key: record.held.key, step: step.clone(), answers: false });
+            self.effects.steps.push(StepWrite {
+                key: record.held.key,
+                step: step.clone(),
+                answers: false,
+            });
         }
         Ok(Reply::Done)
     }
 
     fn progress(&mut self, progress: &Progress) -> Result<Reply, Stop> {
         self.require_held(progress.held)?;
-        self.effects.progress.push((progress.held.key, progress.value.clone()));
+        self.effects
+            .progress
+            .push((progress.held.key, progress.value.clone()));
         Ok(Reply::Done)
     }
 
     fn write_wait(&mut self, key: TaskKey, id: crate::step::StepId, end: StepEnd, answers: bool) {
-        self.effects.steps.push(StepWrite { key, step: StepRecord { id, end }, answers });
+        self.effects.steps.push(StepWrite {
+            key,
+            step: StepRecord { id, end },
+            answers,
+        });
     }
 }

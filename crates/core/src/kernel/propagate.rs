@@ -30,8 +30,21 @@ pub(super) struct Spread<'a> {
 }
 
 impl<'a> Spread<'a> {
-    pub(super) fn new(execution: ExecutionId, graph: Arc<Graph>, offer: Option<&'a Offer>, first: bool) -> Spread<'a> {
-        Spread { execution, graph, offer, first, ended: VecDeque::new(), budget: PIECE, claimed: Vec::new() }
+    pub(super) fn new(
+        execution: ExecutionId,
+        graph: Arc<Graph>,
+        offer: Option<&'a Offer>,
+        first: bool,
+    ) -> Spread<'a> {
+        Spread {
+            execution,
+            graph,
+            offer,
+            first,
+            ended: VecDeque::new(),
+            budget: PIECE,
+            claimed: Vec::new(),
+        }
     }
 
     /// A task ended; its dependents from the n-th on are to be told.
@@ -52,17 +65,27 @@ impl Working {
             let graph = spread.graph.clone();
             let dependents = &graph.dependents(number)[from as usize..];
             let now_told = dependents.len().min(spread.budget as usize);
-            self.require_tasks(dependents[..now_told].iter().map(|&dependent| spread.key(dependent)))?;
+            self.require_tasks(
+                dependents[..now_told]
+                    .iter()
+                    .map(|&dependent| spread.key(dependent)),
+            )?;
             for &dependent in &dependents[..now_told] {
-                let last = self.change_task(spread.key(dependent), |task, _| Ok(task.lower_waiting(completed)))?;
+                let last = self.change_task(spread.key(dependent), |task, _| {
+                    Ok(task.lower_waiting(completed))
+                })?;
                 if last {
                     self.decide(spread, dependent)?;
                 }
             }
             spread.budget -= now_told as u32;
             if now_told < dependents.len() {
-                let timer =
-                    Timer::of_task(self.at_once(), TimerKind::Propagate, spread.key(number), from + now_told as u32);
+                let timer = Timer::of_task(
+                    self.at_once(),
+                    TimerKind::Propagate,
+                    spread.key(number),
+                    from + now_told as u32,
+                );
                 self.effects.timers_added.push(timer);
             }
         }
@@ -108,7 +131,12 @@ impl Working {
             return Ok(Decision::Run);
         }
         let of = |number: u32| TaskKey::new(key.execution, number);
-        self.require_tasks(graph.dependencies(key.number).iter().map(|&number| of(number)))?;
+        self.require_tasks(
+            graph
+                .dependencies(key.number)
+                .iter()
+                .map(|&number| of(number)),
+        )?;
         let context = match rule.is_some_and(|rule| rule.uses_context()) {
             true => Some(self.context_of(graph, key)?),
             false => None,
@@ -121,7 +149,9 @@ impl Working {
             // Every dependency is loaded and has ended, so nothing else is left.
             _ => Ending::Cancelled,
         };
-        Ok(trigger::decide(graph, key.number, &ending_of, &|| context.clone().unwrap_or_default()))
+        Ok(trigger::decide(graph, key.number, &ending_of, &|| {
+            context.clone().unwrap_or_default()
+        }))
     }
 
     fn context_of(
@@ -131,7 +161,9 @@ impl Working {
     ) -> Result<serde_json::Map<String, serde_json::Value>, Stop> {
         let parts = self.context(key.execution)?;
         let order = sources(graph, key.number, &|_| false).changes;
-        let changes = order.iter().filter_map(|&number| self.changes(TaskKey::new(key.execution, number), parts));
+        let changes = order
+            .iter()
+            .filter_map(|&number| self.changes(TaskKey::new(key.execution, number), parts));
         Ok(fold(parts.base.clone(), changes))
     }
 
@@ -173,13 +205,20 @@ impl Working {
     /// A wake-up for the worker that holds the task.
     pub(super) fn notify_holder(&mut self, key: TaskKey) -> Result<(), Stop> {
         let worker = self.task(key)?.worker;
-        let row = OutboxRow { worker, ready_at: self.now, ..self.outbox_row(key)? };
+        let row = OutboxRow {
+            worker,
+            ready_at: self.now,
+            ..self.outbox_row(key)?
+        };
         self.add_to_outbox(row);
         Ok(())
     }
 
     pub(super) fn priority_of(&self, graph: &Graph, key: TaskKey) -> Result<i16, Stop> {
-        Ok(self.execution(key.execution)?.priority.saturating_add(graph.priority_of(key.number)))
+        Ok(self
+            .execution(key.execution)?
+            .priority
+            .saturating_add(graph.priority_of(key.number)))
     }
 
     fn may_bypass_outbox(&self, offer: &Offer, priority: i16, first: bool) -> Result<bool, Stop> {

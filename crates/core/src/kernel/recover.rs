@@ -10,7 +10,9 @@ use super::working::{Stop, Working};
 impl Working {
     pub(super) fn recover(&mut self, recover: &Recover) -> Result<Reply, Stop> {
         let key = recover.key;
-        let held = self.find_task(key)?.is_some_and(|task| task.phase.is_held() && task.worker == Some(recover.worker));
+        let held = self
+            .find_task(key)?
+            .is_some_and(|task| task.phase.is_held() && task.worker == Some(recover.worker));
         if !held {
             return Ok(Reply::Recovered(Recovered::Unchanged));
         }

@@ -460,7 +460,9 @@ pub enum Refusal {
     #[error(transparent)]
     Illegal(#[from] Illegal),
     /// The instance exists with another input.
-    #[error("instance `{instance}` already exists as execution {execution} with another input; use another instance id, or start a new generation once it has ended")]
+    #[error(
+        "instance `{instance}` already exists as execution {execution} with another input; use another instance id, or start a new generation once it has ended"
+    )]
     DifferentInput {
         /// The instance.
         instance: String,

@@ -21,7 +21,8 @@ impl Working {
         self.require_tasks(waiters.iter().copied())?;
         if !waiters.is_empty() {
             let execution = self.execution(latest.id)?;
-            self.graph_of(execution).map_err(|_| Need::Graph(execution.id, execution.workflow, execution.own_graph))?;
+            self.graph_of(execution)
+                .map_err(|_| Need::Graph(execution.id, execution.workflow, execution.own_graph))?;
         }
 
         let mailbox = self.mailbox(&signal.instance, &signal.name)?;
@@ -36,7 +37,12 @@ impl Working {
             actor: signal.actor.clone(),
             sent_at: self.now,
         });
-        let cause = Cause { at: self.now, by: By::Sender, worker: None, actor: signal.actor.clone() };
+        let cause = Cause {
+            at: self.now,
+            by: By::Sender,
+            worker: None,
+            actor: signal.actor.clone(),
+        };
         for key in waiters {
             match self.task(key)?.phase {
                 Phase::Evicted => self.wake_task(key, &cause)?,
@@ -44,6 +50,9 @@ impl Working {
                 _ => {}
             }
         }
-        Ok(Reply::Signalled(Signalled { execution: latest.id, number }))
+        Ok(Reply::Signalled(Signalled {
+            execution: latest.id,
+            number,
+        }))
     }
 }

@@ -20,7 +20,12 @@ impl Working {
             Existing::Next(generation) => generation,
         };
         let whole = start.graph.len() <= PIECE;
-        let cause = Cause { at: self.now, by: start.by, worker: None, actor: start.actor.clone() };
+        let cause = Cause {
+            at: self.now,
+            by: start.by,
+            worker: None,
+            actor: start.actor.clone(),
+        };
         let execution = Execution::create(
             NewExecution {
                 id: start.id,
@@ -37,7 +42,12 @@ impl Working {
             &cause,
             &mut self.effects.events,
         )?;
-        self.load_graph(start.id, start.workflow, start.own_graph, start.graph.clone());
+        self.load_graph(
+            start.id,
+            start.workflow,
+            start.own_graph,
+            start.graph.clone(),
+        );
         self.add_execution(execution);
         self.effects.new_executions.push(NewExecutionRow {
             id: start.id,
@@ -55,19 +65,47 @@ impl Working {
                 claimed: Vec::new(),
             }));
         }
-        self.create_tasks(start.id, &start.graph, 1, start.graph.len(), &start.node_inputs)?;
-        let mut claimed = self.open_up(start.id, generation, &start.input_hash, start.offer.as_ref())?;
+        self.create_tasks(
+            start.id,
+            &start.graph,
+            1,
+            start.graph.len(),
+            &start.node_inputs,
+        )?;
+        let mut claimed = self.open_up(
+            start.id,
+            generation,
+            &start.input_hash,
+            start.offer.as_ref(),
+        )?;
         for task in &mut claimed {
-            let own = start.node_inputs.binary_search_by_key(&task.task.key.number, |(number, _)| *number);
-            task.input = own.ok().map(|at| start.node_inputs[at].1.clone()).or_else(|| start.input.clone());
+            let own = start
+                .node_inputs
+                .binary_search_by_key(&task.task.key.number, |(number, _)| *number);
+            task.input = own
+                .ok()
+                .map(|at| start.node_inputs[at].1.clone())
+                .or_else(|| start.input.clone());
         }
         let status = self.execution(start.id)?.status;
-        Ok(Reply::Started(Started { id: start.id, generation, status, created: true, claimed }))
+        Ok(Reply::Started(Started {
+            id: start.id,
+            generation,
+            status,
+            created: true,
+            claimed,
+        }))
     }
 
     pub(super) fn add_tasks(&mut self, piece: &AddTasks) -> Result<Reply, Stop> {
         self.require_unpublished(piece.execution)?;
-        self.create_tasks(piece.execution, &piece.graph, piece.first, piece.last, &piece.node_inputs)?;
+        self.create_tasks(
+            piece.execution,
+            &piece.graph,
+            piece.first,
+            piece.last,
+            &piece.node_inputs,
+        )?;
         Ok(Reply::Done)
     }
 
@@ -77,7 +115,13 @@ impl Working {
         if let Some(generation) = self.execution(id)?.generation {
             // Asked again after an answer that got lost.
             let status = self.execution(id)?.status;
-            return Ok(Reply::Started(Started { id, generation, status, created: true, claimed: Vec::new() }));
+            return Ok(Reply::Started(Started {
+                id,
+                generation,
+                status,
+                created: true,
+                claimed: Vec::new(),
+            }));
         }
         let generation = match self.existing(&instance, &publish.input_hash, publish.if_exists)? {
             Existing::Is(started) => return Ok(Reply::Started(started)),
@@ -89,14 +133,25 @@ impl Working {
         })?;
         self.open_up(id, generation, &publish.input_hash, None)?;
         let status = self.execution(id)?.status;
-        Ok(Reply::Started(Started { id, generation, status, created: true, claimed: Vec::new() }))
+        Ok(Reply::Started(Started {
+            id,
+            generation,
+            status,
+            created: true,
+            claimed: Vec::new(),
+        }))
     }
 
     fn require_unpublished(&self, id: ExecutionId) -> Result<(), Stop> {
         let execution = self.execution(id)?;
         match execution.generation {
             None => Ok(()),
-            Some(_) => Err(Refusal::Ended { execution: id, status: execution.status, action: "extended" }.into()),
+            Some(_) => Err(Refusal::Ended {
+                execution: id,
+                status: execution.status,
+                action: "extended",
+            }
+            .into()),
         }
     }
 
@@ -114,9 +169,15 @@ impl Working {
             let waiting = graph.dependencies(number).len() as u32;
             let task = Task::create(key, waiting, &cause, &mut self.effects.events)?;
             self.add_task(task);
-            let own = inputs.binary_search_by_key(&number, |(number, _)| *number).ok();
+            let own = inputs
+                .binary_search_by_key(&number, |(number, _)| *number)
+                .ok();
             let input = own.map(|at| inputs[at].1.clone());
-            self.effects.new_tasks.push(NewTaskRow { key, graph: graph.clone(), input });
+            self.effects.new_tasks.push(NewTaskRow {
+                key,
+                graph: graph.clone(),
+                input,
+            });
         }
         Ok(())
     }
@@ -130,13 +191,28 @@ impl Working {
         offer: Option<&Offer>,
     ) -> Result<Vec<Claimed>, Stop> {
         let execution = self.execution(id)?;
-        let (instance, start_at, deadline_at) = (execution.instance.clone(), execution.start_at, execution.deadline_at);
-        self.set_instance(instance, Latest { id, generation, input_hash: input_hash.to_owned() });
+        let (instance, start_at, deadline_at) = (
+            execution.instance.clone(),
+            execution.start_at,
+            execution.deadline_at,
+        );
+        self.set_instance(
+            instance,
+            Latest {
+                id,
+                generation,
+                input_hash: input_hash.to_owned(),
+            },
+        );
         if let Some(at) = deadline_at {
-            self.effects.timers_added.push(Timer::of_execution(at, TimerKind::Deadline, id, 0));
+            self.effects
+                .timers_added
+                .push(Timer::of_execution(at, TimerKind::Deadline, id, 0));
         }
         if let Some(at) = start_at {
-            self.effects.timers_added.push(Timer::of_execution(at, TimerKind::Start, id, 0));
+            self.effects
+                .timers_added
+                .push(Timer::of_execution(at, TimerKind::Start, id, 0));
             return Ok(Vec::new());
         }
         self.start_roots(id, 0, offer)
@@ -158,7 +234,7 @@ impl Working {
         }
         // A root of an execution that was already published may have been cancelled meanwhile.
         self.require_tasks(piece.iter().map(|&number| TaskKey::new(id, number)))?;
-        let mut spread = Spread::new(id, graph, offer, true);
+        let mut spread = Spread::new(id, graph.clone(), offer, true);
         for number in piece {
             self.decide(&mut spread, number)?;
         }
@@ -176,7 +252,12 @@ impl Working {
         let Some(latest) = self.instance(instance)?.cloned() else {
             return Ok(Existing::Next(1));
         };
-        let Some(status) = self.executions.get(&latest.id).and_then(Option::as_ref).map(|row| row.value.status) else {
+        let Some(status) = self
+            .executions
+            .get(&latest.id)
+            .and_then(Option::as_ref)
+            .map(|row| row.value.status)
+        else {
             return Err(Need::Execution(latest.id).into());
         };
         if if_exists == IfExists::StartAnew && status.is_terminal() {
@@ -184,10 +265,19 @@ impl Working {
         }
         if if_exists == IfExists::Reject {
             let instance = instance.to_string();
-            return Err(Refusal::InstanceExists { instance, execution: latest.id, status }.into());
+            return Err(Refusal::InstanceExists {
+                instance,
+                execution: latest.id,
+                status,
+            }
+            .into());
         }
         if latest.input_hash != input_hash {
-            return Err(Refusal::DifferentInput { instance: instance.to_string(), execution: latest.id }.into());
+            return Err(Refusal::DifferentInput {
+                instance: instance.to_string(),
+                execution: latest.id,
+            }
+            .into());
         }
         Ok(Existing::Is(Started {
             id: latest.id,

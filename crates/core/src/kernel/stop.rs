@@ -21,17 +21,33 @@ impl Working {
         let status = self.execution(id)?.status;
         match status {
             ExecutionStatus::Cancelling | ExecutionStatus::Cancelled => {
-                return Ok(Reply::Cancelled(CancelReply { status, changed: false }));
+                return Ok(Reply::Cancelled(CancelReply {
+                    status,
+                    changed: false,
+                }));
             }
             status if status.is_terminal() => {
-                return Err(Refusal::Ended { execution: id, status, action: "cancelled" }.into());
+                return Err(Refusal::Ended {
+                    execution: id,
+                    status,
+                    action: "cancelled",
+                }
+                .into());
             }
             _ => {}
         }
-        let cause = Cause { at: self.now, by: By::User, worker: None, actor: cancel.actor.clone() };
+        let cause = Cause {
+            at: self.now,
+            by: By::User,
+            worker: None,
+            actor: cancel.actor.clone(),
+        };
         self.stop(id, &cancel.reason, cancel.grace_us, &cause)?;
         let status = self.execution(id)?.status;
-        Ok(Reply::Cancelled(CancelReply { status, changed: true }))
+        Ok(Reply::Cancelled(CancelReply {
+            status,
+            changed: true,
+        }))
     }
 
     /// The deadline passed.
@@ -44,7 +60,13 @@ impl Working {
         self.stop(id, REASON_DEADLINE, DEADLINE_GRACE_US, &cause)
     }
 
-    fn stop(&mut self, id: ExecutionId, reason: &str, grace_us: i64, cause: &Cause) -> Result<(), Stop> {
+    fn stop(
+        &mut self,
+        id: ExecutionId,
+        reason: &str,
+        grace_us: i64,
+        cause: &Cause,
+    ) -> Result<(), Stop> {
         let execution = self.execution(id)?;
         if execution.status == ExecutionStatus::Pending && execution.open <= PIECE {
             return self.stop_before_start(id, reason, cause);
@@ -54,16 +76,26 @@ impl Working {
         self.change_execution(id, |execution, log| {
             execution.request_stop(reason, by_deadline, grace_until, cause, log)
         })?;
-        self.effects.timers_added.push(Timer::of_execution(grace_until, TimerKind::Cancel, id, 0));
+        self.effects
+            .timers_added
+            .push(Timer::of_execution(grace_until, TimerKind::Cancel, id, 0));
         self.stop_piece(id)
     }
 
     /// Nothing was claimed yet, and all of it fits into one transaction: tasks first, then the
     /// execution, so that nothing follows its last event.
-    fn stop_before_start(&mut self, id: ExecutionId, reason: &str, cause: &Cause) -> Result<(), Stop> {
+    fn stop_before_start(
+        &mut self,
+        id: ExecutionId,
+        reason: &str,
+        cause: &Cause,
+    ) -> Result<(), Stop> {
         self.graph_of(self.execution(id)?)?;
         let (open, _) = self.open_tasks(id)?;
-        let start = self.execution(id)?.start_at.map(|at| Timer::of_execution(at, TimerKind::Start, id, 0));
+        let start = self
+            .execution(id)?
+            .start_at
+            .map(|at| Timer::of_execution(at, TimerKind::Start, id, 0));
         self.effects.timers_removed.extend(start);
         self.disarm(id)?;
         self.change_execution(id, |execution, _| {
@@ -75,7 +107,9 @@ impl Working {
             self.cancel_task(key, &engine)?;
         }
         let by_deadline = cause.by == By::Deadline;
-        self.change_execution(id, |execution, log| execution.stop_before_start(reason, by_deadline, cause, log))?;
+        self.change_execution(id, |execution, log| {
+            execution.stop_before_start(reason, by_deadline, cause, log)
+        })?;
         let status = self.execution(id)?.status;
         self.effects.ended.push(Ended { id, status });
         Ok(())
@@ -108,7 +142,12 @@ impl Working {
             self.cancel_task(key, &cause)?;
         }
         if more || cancelled == PIECE {
-            self.effects.timers_added.push(Timer::of_execution(self.at_once(), TimerKind::Cancel, id, 1));
+            self.effects.timers_added.push(Timer::of_execution(
+                self.at_once(),
+                TimerKind::Cancel,
+                id,
+                1,
+            ));
         }
         self.end_if_done(id)
     }

@@ -74,7 +74,9 @@ impl Working {
             self.change_task(key, |task, log| task.wake(&cause, log))?;
             return self.queue(key);
         }
-        self.effects.timers_added.extend(due_at.map(|at| Timer::of_task(at, TimerKind::Wait, key, 0)));
+        self.effects
+            .timers_added
+            .extend(due_at.map(|at| Timer::of_task(at, TimerKind::Wait, key, 0)));
         Ok(())
     }
 
@@ -89,11 +91,16 @@ impl Working {
     fn record_waits(&mut self, key: TaskKey, operations: &[Operation]) -> Result<(), Stop> {
         let mut waits = self.waits(key)?.to_vec();
         for operation in operations {
-            if waits.iter().any(|recorded| recorded.id.number == operation.id.number) {
+            if waits
+                .iter()
+                .any(|recorded| recorded.id.number == operation.id.number)
+            {
                 continue;
             }
             waits.push(operation.clone());
-            let end = StepEnd::Waiting { due_at: operation.due_at };
+            let end = StepEnd::Waiting {
+                due_at: operation.due_at,
+            };
             self.write_wait(key, operation.id.clone(), end, false);
             if operation.id.kind == StepKind::Signal {
                 let name = Arc::from(operation.id.name.as_str());
@@ -118,7 +125,13 @@ impl Working {
                     unread.map(|(number, payload)| {
                         let operation = operation.id.number;
                         let instance = instance.clone();
-                        self.effects.signals_read.push(SignalRead { instance, name, number, by: key, operation });
+                        self.effects.signals_read.push(SignalRead {
+                            instance,
+                            name,
+                            number,
+                            by: key,
+                            operation,
+                        });
                         payload
                     })
                 }
@@ -126,8 +139,16 @@ impl Working {
             };
             match payload {
                 Some(payload) => {
-                    self.write_wait(key, operation.id.clone(), StepEnd::Done(payload.clone()), true);
-                    results.push(OperationResult { number: operation.id.number, payload });
+                    self.write_wait(
+                        key,
+                        operation.id.clone(),
+                        StepEnd::Done(payload.clone()),
+                        true,
+                    );
+                    results.push(OperationResult {
+                        number: operation.id.number,
+                        payload,
+                    });
                 }
                 None => waits.push(operation),
             }
@@ -161,7 +182,11 @@ impl Working {
 
     fn answer(&self, key: TaskKey, results: Vec<OperationResult>) -> Result<Reply, Stop> {
         let cancelling = self.is_stopping(key)?;
-        Ok(Reply::Answered(Answered { results, phase: self.task(key)?.phase, cancelling }))
+        Ok(Reply::Answered(Answered {
+            results,
+            phase: self.task(key)?.phase,
+            cancelling,
+        }))
     }
 }
 
@@ -171,8 +196,11 @@ fn is_due(operation: &Operation, now: Timestamp) -> bool {
 
 fn describe(waits: &[Operation]) -> String {
     const SHOWN: usize = 3;
-    let mut words: Vec<String> =
-        waits.iter().take(SHOWN).map(|operation| format!("{} `{}`", operation.id.kind, operation.id.name)).collect();
+    let mut words: Vec<String> = waits
+        .iter()
+        .take(SHOWN)
+        .map(|operation| format!("{} `{}`", operation.id.kind, operation.id.name))
+        .collect();
     if waits.len() > SHOWN {
         words.push(format!("{} more", waits.len() - SHOWN));
     }

@@ -320,7 +320,10 @@ impl Working {
     }
 
     /// Runs one request: all of its changes stay, or none.
-    pub(super) fn attempt<R>(&mut self, rule: impl FnOnce(&mut Working) -> Result<R, Stop>) -> Result<R, Stop> {
+    pub(super) fn attempt<R>(
+        &mut self,
+        rule: impl FnOnce(&mut Working) -> Result<R, Stop>,
+    ) -> Result<R, Stop> {
         let mark = self.effects.mark(self.undo.len());
         let result = rule(self);
         match result {
@@ -347,8 +350,18 @@ impl Working {
 
     /// What is to be written: rows that changed, and the rest.
     pub fn into_effects(self) -> (Vec<Row<Execution>>, Vec<Row<Task>>, Effects) {
-        let mut executions: Vec<_> = self.executions.into_values().flatten().filter(|row| row.dirty).collect();
-        let mut tasks: Vec<_> = self.tasks.into_values().flatten().filter(|row| row.dirty).collect();
+        let mut executions: Vec<_> = self
+            .executions
+            .into_values()
+            .flatten()
+            .filter(|row| row.dirty)
+            .collect();
+        let mut tasks: Vec<_> = self
+            .tasks
+            .into_values()
+            .flatten()
+            .filter(|row| row.dirty)
+            .collect();
         // In key order: neighbours share pages, and PostgreSQL locks rows in one order.
         executions.sort_unstable_by_key(|row| row.value.id);
         tasks.sort_unstable_by_key(|row| row.value.key);
@@ -372,7 +385,9 @@ impl Working {
             Need::Context(id) => self.contexts.contains_key(id),
             Need::Waits(key) => self.waits.contains_key(key),
             Need::StepCount(key) => self.step_counts.contains_key(key),
-            Need::Mailbox(instance, name) => self.mailboxes.contains_key(&(instance.clone(), name.clone())),
+            Need::Mailbox(instance, name) => self
+                .mailboxes
+                .contains_key(&(instance.clone(), name.clone())),
             Need::SignalWaiters(id, name) => self.signal_waiters.contains_key(&(*id, name.clone())),
             Need::Worker(id) => self.workers.contains_key(id),
             Need::ReadyHead(_) => self.ready_head.is_some(),
@@ -381,12 +396,24 @@ impl Working {
 
     /// An execution's row, or that there is none.
     pub fn load_execution(&mut self, id: ExecutionId, row: Option<Execution>) {
-        self.executions.entry(id).or_insert_with(|| row.map(|value| Row { value, new: false, dirty: false }));
+        self.executions.entry(id).or_insert_with(|| {
+            row.map(|value| Row {
+                value,
+                new: false,
+                dirty: false,
+            })
+        });
     }
 
     /// A task's row, or that there is none. A row that the flush has already is kept.
     pub fn load_task(&mut self, key: TaskKey, row: Option<Task>) {
-        self.tasks.entry(key).or_insert_with(|| row.map(|value| Row { value, new: false, dirty: false }));
+        self.tasks.entry(key).or_insert_with(|| {
+            row.map(|value| Row {
+                value,
+                new: false,
+                dirty: false,
+            })
+        });
     }
 
     /// The latest execution of an instance.
@@ -395,7 +422,13 @@ impl Working {
     }
 
     /// The graph of a workflow version, or an execution's own.
-    pub fn load_graph(&mut self, execution: ExecutionId, version: VersionId, own: bool, graph: Arc<Graph>) {
+    pub fn load_graph(
+        &mut self,
+        execution: ExecutionId,
+        version: VersionId,
+        own: bool,
+        graph: Arc<Graph>,
+    ) {
         match own {
             true => drop(self.own_graphs.insert(execution, graph)),
             false => drop(self.graphs.insert(version, graph)),
@@ -465,13 +498,21 @@ impl Working {
     }
 
     pub(super) fn task(&self, key: TaskKey) -> Result<&Task, Stop> {
-        self.find_task(key)?.ok_or_else(|| Refusal::UnknownExecution(key.execution).into())
+        self.find_task(key)?
+            .ok_or_else(|| Refusal::UnknownExecution(key.execution).into())
     }
 
     /// That all these tasks are loaded, or every one that is missing.
     pub(super) fn require_tasks(&self, keys: impl Iterator<Item = TaskKey>) -> Result<(), Stop> {
-        let missing: Vec<Need> = keys.filter(|key| !self.tasks.contains_key(key)).map(Need::Task).collect();
-        if missing.is_empty() { Ok(()) } else { Err(Stop::Missing(missing)) }
+        let missing: Vec<Need> = keys
+            .filter(|key| !self.tasks.contains_key(key))
+            .map(Need::Task)
+            .collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(Stop::Missing(missing))
+        }
     }
 
     pub(super) fn change_execution<R>(
@@ -509,13 +550,27 @@ impl Working {
     pub(super) fn add_execution(&mut self, value: Execution) {
         let id = value.id;
         self.undo.push(Undo::Execution(id, None));
-        self.executions.insert(id, Some(Row { value, new: true, dirty: true }));
+        self.executions.insert(
+            id,
+            Some(Row {
+                value,
+                new: true,
+                dirty: true,
+            }),
+        );
     }
 
     pub(super) fn add_task(&mut self, value: Task) {
         let key = value.key;
         self.undo.push(Undo::Task(key, None));
-        self.tasks.insert(key, Some(Row { value, new: true, dirty: true }));
+        self.tasks.insert(
+            key,
+            Some(Row {
+                value,
+                new: true,
+                dirty: true,
+            }),
+        );
     }
 
     pub(super) fn instance(&self, instance: &Arc<str>) -> Result<Option<&Latest>, Stop> {
@@ -526,7 +581,10 @@ impl Working {
     }
 
     pub(super) fn set_instance(&mut self, instance: Arc<str>, latest: Latest) {
-        let before = self.instances.insert(instance.clone(), Some(latest)).flatten();
+        let before = self
+            .instances
+            .insert(instance.clone(), Some(latest))
+            .flatten();
         self.undo.push(Undo::Instance(instance, before));
     }
 
@@ -542,30 +600,51 @@ impl Working {
     /// The keys of the execution's open tasks that are loaded, in order, and whether more are not.
     pub(super) fn open_tasks(&self, id: ExecutionId) -> Result<(Vec<TaskKey>, bool), Stop> {
         let more = *self.open_tasks.get(&id).ok_or(Need::OpenTasks(id))?;
-        Ok((self.loaded_tasks(id, |task| !task.phase.is_terminal()), more))
+        Ok((
+            self.loaded_tasks(id, |task| !task.phase.is_terminal()),
+            more,
+        ))
     }
 
     /// The keys of the execution's failed tasks, in order.
     pub(super) fn failures(&self, id: ExecutionId) -> Result<Vec<TaskKey>, Stop> {
         use crate::status::Phase;
         self.failures.get(&id).ok_or(Need::Failures(id))?;
-        Ok(self.loaded_tasks(id, |task| matches!(task.phase, Phase::Failed | Phase::Abandoned)))
+        Ok(self.loaded_tasks(id, |task| {
+            matches!(task.phase, Phase::Failed | Phase::Abandoned)
+        }))
     }
 
     fn loaded_tasks(&self, id: ExecutionId, which: impl Fn(&Task) -> bool) -> Vec<TaskKey> {
-        let of_execution = self.tasks.values().flatten().map(|row| &row.value).filter(|task| task.key.execution == id);
-        let mut keys: Vec<TaskKey> = of_execution.filter(|task| which(task)).map(|task| task.key).collect();
+        let of_execution = self
+            .tasks
+            .values()
+            .flatten()
+            .map(|row| &row.value)
+            .filter(|task| task.key.execution == id);
+        let mut keys: Vec<TaskKey> = of_execution
+            .filter(|task| which(task))
+            .map(|task| task.key)
+            .collect();
         keys.sort_unstable();
         keys
     }
 
     pub(super) fn context(&self, id: ExecutionId) -> Result<&ContextParts, Stop> {
-        self.contexts.get(&id).ok_or_else(|| Need::Context(id).into())
+        self.contexts
+            .get(&id)
+            .ok_or_else(|| Need::Context(id).into())
     }
 
     /// What a task changed, as far as it is known to this flush.
-    pub(super) fn changes<'a>(&'a self, key: TaskKey, parts: &'a ContextParts) -> Option<&'a Changes> {
-        self.fresh_changes.get(&key).or_else(|| parts.changes.get(&key.number))
+    pub(super) fn changes<'a>(
+        &'a self,
+        key: TaskKey,
+        parts: &'a ContextParts,
+    ) -> Option<&'a Changes> {
+        self.fresh_changes
+            .get(&key)
+            .or_else(|| parts.changes.get(&key.number))
     }
 
     pub(super) fn end_task(&mut self, key: TaskKey, end: TaskEnd) {
@@ -577,7 +656,10 @@ impl Working {
     }
 
     pub(super) fn waits(&self, key: TaskKey) -> Result<&[Operation], Stop> {
-        self.waits.get(&key).map(Vec::as_slice).ok_or_else(|| Need::Waits(key).into())
+        self.waits
+            .get(&key)
+            .map(Vec::as_slice)
+            .ok_or_else(|| Need::Waits(key).into())
     }
 
     pub(super) fn set_waits(&mut self, key: TaskKey, waits: Vec<Operation>) {
@@ -587,11 +669,20 @@ impl Working {
 
     pub(super) fn step_count(&self, key: TaskKey) -> Result<u32, Stop> {
         let recorded = *self.step_counts.get(&key).ok_or(Need::StepCount(key))?;
-        let fresh = self.effects.steps.iter().filter(|write| write.key == key && !write.answers).count();
+        let fresh = self
+            .effects
+            .steps
+            .iter()
+            .filter(|write| write.key == key && !write.answers)
+            .count();
         Ok(recorded + fresh as u32)
     }
 
-    pub(super) fn mailbox(&mut self, instance: &Arc<str>, name: &Arc<str>) -> Result<&mut Mailbox, Stop> {
+    pub(super) fn mailbox(
+        &mut self,
+        instance: &Arc<str>,
+        name: &Arc<str>,
+    ) -> Result<&mut Mailbox, Stop> {
         let key = (instance.clone(), name.clone());
         match self.mailboxes.get_mut(&key) {
             Some(mailbox) => {
@@ -603,22 +694,38 @@ impl Working {
     }
 
     /// Who waits for a signal, whether recorded before or in this flush.
-    pub(super) fn signal_waiters(&self, id: ExecutionId, name: &Arc<str>) -> Result<Vec<TaskKey>, Stop> {
-        let recorded =
-            self.signal_waiters.get(&(id, name.clone())).ok_or_else(|| Need::SignalWaiters(id, name.clone()))?;
+    pub(super) fn signal_waiters(
+        &self,
+        id: ExecutionId,
+        name: &Arc<str>,
+    ) -> Result<Vec<TaskKey>, Stop> {
+        let recorded = self
+            .signal_waiters
+            .get(&(id, name.clone()))
+            .ok_or_else(|| Need::SignalWaiters(id, name.clone()))?;
         let mut waiters = recorded.clone();
-        waiters.extend(self.effects.waiters.iter().filter(|(of, n, _)| *of == id && n == name).map(|(_, _, key)| *key));
+        waiters.extend(
+            self.effects
+                .waiters
+                .iter()
+                .filter(|(of, n, _)| *of == id && n == name)
+                .map(|(_, _, key)| *key),
+        );
         waiters.sort_unstable();
         waiters.dedup();
         Ok(waiters)
     }
 
     pub(super) fn worker_alive(&self, id: WorkerId) -> Result<bool, Stop> {
-        self.workers.get(&id).copied().ok_or_else(|| Need::Worker(id).into())
+        self.workers
+            .get(&id)
+            .copied()
+            .ok_or_else(|| Need::Worker(id).into())
     }
 
     pub(super) fn ready_head(&self, queues: &Arc<[VersionId]>) -> Result<Option<i16>, Stop> {
-        self.ready_head.ok_or_else(|| Need::ReadyHead(queues.clone()).into())
+        self.ready_head
+            .ok_or_else(|| Need::ReadyHead(queues.clone()).into())
     }
 
     pub(super) fn add_to_outbox(&mut self, row: OutboxRow) {
@@ -626,7 +733,9 @@ impl Working {
             && let Some(head) = self.ready_head
         {
             self.undo.push(Undo::ReadyHead(self.ready_head));
-            self.ready_head = Some(Some(head.map_or(row.priority, |head| head.max(row.priority))));
+            self.ready_head = Some(Some(
+                head.map_or(row.priority, |head| head.max(row.priority)),
+            ));
         }
         self.effects.outbox_added.push(row);
     }
