@@ -61,6 +61,9 @@ pub struct StepRecord {
     pub id: StepId,
     /// Its end, if it has ended.
     pub end: StepEnd,
+    /// Place in the order in which the task's operations ended, from 1; 0 while it waits. Replay
+    /// delivers results in this order. Given by the lease holder, who alone writes.
+    pub order: u32,
 }
 
 /// How a recorded operation stands.

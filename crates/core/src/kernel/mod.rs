@@ -24,7 +24,7 @@ pub use working::{
 };
 
 use crate::ids::TaskKey;
-use crate::step::{StepEnd, StepRecord};
+use crate::step::{StepEnd, StepId, StepRecord};
 
 /// The most claims in a row that may bypass the outbox.
 pub const MAX_HOPS: u8 = 16;
@@ -143,11 +143,9 @@ impl Working {
         Ok(Reply::Done)
     }
 
-    fn write_wait(&mut self, key: TaskKey, id: crate::step::StepId, end: StepEnd, answers: bool) {
-        self.effects.steps.push(StepWrite {
-            key,
-            step: StepRecord { id, end },
-            answers,
-        });
+    fn write_wait(&mut self, key: TaskKey, id: StepId, end: StepEnd, order: u32) {
+        let answers = order > 0;
+        let step = StepRecord { id, end, order };
+        self.effects.steps.push(StepWrite { key, step, answers });
     }
 }

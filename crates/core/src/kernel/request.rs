@@ -234,6 +234,8 @@ pub struct Resume {
     /// Resume even if none of its durable waits is over, since it has something else to go on
     /// with: a polled condition came true, or it is to stop.
     pub always: bool,
+    /// The place in the order of results that the first answer gets.
+    pub next_order: u32,
 }
 
 /// See [`Request::Await`].
@@ -241,8 +243,11 @@ pub struct Resume {
 pub struct Await {
     /// The task.
     pub held: Held,
-    /// The operations it waits for; those already recorded as waiting may be named again.
+    /// All the operations it waits for. Those already recorded as waiting may be named again; a
+    /// recorded wait that is not named is withdrawn, so that nothing is delivered to it any more.
     pub operations: Vec<Operation>,
+    /// The place in the order of results that the first answer gets.
+    pub next_order: u32,
     /// Whether the future is dropped from memory at once if nothing is over yet.
     pub evict: bool,
 }

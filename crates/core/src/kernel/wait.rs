@@ -25,9 +25,13 @@ impl Working {
     }
 
     pub(super) fn resume(&mut self, resume: &Resume) -> Result<Reply, Stop> {
-        let Resume { held, always } = *resume;
+        let Resume {
+            held,
+            always,
+            next_order,
+        } = *resume;
         self.require_held(held)?;
-        let results = self.take_what_is_over(held.key)?;
+        let results = self.take_what_is_over(held.key, next_order)?;
         let go_on = always || !results.is_empty() || self.is_stopping(held.key)?;
         if go_on && self.task(held.key)?.phase == Phase::Deferred {
             let cause = Cause::worker(self.now, held.worker);
@@ -40,7 +44,7 @@ impl Working {
         let Held { key, worker, .. } = request.held;
         self.require_held(request.held)?;
         self.record_waits(key, &request.operations)?;
-        let results = self.take_what_is_over(key)?;
+        let results = self.take_what_is_over(key, request.next_order)?;
         if results.is_empty() && !self.is_stopping(key)? {
             let cause = Cause::worker(self.now, worker);
             let wait = describe(self.waits(key)?);
@@ -87,9 +91,19 @@ impl Working {
         self.queue(key)
     }
 
-    /// Adds waits that are not recorded yet.
+    /// Adds waits that are not recorded yet, withdraws those that nobody waits for any more.
     fn record_waits(&mut self, key: TaskKey, operations: &[Operation]) -> Result<(), Stop> {
-        let mut waits = self.waits(key)?.to_vec();
+        let numbers: Vec<u32> = operations
+            .iter()
+            .map(|operation| operation.id.number)
+            .collect();
+        let (mut waits, withdrawn): (Vec<_>, Vec<_>) = self
+            .waits(key)?
+            .iter()
+            .cloned()
+            .partition(|recorded| numbers.contains(&recorded.id.number));
+        let gone = withdrawn.iter().map(|operation| (key, operation.id.number));
+        self.effects.withdrawn.extend(gone);
         for operation in operations {
             if waits
                 .iter()
@@ -101,7 +115,7 @@ impl Working {
             let end = StepEnd::Waiting {
                 due_at: operation.due_at,
             };
-            self.write_wait(key, operation.id.clone(), end, false);
+            self.write_wait(key, operation.id.clone(), end, 0);
             if operation.id.kind == StepKind::Signal {
                 let name = Arc::from(operation.id.name.as_str());
                 self.effects.waiters.push((key.execution, name, key));
@@ -113,7 +127,11 @@ impl Working {
     }
 
     /// Records the results of the task's waits that are over, and answers them.
-    fn take_what_is_over(&mut self, key: TaskKey) -> Result<Vec<OperationResult>, Stop> {
+    fn take_what_is_over(
+        &mut self,
+        key: TaskKey,
+        next_order: u32,
+    ) -> Result<Vec<OperationResult>, Stop> {
         let instance = self.execution(key.execution)?.instance.clone();
         let mut results = Vec::new();
         let mut waits = Vec::new();

@@ -247,6 +247,8 @@ effects! {
     timers_removed: Timer,
     /// Steps to write.
     steps: StepWrite,
+    /// Recorded waits that are withdrawn.
+    withdrawn: (TaskKey, u32),
     /// Steps that no longer count.
     superseded: (TaskKey, Supersede),
     /// Signals to add.
