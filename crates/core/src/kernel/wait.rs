@@ -157,11 +157,12 @@ impl Working {
             };
             match payload {
                 Some(payload) => {
+                    let order = next_order + results.len() as u32;
                     self.write_wait(
                         key,
                         operation.id.clone(),
                         StepEnd::Done(payload.clone()),
-                        true,
+                        order,
                     );
                     results.push(OperationResult {
                         number: operation.id.number,
