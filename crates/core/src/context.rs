@@ -7,6 +7,8 @@
 //! [`checkpoint_due`] say when to write one, so that all checkpoints together are never larger than all
 //! changes. Reading and writing them is the caller's.
 
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::collections::{BTreeMap, HashSet};

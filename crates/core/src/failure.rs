@@ -183,3 +183,138 @@ fn cut(text: &mut String, bytes: usize) {
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+    use thiserror::Error as ThisError;
+
+    use super::*;
+
+    #[derive(Debug, ThisError)]
+    #[error("could not save")]
+    struct Outer(#[source] Inner);
+
+    #[derive(Debug, ThisError)]
+    #[error("disk full")]
+    struct Inner;
+
+    #[derive(Debug, ThisError)]
+    #[error("level {0}")]
+    struct Nested(usize, #[source] Option<Box<Nested>>);
+
+    fn round_trip(failure: &Failure) -> Failure {
+        let json = serde_json::to_string(failure).expect("a failure is JSON");
+        serde_json::from_str(&json).expect("a written failure is read")
+    }
+
+    #[test]
+    fn empty_fields_are_not_stored() {
+        let check = |failure: Failure, expected: Value| {
+            assert_eq!(serde_json::to_value(&failure).unwrap(), expected);
+            assert_eq!(round_trip(&failure), failure);
+        };
+        let failure = Failure::new("io", "disk full");
+        check(
+            failure.clone(),
+            json!({"kind": "io", "message": "disk full"}),
+        );
+        check(
+            failure.clone().with_retry(RetryHint::After(1_500)),
+            json!({"kind": "io", "message": "disk full", "retry": {"after_us": 1500}}),
+        );
+        check(
+            Failure::fatal("io", "x").with_payload(json!({"code": 28})),
+            json!({"kind": "io", "message": "x", "payload": {"code": 28}, "retry": "fatal"}),
+        );
+    }
+
+    #[test]
+    fn unit_error_differs_from_no_payload() {
+        let unit = Failure::new("io", "x").with_payload(Value::Null);
+        assert_eq!(round_trip(&unit).payload, Some(Value::Null));
+        assert_eq!(round_trip(&Failure::new("io", "x")).payload, None);
+    }
+
+    #[test]
+    fn sources_are_kept_outermost_first() {
+        let failure = Failure::from_error("Save", &Outer(Inner));
+        assert_eq!(failure.message, "could not save");
+        assert_eq!(failure.chain, ["disk full"]);
+        assert_eq!(failure.to_string(), "Save: could not save: disk full");
+    }
+
+    #[test]
+    fn endless_chains_are_cut() {
+        let deepest = Nested(0, None);
+        let error = (1..100).fold(deepest, |inner, n| Nested(n, Some(Box::new(inner))));
+        let failure = Failure::from_error("Nested", &error);
+        assert_eq!(failure.chain.len(), MAX_CHAIN);
+        assert_eq!(failure.chain[0], "level 98");
+    }
+
+    #[test]
+    fn final_kinds_are_fatal_only_when_the_engine_reports_them() {
+        use kinds::*;
+        for kind in [
+            NONDETERMINISTIC,
+            PAYLOAD_TOO_LARGE,
+            PAYLOAD_INVALID,
+            CANCELLED,
+            UNDECODABLE,
+            DEADLINE,
+        ] {
+            assert_eq!(Failure::engine(kind, "").retry, RetryHint::Fatal, "{kind}");
+            assert_eq!(Failure::new(kind, "").retry, RetryHint::Default, "{kind}");
+        }
+        for kind in [PANIC, TIMEOUT, CRASHED, ERROR] {
+            assert_eq!(
+                Failure::engine(kind, "").retry,
+                RetryHint::Default,
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn recordable_replaces_what_stores_refuse() {
+        let failure = Failure {
+            chain: vec!["a\0".into(), String::new()],
+            ..Failure::new("k\0", "\0").with_payload(json!({"a": "\0"}))
+        };
+        let expected = Failure {
+            chain: vec!["a\u{FFFD}".into()],
+            ..Failure::new("k\u{FFFD}", "\u{FFFD}")
+        };
+        assert_eq!(failure.recordable(1000), expected);
+    }
+
+    #[test]
+    fn recordable_leaves_ordinary_failures_alone() {
+        let failure = Failure::from_error("Save", &Outer(Inner)).with_payload(json!([1]));
+        assert_eq!(failure.clone().recordable(1000), failure);
+        assert_eq!(failure.recordable(2).payload, None);
+    }
+
+    proptest! {
+        #[test]
+        fn recordable_fits_and_can_be_stored(
+            texts in prop::collection::vec("(\\PC|\\x00|\u{e4}){0,20}", 2..50),
+            payload in "(\\PC|\\x00){0,20}",
+            max_bytes in 0_usize..200,
+        ) {
+            let failure = Failure {
+                chain: texts[2..].to_vec(),
+                ..Failure::new(&texts[0], &texts[1]).with_payload(json!(payload))
+            };
+            let kept = failure.clone().recordable(max_bytes);
+            let texts = kept.kind.len() + kept.message.len() + kept.chain.concat().len();
+            prop_assert!(texts <= max_bytes);
+            prop_assert!(kept.chain.len() <= MAX_CHAIN);
+            prop_assert!(check_payload(&serde_json::to_string(&kept).unwrap()).is_ok());
+            prop_assert_eq!(&round_trip(&kept), &kept);
+            prop_assert_eq!(kept.clone().recordable(max_bytes), kept);
+        }
+    }
+}

@@ -8,6 +8,8 @@ mod builder;
 mod check;
 mod error;
 mod order;
+#[cfg(test)]
+pub(crate) mod tests;
 mod wire;
 
 use serde::{Deserialize, Serialize};

@@ -8,9 +8,9 @@ use thiserror::Error;
 /// Longest name (task, node, instance, signal, step ...) in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 255;
 
-/// Character comparisons spent on a suggestion, so that a wrong name among 100,000 long ones is still
-/// answered in well under a second. Candidates past the budget are not looked at.
-const NEAREST_BUDGET: usize = 100_000_000;
+/// Character comparisons spent on a suggestion: enough for 100,000 names of 14 characters, little enough
+/// that as many long ones don't hold an error up. Candidates past the budget are not looked at.
+const NEAREST_BUDGET: usize = 20_000_000;
 
 /// Why a name was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -179,4 +179,175 @@ pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
 /// For `skip_serializing_if`: stored JSON leaves defaults out.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn names_up_to_the_limit_pass() {
+        for name in [
+            "a",
+            "file:/usr/share/ä b",
+            "日本",
+            &"x".repeat(MAX_NAME_BYTES),
+        ] {
+            assert_eq!(check_name("node id", name), Ok(()));
+        }
+    }
+
+    #[test]
+    fn refused_names_say_what_is_wrong_without_control_characters() {
+        let check = |name: &str, message: &str| {
+            assert_eq!(
+                check_name("node id", name).unwrap_err().to_string(),
+                message
+            );
+        };
+        check("", "node id is empty");
+        check(
+            &"\u{e4}".repeat(128),
+            &format!(
+                "node id `{}...` is 256 bytes long; the limit is 255",
+                "ä".repeat(32)
+            ),
+        );
+        check(
+            &format!("\n{}", "x".repeat(255)),
+            &format!(
+                r"node id `\n{}...` is 256 bytes long; the limit is 255",
+                "x".repeat(31)
+            ),
+        );
+        check("a\0b", r"node id `a\0b` holds the control character U+0000");
+        check("a\tb", r"node id `a\tb` holds the control character U+0009");
+        check(
+            "\u{85}",
+            r"node id `\u{85}` holds the control character U+0085",
+        );
+    }
+
+    #[test]
+    fn nearest_finds_slips_and_nothing_far() {
+        let known = ["hash", "report", "Marker", "file:a", "file:b"];
+        let check = |name: &str, expected: Option<&str>| {
+            assert_eq!(nearest(name, known.into_iter()), expected, "for {name}");
+        };
+        check("reprot", Some("report"));
+        check("reports", Some("report"));
+        check("marker", Some("Marker"));
+        check("MARKR", Some("Marker"));
+        check("has", Some("hash"));
+        // Equally near: the first one.
+        check("file:c", Some("file:a"));
+        check("hash", Some("hash"));
+        check("zzzz", None);
+        check("", None);
+        check("a much longer name than any of these", None);
+    }
+
+    #[test]
+    fn nearest_compares_characters_not_bytes() {
+        assert_eq!(nearest("grösse", ["größe"].into_iter()), Some("größe"));
+        assert_eq!(nearest("日本語語", ["日本語"].into_iter()), Some("日本語"));
+    }
+
+    #[test]
+    fn nearest_stops_at_its_budget() {
+        let name = "x".repeat(MAX_NAME_BYTES);
+        let far = "y".repeat(MAX_NAME_BYTES);
+        let affordable = NEAREST_BUDGET / (MAX_NAME_BYTES * MAX_NAME_BYTES);
+        let candidates = |fars: usize| {
+            std::iter::repeat_n(far.as_str(), fars).chain(std::iter::once(name.as_str()))
+        };
+        assert_eq!(
+            nearest(&name, candidates(affordable - 1)),
+            Some(name.as_str())
+        );
+        assert_eq!(nearest(&name, candidates(affordable)), None);
+    }
+
+    #[test]
+    fn payload_errors_point_at_the_escape() {
+        let check = |json: &str, expected: Result<(), PayloadError>| {
+            assert_eq!(check_payload(json), expected, "for {json:?}");
+        };
+        check(
+            r#"{"a":"\\u0000 \" \/ \b\f\n\r\t \u00e4 \ud83d\ude00"}"#,
+            Ok(()),
+        );
+        check(r#""\\\\u0000""#, Ok(()));
+        check("", Ok(()));
+        check(r#""ab\u0000""#, Err(PayloadError::Nul { at: 3 }));
+        check(r#""\\\u0000""#, Err(PayloadError::Nul { at: 3 }));
+        check(r#"{"\u0000":1}"#, Err(PayloadError::Nul { at: 2 }));
+        check("\"a\0\"", Err(PayloadError::Nul { at: 2 }));
+        check(r#""\ud800""#, Err(PayloadError::LoneSurrogate { at: 1 }));
+        check(r#""\uD83D\n""#, Err(PayloadError::LoneSurrogate { at: 1 }));
+        check(
+            r#""\ud83d\ud83d\ude00""#,
+            Err(PayloadError::LoneSurrogate { at: 1 }),
+        );
+        check(r#""a\uDE00""#, Err(PayloadError::LoneSurrogate { at: 2 }));
+        for malformed in [
+            r#""\x""#,
+            r#""\u00g0""#,
+            r#""\u+123""#,
+            r#""\u12"#,
+            "\"\\",
+            r#""\ü""#,
+        ] {
+            check(malformed, Err(PayloadError::Escape { at: 1 }));
+        }
+    }
+
+    #[test]
+    fn payload_errors_read_well() {
+        let message = |json: &str| check_payload(json).unwrap_err().to_string();
+        assert_eq!(
+            message(r#""\u0000""#),
+            r"the payload holds a NUL character (\u0000) at byte 1"
+        );
+        assert_eq!(
+            message(r#""\udfff""#),
+            "the payload holds a lone surrogate escape at byte 1"
+        );
+        assert_eq!(
+            message(r#""\q""#),
+            "the payload holds a malformed escape at byte 1"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn serialized_strings_pass_unless_they_hold_nul(
+            text in r#"([\\"u0dDcC/]|\PC|\x00|\x01|\n){0,12}"#,
+        ) {
+            let json = Value::from(text.as_str()).to_string();
+            prop_assert_eq!(check_payload(&json).is_ok(), !text.contains('\0'));
+        }
+
+        #[test]
+        fn escaped_code_units_pass_if_they_are_text(
+            units in prop::collection::vec(
+                prop_oneof![0_u16..3, 0xD7FE_u16..=0xE001, any::<u16>()],
+                0..6,
+            ),
+        ) {
+            let escapes: String = units.iter().map(|unit| format!("\\u{unit:04X}")).collect();
+            let is_text = String::from_utf16(&units).is_ok() && !units.contains(&0);
+            prop_assert_eq!(check_payload(&format!("\"{escapes}\"")).is_ok(), is_text);
+        }
+
+        #[test]
+        fn no_text_makes_the_checks_panic(text in any::<String>()) {
+            let _ = check_payload(&text);
+            let _ = check_name("name", &text);
+            let _ = nearest(&text, ["abc", "äöü"].into_iter());
+        }
+    }
 }

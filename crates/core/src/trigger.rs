@@ -17,6 +17,8 @@
 
 mod compare;
 mod decide;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

@@ -49,6 +49,12 @@ impl Csr {
         self.values.len()
     }
 
+    /// How much memory the rows take.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.ends) + size_of_val(&*self.values)
+    }
+
     fn rows(&self) -> impl Iterator<Item = &[u32]> {
         (0..self.ends.len()).map(|row| self.row(row))
     }
@@ -87,7 +93,8 @@ fn dedup(csr: Csr) -> Csr {
 }
 
 /// Kahn's order; of the nodes that could come next, the first declared does. If there is a cycle, the
-/// nodes on one, each a dependency of the next and the last of the first.
+/// nodes on one, each a dependency of the next and the last of the first; it starts
+/// with the first declared.
 pub(super) fn topological(dependencies: &Csr, dependents: &Csr) -> Result<Box<[u32]>, Vec<u32>> {
     let mut open: Vec<u32> = dependencies.rows().map(|row| number(row.len())).collect();
     let roots = (1..=number(open.len())).filter(|node| open[index(*node)] == 0);
@@ -125,6 +132,8 @@ fn cycle(dependencies: &Csr, open: &[u32], start: u32) -> Vec<u32> {
     let entry = path.iter().position(|on_path| *on_path == node);
     path.drain(..entry.expect("the walk ended on its own path"));
     path.reverse();
+    let first_declared = (0..path.len()).min_by_key(|at| path[*at]);
+    path.rotate_left(first_declared.unwrap_or(0));
     path
 }
 

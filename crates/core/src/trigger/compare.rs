@@ -7,9 +7,6 @@ use serde_json::{Map, Number, Value};
 
 use super::ContextOp;
 
-/// 2^127: past it no whole number that JSON text can hold fits 128 bits.
-const WHOLE_LIMIT: f64 = 170_141_183_460_469_231_731_687_303_715_884_105_728.0;
-
 /// Whether what was found at a rule's key compares as told.
 pub(super) fn holds(found: Option<&Value>, op: ContextOp, value: &Value) -> bool {
     let order = || found.and_then(|found| order(found, value));
@@ -80,26 +77,22 @@ fn contains(found: &Value, value: &Value) -> bool {
     }
 }
 
-/// Compares by value without rounding either side.
+/// Compares by value without rounding either side. JSON numbers are finite, so there is always an answer.
 fn compare(a: &Number, b: &Number) -> Option<Ordering> {
     match (a.as_i128(), b.as_i128()) {
         (Some(a), Some(b)) => Some(a.cmp(&b)),
-        (Some(a), None) => compare_mixed(a, b.as_f64()?),
-        (None, Some(b)) => compare_mixed(b, a.as_f64()?).map(Ordering::reverse),
+        (Some(a), None) => Some(compare_mixed(a, b.as_f64()?)),
+        (None, Some(b)) => Some(compare_mixed(b, a.as_f64()?).reverse()),
         (None, None) => a.as_f64()?.partial_cmp(&b.as_f64()?),
     }
 }
 
-/// Compares a whole number with a float: whole parts first, then what is left of the float.
-fn compare_mixed(whole: i128, float: f64) -> Option<Ordering> {
-    if float.is_nan() {
-        return None;
-    }
-    if float.abs() >= WHOLE_LIMIT {
-        return 0.0_f64.partial_cmp(&float);
-    }
-    let by_whole = whole.cmp(&(float.trunc() as i128));
-    Some(by_whole.then(0.0_f64.total_cmp(&(float.fract() + 0.0))))
+/// Compares a whole number with a float: whole parts first, then what is left of the float. Past 128 bits
+/// the conversion saturates, which no whole number in JSON reaches.
+fn compare_mixed(whole: i128, float: f64) -> Ordering {
+    // Adding zero makes -0.0 equal to 0.0.
+    let rest = 0.0_f64.total_cmp(&(float.fract() + 0.0));
+    whole.cmp(&(float.trunc() as i128)).then(rest)
 }
 
 /// Whether a value is nested at most `depth` deep; a plain value is 0 deep.
