@@ -100,10 +100,12 @@ impl TaskBuilder {
     /// When the task runs, once its dependencies have ended. Default: if every one completed.
     ///
     /// ```
-    /// # use abide::{TaskBuilder, TaskError, Trigger};
+    /// # use abide::{TaskBuilder, TaskError};
+    /// use abide::trigger::{any, skipped, success};
+    ///
     /// let report = TaskBuilder::new("report", async || Ok::<(), TaskError>(()))
     ///     .after("marker")
-    ///     .trigger(Trigger::any([Trigger::success("marker"), Trigger::skipped("marker")]));
+    ///     .trigger(any([success("marker"), skipped("marker")]));
     /// ```
     pub fn trigger(mut self, trigger: Trigger) -> TaskBuilder {
         self.spec.trigger = Some(trigger);

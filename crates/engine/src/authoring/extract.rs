@@ -5,6 +5,7 @@
 use std::any::type_name;
 use std::sync::Arc;
 
+use abide_core::context::Changes;
 use abide_core::failure::{Failure, RetryHint, kinds};
 use abide_core::graph::Uses;
 use abide_core::trigger::Ending;
@@ -22,6 +23,9 @@ use crate::handle::TaskHandle;
 
 /// The kind of the error of a task that asks for the output of a dependency without one.
 pub const MISSING_OUTPUT: &str = "missing_output";
+
+/// The kind of the error of a task whose output can't be written as JSON.
+pub const UNENCODABLE: &str = "unencodable";
 
 /// What a task's parameters need, told by their types alone.
 #[derive(Clone, Debug, Default)]
@@ -275,20 +279,13 @@ impl Extract for TaskHandle {
     }
 }
 
-/// What a function's return value leaves behind.
-pub(super) fn produced<T, O: Serialize>(
-    context: Option<Context<T>>,
-    output: &O,
-) -> Result<Produced, TaskError> {
+/// What a function leaves behind that returned `output`.
+pub fn produced<O: Serialize>(changes: Option<Changes>, output: &O) -> Result<Produced, TaskError> {
     let output = serde_json::to_string(output).map_err(|error| {
-        TaskError::fatal(TaskError::new(
-            "unencodable",
-            format!("the output can't be written as JSON: {error}"),
-        ))
+        let message = format!("the output can't be written as JSON: {error}");
+        TaskError::fatal(TaskError::new(UNENCODABLE, message))
     })?;
-    let changes = context
-        .map(Context::into_changes)
-        .filter(|changes| !changes.is_empty());
+    let changes = changes.filter(|changes| !changes.is_empty());
     Ok(Produced {
         output: (output != "null").then_some(output),
         changes,

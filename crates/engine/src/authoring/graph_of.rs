@@ -17,12 +17,10 @@ use super::task::{PartOf, Workflow};
 /// A graph for one execution of workflow `W`.
 ///
 /// ```
-/// use abide::{Outputs, TaskError, workflow};
+/// use abide::{Outputs, TaskError, task, workflow};
 ///
 /// #[workflow(output = total)]
 /// mod sizes {
-///     use abide::{Outputs, TaskError};
-///
 ///     #[task]
 ///     pub async fn size(path: String) -> Result<u64, TaskError> {
 ///         Ok(std::fs::metadata(path)?.len())
@@ -76,23 +74,6 @@ pub struct BuiltGraph {
 }
 
 impl<W> GraphOf<W> {
-    /// A graph without nodes yet, for a workflow made by a builder, which has no types.
-    ///
-    /// ```
-    /// use abide::{GraphOf, Input, TaskBuilder, TaskError, WorkflowBuilder};
-    ///
-    /// let size = TaskBuilder::new("size", async |Input(path): Input<String>| {
-    ///     Ok::<_, TaskError>(std::fs::metadata(path)?.len())
-    /// });
-    /// let spec = WorkflowBuilder::new("sizes").task(size).build()?;
-    /// let built = GraphOf::spec(&spec).add("hosts", "size", &"/etc/hosts").build()?;
-    /// assert_eq!(built.inputs, [Some(r#""/etc/hosts""#.to_owned())]);
-    /// # Ok::<(), abide::AuthoringError>(())
-    /// ```
-    pub fn spec(spec: &WorkflowSpec) -> GraphOf<()> {
-        GraphOf::from_spec(Ok(spec.clone()))
-    }
-
     fn from_spec(spec: Result<WorkflowSpec, AuthoringError>) -> GraphOf<W> {
         GraphOf {
             spec,
@@ -158,6 +139,25 @@ impl<W> GraphOf<W> {
 
     fn name(&self) -> &str {
         self.spec.as_ref().map_or("", |spec| &spec.name)
+    }
+}
+
+impl GraphOf<()> {
+    /// A graph without nodes yet, for a workflow made by a builder, which has no types.
+    ///
+    /// ```
+    /// use abide::{GraphOf, Input, TaskBuilder, TaskError, WorkflowBuilder};
+    ///
+    /// let size = TaskBuilder::new("size", async |Input(path): Input<String>| {
+    ///     Ok::<_, TaskError>(std::fs::metadata(path)?.len())
+    /// });
+    /// let spec = WorkflowBuilder::new("sizes").task(size).build()?;
+    /// let built = GraphOf::spec(&spec).add("hosts", "size", &"/etc/hosts").build()?;
+    /// assert_eq!(built.inputs, [Some(r#""/etc/hosts""#.to_owned())]);
+    /// # Ok::<(), abide::AuthoringError>(())
+    /// ```
+    pub fn spec(spec: &WorkflowSpec) -> GraphOf<()> {
+        GraphOf::from_spec(Ok(spec.clone()))
     }
 }
 

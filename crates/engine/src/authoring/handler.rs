@@ -80,7 +80,7 @@ where
         Box::pin(async move {
             let owned = A::extract(&mut call)?;
             let output = self.call_with((), owned).await.map_err(Into::into)?;
-            produced(None::<Context>, &output)
+            produced(None, &output)
         })
     }
 }
@@ -112,7 +112,7 @@ where
                 .call_with((&mut context,), owned)
                 .await
                 .map_err(Into::into)?;
-            produced(Some(context), &output)
+            produced(Some(context.into_changes()), &output)
         })
     }
 }
@@ -140,7 +140,7 @@ where
                 .call_with((&handle,), owned)
                 .await
                 .map_err(Into::into)?;
-            produced(None::<Context>, &output)
+            produced(None, &output)
         })
     }
 }
@@ -173,7 +173,7 @@ where
                 .call_with((&mut context, &handle), owned)
                 .await
                 .map_err(Into::into)?;
-            produced(Some(context), &output)
+            produced(Some(context.into_changes()), &output)
         })
     }
 }

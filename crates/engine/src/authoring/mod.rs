@@ -7,6 +7,7 @@ mod backoff;
 mod builder;
 mod context;
 mod erased;
+mod expansion;
 mod extract;
 mod graph_of;
 mod handler;
@@ -15,6 +16,7 @@ mod output;
 mod state;
 mod task;
 mod task_error;
+pub mod trigger;
 
 pub use authoring_error::AuthoringError;
 pub use backoff::Backoff;
@@ -24,7 +26,7 @@ pub use erased::{
     BoxFuture, DependencyOutput, ErasedTask, Invocation, Produced, TypeInfo, WorkflowKind,
     WorkflowSpec,
 };
-pub use extract::{Call, Extract, MISSING_OUTPUT, Needs};
+pub use extract::{Call, Extract, MISSING_OUTPUT, Needs, UNENCODABLE};
 pub use graph_of::{BuiltGraph, GraphOf};
 pub use handler::{AsyncFunction, ByBoth, ByContext, ByHandle, ExtractAll, Handler, Plain};
 pub use input::Input;
@@ -32,3 +34,11 @@ pub use output::{Output, Outputs};
 pub use state::{State, StateMap};
 pub use task::{NodesOnly, PartOf, Task, Workflow};
 pub use task_error::TaskError;
+
+/// For the attributes' expansions only.
+pub(crate) mod private {
+    pub use super::erased::BoxFuture;
+    pub use super::expansion::{AContext, AHandle, TaskReturn, convert, part_of, produced, task};
+    pub use super::extract::{Extract, Needs};
+    pub use serde_json::json;
+}

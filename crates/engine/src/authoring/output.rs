@@ -18,8 +18,6 @@ use super::task::Task;
 ///
 /// #[workflow]
 /// mod sums {
-///     use abide::{Output, TaskError};
-///
 ///     #[task]
 ///     pub async fn two() -> Result<u32, TaskError> {
 ///         Ok(2)
@@ -72,11 +70,13 @@ impl<T: Task<Output: Clone>> Clone for Output<T> {
 ///     Ok(sizes.values().sum())
 /// }
 ///
+/// # fn main() {
 /// // In a unit test:
 /// let sizes = Outputs::<size>::new([("a", 1), ("b", 2)]);
 /// assert_eq!(sizes.get("b"), Some(&2));
-/// # let _ = total(sizes);
-/// # fn main() {}
+/// # let _ =
+/// total(sizes);
+/// # }
 /// ```
 pub struct Outputs<T: Task> {
     completed: Vec<(String, T::Output)>,

@@ -89,10 +89,11 @@ impl fmt::Debug for StateMap {
 ///     Ok(prices.apple)
 /// }
 ///
+/// # fn main() {
 /// // In a unit test a task is a function.
 /// # let _ =
 /// price(State::new(Prices { apple: 3 }));
-/// # fn main() {}
+/// # }
 /// ```
 pub struct State<T>(pub Arc<T>);
 

@@ -1,0 +1,185 @@
+//! What the expansions of `#[task]` and `#[workflow]` call. Not part of the API: it changes with
+//! the macros, which are of the same version.
+
+use super::builder::TaskBuilder;
+use super::context::Context;
+use super::erased::{BoxFuture, Produced, TypeInfo};
+use super::extract::{Call, Needs};
+use super::task::PartOf;
+use super::task_error::TaskError;
+use crate::handle::TaskHandle;
+
+pub use super::extract::produced;
+
+/// A task whose parameters were told one by one.
+pub fn task<O: 'static>(
+    id: &str,
+    needs: Needs,
+    body: fn(Call) -> BoxFuture<'static, Result<Produced, TaskError>>,
+) -> TaskBuilder {
+    TaskBuilder::from_parts(
+        id.to_owned(),
+        needs,
+        TypeInfo::of::<O>(),
+        std::sync::Arc::new(body),
+    )
+}
+
+/// Compiles only if `T` is a task of `W`.
+pub const fn part_of<T: PartOf<W>, W>() {}
+
+/// What can stand behind a task's `&mut`.
+#[diagnostic::on_unimplemented(
+    message = "a task can't take a `&mut {Self}`",
+    label = "not a context",
+    note = "what a task takes by `&mut` is its context: `&mut Context<Value>`"
+)]
+pub trait AContext: Sized {
+    /// The context of this call.
+    fn take(call: &mut Call) -> Self;
+}
+
+impl<T> AContext for Context<T> {
+    fn take(call: &mut Call) -> Context<T> {
+        call.context()
+    }
+}
+
+/// What can stand behind a task's `&`.
+#[diagnostic::on_unimplemented(
+    message = "a task can't take a `&{Self}`",
+    label = "not a handle",
+    note = "what a task takes by `&` is its handle: `&TaskHandle`; an input is taken by value"
+)]
+pub trait AHandle: Sized {
+    /// The handle of this call.
+    fn take(call: &Call) -> Self;
+}
+
+impl AHandle for TaskHandle {
+    fn take(call: &Call) -> TaskHandle {
+        call.handle()
+    }
+}
+
+/// What a task can return, however it is spelt.
+#[diagnostic::on_unimplemented(
+    message = "a task can't return a `{Self}`",
+    label = "not a `Result`",
+    note = "a task returns a `Result`, such as `Result<(), TaskError>`"
+)]
+pub trait TaskReturn {
+    /// What it returns on success.
+    type Output;
+    /// What it fails with.
+    type Error;
+}
+
+impl<T, E> TaskReturn for Result<T, E> {
+    type Output = T;
+    type Error = E;
+}
+
+/// How an error type becomes a [`TaskError`], found by the compiler: `(&&&&Of(&error)).how()` takes
+/// the first of these traits that fits, since each stands one reference below the one before.
+pub mod convert {
+    use std::error::Error;
+
+    use serde::Serialize;
+
+    use crate::authoring::TaskError;
+
+    /// An error to choose for.
+    pub struct Of<'a, E>(pub &'a E);
+
+    /// It is a task's error already.
+    pub struct Same;
+    /// A serializable error: callers get it back typed.
+    pub struct Typed;
+    /// Any other error.
+    pub struct Plain;
+    /// What only converts to a boxed error, as catch-all types and strings do.
+    pub struct Boxed;
+
+    /// Chooses [`Same`].
+    pub trait ChooseSame {
+        /// The choice.
+        fn how(&self) -> Same {
+            Same
+        }
+    }
+    impl ChooseSame for &&&Of<'_, TaskError> {}
+
+    /// Chooses [`Typed`].
+    pub trait ChooseTyped {
+        /// The choice.
+        fn how(&self) -> Typed {
+            Typed
+        }
+    }
+    impl<E: Error + Serialize + Send + Sync + 'static> ChooseTyped for &&Of<'_, E> {}
+
+    /// Chooses [`Plain`].
+    pub trait ChoosePlain {
+        /// The choice.
+        fn how(&self) -> Plain {
+            Plain
+        }
+    }
+    impl<E: Error + Send + Sync + 'static> ChoosePlain for &Of<'_, E> {}
+
+    /// Chooses [`Boxed`].
+    pub trait ChooseBoxed {
+        /// The choice.
+        fn how(&self) -> Boxed {
+            Boxed
+        }
+    }
+    impl<E> ChooseBoxed for Of<'_, E> {}
+
+    impl Same {
+        /// Leaves it as it is.
+        pub fn convert(self, error: TaskError) -> TaskError {
+            error
+        }
+    }
+
+    impl Typed {
+        /// Keeps its value.
+        pub fn convert<E: Error + Serialize + Send + Sync + 'static>(self, error: E) -> TaskError {
+            TaskError::typed(error)
+        }
+    }
+
+    impl Plain {
+        /// Keeps its kind, message and sources.
+        pub fn convert<E: Error + Send + Sync + 'static>(self, error: E) -> TaskError {
+            TaskError::from(error)
+        }
+    }
+
+    impl Boxed {
+        /// Keeps its message and sources.
+        pub fn convert<E: IntoBoxed>(self, error: E) -> TaskError {
+            TaskError::from_boxed(error.into_boxed())
+        }
+    }
+
+    /// What converts to a boxed error.
+    #[diagnostic::on_unimplemented(
+        message = "a task can't fail with a `{Self}`",
+        label = "not an error",
+        note = "a task fails with a `TaskError`, with any `std::error::Error` that is Send and Sync, or with what \
+                converts to a `Box<dyn Error + Send + Sync>`"
+    )]
+    pub trait IntoBoxed {
+        /// The boxed error.
+        fn into_boxed(self) -> Box<dyn Error + Send + Sync>;
+    }
+
+    impl<E: Into<Box<dyn Error + Send + Sync>>> IntoBoxed for E {
+        fn into_boxed(self) -> Box<dyn Error + Send + Sync> {
+            self.into()
+        }
+    }
+}

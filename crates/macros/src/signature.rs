@@ -1,0 +1,288 @@
+//! A task's function as its signature tells it: what each parameter is, by its type, and what it
+//! returns. A parameter's name means nothing.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{
+    Error, FnArg, GenericArgument, GenericParam, Ident, ItemFn, PatType, Path, PathArguments,
+    PathSegment, ReturnType, Type, TypePath, TypeReference,
+};
+
+/// What was found, and what is wrong with it.
+pub(crate) struct Signature {
+    pub(crate) params: Vec<Param>,
+    pub(crate) output: TokenStream,
+    pub(crate) error: TokenStream,
+    pub(crate) mistakes: Vec<Error>,
+}
+
+/// One parameter.
+pub(crate) enum Param {
+    /// `&mut Context<_>`, by the type behind the reference.
+    Context(Type),
+    /// `&TaskHandle`, by the type behind the reference.
+    Handle(Type),
+    /// A type of the engine that is taken by value.
+    Extracted(Type),
+    /// `Input<T>`, by `T`.
+    Input(Type),
+    /// Any other type: the input itself.
+    Bare(Type),
+    /// `Output<task>`, `Outputs<task>` or `Option<Output<task>>`.
+    Output(Type, Path),
+    /// Something that was reported.
+    Wrong,
+}
+
+impl Signature {
+    pub(crate) fn of(function: &ItemFn) -> Signature {
+        let (output, error, return_mistake) = returned(function);
+        let mut signature = Signature {
+            params: Vec::new(),
+            output,
+            error,
+            mistakes: qualifiers(function),
+        };
+        for argument in &function.sig.inputs {
+            let param = param(argument).unwrap_or_else(|mistake| {
+                signature.mistakes.push(mistake);
+                Param::Wrong
+            });
+            signature.add(param);
+        }
+        signature.mistakes.extend(return_mistake);
+        signature
+    }
+
+    fn add(&mut self, param: Param) {
+        let second = |ty: &Type, message: &str| Some(Error::new(ty.span(), message));
+        let any = |wanted: fn(&Param) -> bool| self.params.iter().any(wanted);
+        let mistake = match &param {
+            Param::Context(ty) if any(|p| matches!(p, Param::Context(_))) => {
+                second(ty, "a task has one context")
+            }
+            Param::Handle(ty) if any(|p| matches!(p, Param::Handle(_))) => {
+                second(ty, "a task has one handle")
+            }
+            Param::Input(ty) | Param::Bare(ty)
+                if any(|p| matches!(p, Param::Input(_) | Param::Bare(_))) =>
+            {
+                second(
+                    ty,
+                    "a task takes one input, and this is a second; put both into one struct or tuple",
+                )
+            }
+            _ => None,
+        };
+        self.mistakes.extend(mistake);
+        self.params.push(param);
+    }
+
+    /// The input's type, if the task takes one.
+    pub(crate) fn input(&self) -> Option<&Type> {
+        self.params.iter().find_map(|param| match param {
+            Param::Input(ty) | Param::Bare(ty) => Some(ty),
+            _ => None,
+        })
+    }
+
+    /// The tasks whose outputs are taken.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = &Path> {
+        self.params.iter().filter_map(|param| match param {
+            Param::Output(_, task) => Some(task),
+            _ => None,
+        })
+    }
+}
+
+impl Param {
+    /// A statement that adds what the parameter needs to `needs`.
+    pub(crate) fn need(&self) -> TokenStream {
+        match self {
+            Param::Context(_) => quote!(needs.context();),
+            Param::Handle(_) => quote!(needs.handle();),
+            Param::Extracted(ty) | Param::Output(ty, _) => {
+                quote_spanned!(ty.span()=> needs.add::<#ty>();)
+            }
+            Param::Input(ty) | Param::Bare(ty) => {
+                quote_spanned!(ty.span()=> needs.add::<::abide::Input<#ty>>();)
+            }
+            Param::Wrong => TokenStream::new(),
+        }
+    }
+
+    /// A statement that takes the parameter out of `call`, and the expression that passes it on.
+    pub(crate) fn take(&self, index: usize) -> (TokenStream, TokenStream) {
+        let name = param_name(index);
+        match self {
+            Param::Context(ty) => (
+                quote_spanned!(ty.span()=> let mut #name = <#ty as ::abide::__private::AContext>::take(&mut call);),
+                quote!(&mut #name),
+            ),
+            Param::Handle(ty) => (
+                quote_spanned!(ty.span()=> let #name = <#ty as ::abide::__private::AHandle>::take(&call);),
+                quote!(&#name),
+            ),
+            Param::Extracted(ty) | Param::Output(ty, _) => (
+                quote_spanned!(ty.span()=> let #name = <#ty as ::abide::__private::Extract>::extract(&mut call)?;),
+                quote!(#name),
+            ),
+            Param::Input(ty) => (input(ty, &name), quote!(#name)),
+            Param::Bare(ty) => (input(ty, &name), quote!(#name.0)),
+            Param::Wrong => (TokenStream::new(), TokenStream::new()),
+        }
+    }
+}
+
+/// The variable that holds a parameter between taking it and passing it on.
+pub(crate) fn param_name(index: usize) -> Ident {
+    format_ident!("parameter_{index}", span = Span::mixed_site())
+}
+
+fn input(ty: &Type, name: &Ident) -> TokenStream {
+    quote_spanned! {ty.span()=>
+        let #name = <::abide::Input<#ty> as ::abide::__private::Extract>::extract(&mut call)?;
+    }
+}
+
+/// What stands before the function's name, and its generic parameters.
+fn qualifiers(function: &ItemFn) -> Vec<Error> {
+    let signature = &function.sig;
+    let mut mistakes = Vec::new();
+    let mut refuse = |span, message: &str| mistakes.push(Error::new(span, message));
+    if signature.asyncness.is_none() {
+        refuse(signature.fn_token.span(), "a task is an `async fn`");
+    }
+    if let Some(unsafety) = &signature.unsafety {
+        refuse(
+            unsafety.span(),
+            "a task can't be unsafe: the engine calls it at any time",
+        );
+    }
+    if let Some(abi) = &signature.abi {
+        refuse(abi.span(), "a task is a Rust function");
+    }
+    for generic in &signature.generics.params {
+        if !matches!(generic, GenericParam::Lifetime(_)) {
+            refuse(
+                generic.span(),
+                "a task can't be generic: it is found by its name when it runs",
+            );
+        }
+    }
+    if let Some(variadic) = &signature.variadic {
+        refuse(variadic.span(), "a task has a fixed number of parameters");
+    }
+    mistakes
+}
+
+fn param(argument: &FnArg) -> Result<Param, Error> {
+    let ty = match argument {
+        FnArg::Receiver(receiver) => {
+            let message =
+                "a task is a free function; what it shares with others it takes as `State<_>`";
+            return Err(Error::new(receiver.self_token.span(), message));
+        }
+        FnArg::Typed(PatType { ty, .. }) => ty,
+    };
+    match &**ty {
+        Type::Reference(TypeReference {
+            mutability: Some(_),
+            elem,
+            ..
+        }) => Ok(Param::Context((**elem).clone())),
+        Type::Reference(TypeReference { elem, .. }) => Ok(Param::Handle((**elem).clone())),
+        Type::ImplTrait(_) => Err(Error::new(
+            ty.span(),
+            "a task can't be generic: give the parameter one type",
+        )),
+        Type::Path(path) => by_path(ty, path),
+        other => Ok(Param::Bare(other.clone())),
+    }
+}
+
+/// A parameter by the last name of its type. The engine's own types have one argument, so that a
+/// type of the user's with such a name and none is an input.
+fn by_path(ty: &Type, path: &TypePath) -> Result<Param, Error> {
+    let Some(last) = path.path.segments.last() else {
+        return Ok(Param::Bare(ty.clone()));
+    };
+    match (last.ident.to_string().as_str(), argument(last)) {
+        ("TaskHandle", None) => Ok(Param::Extracted(ty.clone())),
+        ("State", Some(_)) => Ok(Param::Extracted(ty.clone())),
+        ("Input", Some(input)) => Ok(Param::Input(input.clone())),
+        ("Output" | "Outputs", Some(task)) => Ok(Param::Output(ty.clone(), task_path(task)?)),
+        ("Option", Some(Type::Path(inner))) => match inner.path.segments.last() {
+            Some(last) if last.ident == "Output" && argument(last).is_some() => {
+                let task = argument(last).expect("just seen");
+                Ok(Param::Output(ty.clone(), task_path(task)?))
+            }
+            _ => Ok(Param::Bare(ty.clone())),
+        },
+        ("Context", _) => Err(Error::new(ty.span(), "a task takes the context by `&mut`")),
+        _ => Ok(Param::Bare(ty.clone())),
+    }
+}
+
+/// The type's one argument, if it has exactly one and that is a type.
+fn argument(segment: &PathSegment) -> Option<&Type> {
+    let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
+        return None;
+    };
+    match arguments.args.iter().collect::<Vec<_>>()[..] {
+        [GenericArgument::Type(ty)] => Some(ty),
+        _ => None,
+    }
+}
+
+fn task_path(ty: &Type) -> Result<Path, Error> {
+    match ty {
+        Type::Path(TypePath { qself: None, path }) => Ok(path.clone()),
+        other => Err(Error::new(
+            other.span(),
+            "expected a task: the name of its function",
+        )),
+    }
+}
+
+/// The types of output and error, and what is wrong with the return type.
+fn returned(function: &ItemFn) -> (TokenStream, TokenStream, Option<Error>) {
+    let unit = || (quote!(()), quote!(::abide::TaskError));
+    let refuse = |span| {
+        let (output, error) = unit();
+        let message = "a task returns a `Result`, such as `Result<(), TaskError>`";
+        (output, error, Some(Error::new(span, message)))
+    };
+    let ty = match &function.sig.output {
+        ReturnType::Default => return refuse(function.sig.ident.span()),
+        ReturnType::Type(_, ty) => ty,
+    };
+    let Type::Path(path) = &**ty else {
+        return refuse(ty.span());
+    };
+    if let Some((output, error)) = result_arguments(path) {
+        return (quote!(#output), quote!(#error), None);
+    }
+    // An alias of Result, which only the compiler can look through.
+    let returned = |name: &str| {
+        let name = Ident::new(name, Span::call_site());
+        quote_spanned!(ty.span()=> <#ty as ::abide::__private::TaskReturn>::#name)
+    };
+    (returned("Output"), returned("Error"), None)
+}
+
+fn result_arguments(path: &TypePath) -> Option<(&Type, &Type)> {
+    let last = path
+        .path
+        .segments
+        .last()
+        .filter(|last| last.ident == "Result")?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else {
+        return None;
+    };
+    match arguments.args.iter().collect::<Vec<_>>()[..] {
+        [GenericArgument::Type(output), GenericArgument::Type(error)] => Some((output, error)),
+        _ => None,
+    }
+}

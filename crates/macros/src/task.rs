@@ -1,0 +1,201 @@
+//! `#[task]`: the function stays as it is; beside it comes a type of its name that implements
+//! `Task`. The type has braces, so that it takes the name of a type only and not of a value.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::{Attribute, Error, ItemFn, LitStr, Visibility};
+
+use crate::names::{TaskName, plain, suggestion};
+use crate::options::Options;
+use crate::signature::{Param, Signature, param_name};
+
+/// The function with what comes beside it, and every mistake as a compile error.
+pub(crate) fn expand(mut options: Options, function: &ItemFn) -> TokenStream {
+    let mut signature = Signature::of(function);
+    let mut mistakes = std::mem::take(&mut options.mistakes);
+    mistakes.append(&mut signature.mistakes);
+    mistakes.extend(unknown_in_trigger(&options, &signature));
+    let beside = beside(&options, function, &signature, mistakes.is_empty());
+    let mistakes = mistakes.iter().map(Error::to_compile_error);
+    quote!(#function #beside #(#mistakes)*)
+}
+
+/// The type and its implementation. If the function was refused, only its types are told, so that
+/// what uses them doesn't fail too.
+fn beside(
+    options: &Options,
+    function: &ItemFn,
+    signature: &Signature,
+    is_sound: bool,
+) -> TokenStream {
+    let name = &function.sig.ident;
+    let visibility = visibility(options, function);
+    let cfgs: Vec<&Attribute> = cfgs(&function.attrs).collect();
+    let id = id(options, function);
+    let input = signature
+        .input()
+        .map_or_else(|| quote!(()), |ty| quote!(#ty));
+    let (output, error) = (&signature.output, &signature.error);
+    let builder = match is_sound {
+        true => builder(options, function, signature),
+        // Never runs: a compile error stands beside it.
+        false => quote!(::core::unreachable!()),
+    };
+    let doc = format!(
+        "The task `{id}`: the types of the function of the same name.",
+        id = id.value()
+    );
+    quote! {
+        #(#cfgs)*
+        #[doc = #doc]
+        #[allow(non_camel_case_types)]
+        #visibility struct #name {}
+
+        #(#cfgs)*
+        #[automatically_derived]
+        impl ::abide::Task for #name {
+            const ID: &'static str = #id;
+            type Input = #input;
+            type Output = #output;
+            type Error = #error;
+
+            fn builder() -> ::abide::TaskBuilder {
+                #builder
+            }
+        }
+    }
+}
+
+fn builder(options: &Options, function: &ItemFn, signature: &Signature) -> TokenStream {
+    let name = &function.sig.ident;
+    let needs = signature.params.iter().map(|param| param.need());
+    let (takes, passes): (Vec<_>, Vec<_>) = signature
+        .params
+        .iter()
+        .enumerate()
+        .map(|(index, param)| param.take(index))
+        .unzip();
+    let changes = match signature
+        .params
+        .iter()
+        .position(|param| matches!(param, Param::Context(_)))
+    {
+        Some(index) => {
+            let context = param_name(index);
+            quote!(::core::option::Option::Some(#context.into_changes()))
+        }
+        None => quote!(::core::option::Option::None),
+    };
+    let calls = options.task_calls();
+    let priority = options.priority.iter();
+    let after = options
+        .dependencies
+        .iter()
+        .filter(|task| is_known(options, task))
+        .map(|task| id_of(options, task));
+    let trigger = options
+        .trigger
+        .iter()
+        .map(|rule| rule.tokens(&|task| id_of(options, task)));
+    // The future's errors, such as not being Send, point at the function.
+    let call = quote_spanned!(name.span()=> #name(#(#passes),*).await);
+    quote! {
+        let mut needs = ::abide::__private::Needs::default();
+        #(#needs)*
+        ::abide::__private::task::<<Self as ::abide::Task>::Output>(
+            <Self as ::abide::Task>::ID,
+            needs,
+            |mut call| ::std::boxed::Box::pin(async move {
+                #(#takes)*
+                match #call {
+                    ::core::result::Result::Ok(output) => ::abide::__private::produced(#changes, &output),
+                    ::core::result::Result::Err(error) => {
+                        use ::abide::__private::convert::*;
+                        ::core::result::Result::Err((&&&&Of(&error)).how().convert(error))
+                    }
+                }
+            }),
+        )
+        #(.after(#after))* #(.trigger(#trigger))* #calls #(.priority(#priority))*
+    }
+}
+
+/// The id: what the option says, or else the function's name.
+pub(crate) fn id(options: &Options, function: &ItemFn) -> LitStr {
+    let name = &function.sig.ident;
+    options
+        .id
+        .clone()
+        .or_else(|| options.name.clone())
+        .unwrap_or_else(|| LitStr::new(&plain(name), name.span()))
+}
+
+/// The attributes that decide whether an item exists at all.
+pub(crate) fn cfgs(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute> {
+    attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("cfg"))
+}
+
+/// As visible as the function, but in a workflow's module no more than the module itself is. The
+/// type shows the types of the function; a `pub fn` in a private module may have private ones,
+/// a `pub` type there may not.
+fn visibility<'a>(options: &'a Options, function: &'a ItemFn) -> &'a Visibility {
+    match (&function.vis, &options.within) {
+        (Visibility::Public(_), Some(within)) => &within.visibility,
+        (own, _) => own,
+    }
+}
+
+/// Whether a name is that of a task; in a module its functions are known, and others were reported.
+fn is_known(options: &Options, task: &TaskName) -> bool {
+    match (&options.within, task.local()) {
+        (Some(within), Some(local)) => within.ids.iter().any(|(function, _)| function == local),
+        _ => true,
+    }
+}
+
+fn id_of(options: &Options, task: &TaskName) -> TokenStream {
+    let known = options.within.as_ref().zip(task.local());
+    match known
+        .and_then(|(within, local)| within.ids.iter().find(|(function, _)| function == local))
+    {
+        Some((_, id)) => quote!(#id),
+        None => task.id(),
+    }
+}
+
+/// A rule may name only what the task waits for: of others it is not known how they ended.
+fn unknown_in_trigger(options: &Options, signature: &Signature) -> Vec<Error> {
+    let text = |task: &TaskName| match (&options.within, task.local()) {
+        (Some(within), Some(local)) => within
+            .ids
+            .iter()
+            .find(|(function, _)| function == local)
+            .map_or_else(|| task.text(), |(_, id)| id.value()),
+        _ => task.text(),
+    };
+    let outputs = signature.outputs().cloned().map(TaskName::Path);
+    let known: Vec<String> = options
+        .dependencies
+        .iter()
+        .cloned()
+        .chain(outputs)
+        .map(|task| text(&task))
+        .collect();
+    let named = options.trigger.iter().flat_map(|rule| rule.tasks());
+    named
+        .filter(|task| !known.contains(&text(task)))
+        .map(|task| {
+            let near = suggestion(&task.text(), known.iter().map(String::as_str));
+            let hint = match near.is_empty() {
+                true => "; add it to `dependencies` or take its output".to_owned(),
+                false => near,
+            };
+            Error::new(
+                task.span(),
+                format!("`{}` is not a dependency of this task{hint}", task.text()),
+            )
+        })
+        .collect()
+}
