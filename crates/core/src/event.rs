@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::ids::{ExecutionId, Timestamp, WorkerId};
-use crate::status::texts;
+use crate::texts;
 
 texts! {
     /// What happened. Task events are spelt as ADR-1 "Execution History and Task Distribution"

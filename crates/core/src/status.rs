@@ -1,6 +1,9 @@
 //! The states of executions and tasks, and the texts they are stored as. What may follow what
 //! is in [`crate::table`].
 
+/// Declares an enum whose values are stored and shown as fixed texts.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! texts {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
@@ -35,7 +38,6 @@ macro_rules! texts {
         }
     };
 }
-pub(crate) use texts;
 
 texts! {
     /// Where an execution stands.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::ids::Timestamp;
 use crate::payload::Payload;
-use crate::status::texts;
+use crate::texts;
 
 texts! {
     /// What kind of operation a record is of.

@@ -4,7 +4,8 @@
 use std::fmt;
 
 use crate::event::EventType;
-use crate::status::{ExecutionStatus, Phase, texts};
+use crate::status::{ExecutionStatus, Phase};
+use crate::texts;
 
 texts! {
     /// Who may cause a transition.

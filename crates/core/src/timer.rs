@@ -1,7 +1,7 @@
 //! Durable wake-ups: rows that say "at this time, do this".
 
 use crate::ids::{ExecutionId, TaskKey, Timestamp};
-use crate::status::texts;
+use crate::texts;
 
 texts! {
     /// What a timer does when it falls due.

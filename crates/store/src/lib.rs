@@ -1,1 +1,86 @@
+//! The store of Abide: the one place that knows SQL.
 //!
+//! Two doors change state: [`Store::claim`] and [`Store::apply`]. Both hand requests to a writer
+//! that runs core's rules over the rows they need, writes what changed and answers after the
+//! commit; [`Store::fire_timers`] is `apply` for what fell due. Everything else reads, or keeps
+//! workers, leases and workflow versions.
+
+mod error;
+mod flush;
+mod graphs;
+mod hints;
+mod sqlite;
+mod stats;
+mod store;
+mod views;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use abide_core::ids::Timestamp;
+use abide_core::kernel::{Claimed, Notice};
+
+pub use error::{ApplyError, StoreError};
+pub use hints::{EndWatch, Hints};
+pub use sqlite::WorkersLock;
+pub use stats::Stats;
+pub use store::{RecoverySummary, Store};
+pub use views::{
+    ContextView, EndView, EventFilter, EventView, ExecutionFilter, ExecutionView, TaskInputs,
+    TaskView, VersionInfo, WorkerRow, WorkflowKind,
+};
+
+/// Where the store gets the time from.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// The time of every write. Default: the system's clock.
+    pub now: Clock,
+    /// How long a write waits for another process that writes. Default: 5 seconds.
+    pub busy_timeout: Duration,
+    /// Whether a file that does not exist is created. Default: yes.
+    pub create: bool,
+    /// The most bytes of a payload. Default: 4 MiB.
+    pub payload_limit_bytes: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        StoreOptions {
+            now: Arc::new(system_now),
+            busy_timeout: Duration::from_secs(5),
+            create: true,
+            payload_limit_bytes: abide_core::payload::DEFAULT_PAYLOAD_LIMIT_BYTES,
+        }
+    }
+}
+
+/// The system's clock.
+pub fn system_now() -> Timestamp {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp(since_epoch.map_or(0, |elapsed| {
+        i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
+    }))
+}
+
+/// What a claim brought.
+#[derive(Clone, Debug, Default)]
+pub struct Claims {
+    /// Tasks to run.
+    pub claimed: Vec<Claimed>,
+    /// What was in the worker's inbox.
+    pub notices: Vec<Notice>,
+    /// Whether asking again at once may bring more.
+    pub more: bool,
+}
+
+/// What firing timers did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fired {
+    /// How many were acted on.
+    pub fired: u32,
+    /// When the next one is due.
+    pub next_due: Option<Timestamp>,
+}

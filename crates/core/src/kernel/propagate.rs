@@ -81,7 +81,7 @@ impl Working {
             spread.budget -= now_told as u32;
             if now_told < dependents.len() {
                 let timer = Timer::of_task(
-                    self.at_once(),
+                    self.now,
                     TimerKind::Propagate,
                     spread.key(number),
                     from + now_told as u32,

@@ -2,7 +2,7 @@
 //! under an execution that nobody sees until it is published.
 
 use crate::execution::{Execution, NewExecution};
-use crate::ids::{ExecutionId, TaskKey, Timestamp};
+use crate::ids::{ExecutionId, TaskKey};
 use crate::status::ExecutionStatus;
 use crate::task::Task;
 use crate::timer::{Timer, TimerKind};
@@ -286,11 +286,6 @@ impl Working {
             created: false,
             claimed: Vec::new(),
         }))
-    }
-
-    /// The time at which a timer that goes on with a piece of work is due: now.
-    pub(super) fn at_once(&self) -> Timestamp {
-        self.now
     }
 }
 

@@ -142,12 +142,11 @@ impl Working {
             self.cancel_task(key, &cause)?;
         }
         if more || cancelled == PIECE {
-            self.effects.timers_added.push(Timer::of_execution(
-                self.at_once(),
-                TimerKind::Cancel,
-                id,
-                1,
-            ));
+            // Later than any timer that fires in this transaction, so that it is not that one's key.
+            let at = self.now.plus_us(1);
+            self.effects
+                .timers_added
+                .push(Timer::of_execution(at, TimerKind::Cancel, id, 1));
         }
         self.end_if_done(id)
     }

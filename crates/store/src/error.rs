@@ -1,0 +1,115 @@
+//! What can go wrong with a store. Every error says whether the write is known not to have
+//! happened, and whether asking again may help.
+
+use abide_core::kernel::Refusal;
+
+/// An error of the store.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process kept the database locked for longer than the busy timeout.
+    #[error("the database {0} is locked by another process; nothing was written")]
+    Busy(String),
+    /// No space left.
+    #[error(
+        "no space left for the database {0}; nothing was written; free some space and the engine goes on"
+    )]
+    Full(String),
+    /// The file, its directory or the connection does not allow writing.
+    #[error(
+        "the database {0} is read-only; nothing was written; make the file and its directory writable"
+    )]
+    ReadOnly(String),
+    /// The file's content is damaged.
+    #[error(
+        "the database {path} is damaged ({detail}); restore it from a backup, or look into it with `abide verify`"
+    )]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// What was found.
+        detail: String,
+    },
+    /// The file is something else.
+    #[error("{0} is not an Abide database; name another file, which will be created")]
+    NotADatabase(String),
+    /// The database was written by a newer Abide.
+    #[error(
+        "the database {path} has schema {found}, this program knows up to {known}: it was written by a newer version; upgrade this program"
+    )]
+    TooNew {
+        /// The file.
+        path: String,
+        /// Its schema.
+        found: i64,
+        /// The newest schema known here.
+        known: i64,
+    },
+    /// The file or its directory cannot be opened.
+    #[error("cannot open the database {path}: {detail}")]
+    CannotOpen {
+        /// The file.
+        path: String,
+        /// Why.
+        detail: String,
+    },
+    /// Reading or writing failed below the database. After a failed commit it is unknown whether
+    /// the write happened.
+    #[error("input or output failed on the database {path} ({detail}){}", if *.unknown { "; the write may or may not have happened: ask again with the same id" } else { "" })]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system said.
+        detail: String,
+        /// Whether the write may have happened.
+        unknown: bool,
+    },
+    /// A row contradicts itself, or a stored text does not parse.
+    #[error("{what} cannot be read: {detail}; `abide verify` says more")]
+    Undecodable {
+        /// The row.
+        what: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The caller gave something that cannot be stored.
+    #[error("{0}")]
+    Invalid(String),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// A defect of the store itself.
+    #[error("internal error of the store: {0}; nothing was written")]
+    Internal(String),
+}
+
+impl StoreError {
+    /// Whether nothing was written for sure.
+    pub fn is_definite(&self) -> bool {
+        !matches!(
+            self,
+            StoreError::Io { unknown: true, .. } | StoreError::Closed
+        )
+    }
+
+    /// Whether the cause may go away by itself, so that asking again is worth it.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Busy(_)
+                | StoreError::Full(_)
+                | StoreError::ReadOnly(_)
+                | StoreError::Io { .. }
+        )
+    }
+}
+
+/// Why a request was not applied.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The rules refused it. Nothing was written.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store could not write it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

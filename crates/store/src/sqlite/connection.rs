@@ -1,0 +1,160 @@
+//! Opening connections: every one with the same pragmas, read back, because a misspelt or refused
+//! pragma is silent. Errors of SQLite become the store's.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::error::StoreError;
+
+/// A database file and how it is opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Database {
+    pub(crate) path: Arc<PathBuf>,
+    pub(crate) busy_timeout: Duration,
+}
+
+/// Statements kept prepared on each connection.
+const STATEMENT_CACHE: usize = 128;
+
+impl Database {
+    pub(crate) fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// A file beside the database, such as `app.db-lock`.
+    pub(crate) fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    }
+
+    /// Opens a connection that writes.
+    pub(crate) fn open_writer(&self, create: bool) -> Result<Connection, StoreError> {
+        if !create && !self.path.exists() {
+            return Err(StoreError::CannotOpen {
+                path: self.name(),
+                detail: "no such file".into(),
+            });
+        }
+        self.explain_path()?;
+        let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
+        let connection = Connection::open_with_flags(&*self.path, flags)
+            .map_err(|error| self.open_error(error))?;
+        self.set_up(&connection)?;
+        self.expect(&connection, "journal_mode", "wal", true)?;
+        self.expect(&connection, "synchronous", "2", false)?;
+        // Pages go back into the main file apart from commits, see `Writer`.
+        self.expect(&connection, "wal_autocheckpoint", "0", false)?;
+        Ok(connection)
+    }
+
+    /// Opens a connection that reads.
+    pub(crate) fn open_reader(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&*self.path, flags)
+            .map_err(|error| self.open_error(error))?;
+        self.set_up(&connection)?;
+        self.expect(&connection, "query_only", "1", false)?;
+        Ok(connection)
+    }
+
+    fn set_up(&self, connection: &Connection) -> Result<(), StoreError> {
+        connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+        connection
+            .busy_timeout(self.busy_timeout)
+            .map_err(|error| self.open_error(error))
+    }
+
+    /// Sets a pragma and reads it back.
+    fn expect(
+        &self,
+        connection: &Connection,
+        pragma: &str,
+        value: &str,
+        text: bool,
+    ) -> Result<(), StoreError> {
+        let fail = |error: rusqlite::Error| match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => StoreError::NotADatabase(self.name()),
+            _ => self.error(error, false),
+        };
+        let sql = format!("PRAGMA {pragma} = {value}");
+        let mut statement = connection.prepare(&sql).map_err(fail)?;
+        let mut rows = statement.query([]).map_err(fail)?;
+        while rows.next().map_err(fail)?.is_some() {}
+        drop(rows);
+        let found = connection
+            .query_row(&format!("PRAGMA {pragma}"), [], |row| match text {
+                true => row.get::<_, String>(0),
+                false => row.get::<_, i64>(0).map(|number| number.to_string()),
+            })
+            .map_err(fail)?;
+        match found == value {
+            true => Ok(()),
+            false => Err(StoreError::CannotOpen {
+                path: self.name(),
+                detail: format!("{pragma} is {found} and cannot be set to {value}"),
+            }),
+        }
+    }
+
+    /// Says in words what SQLite would call "unable to open database file".
+    fn explain_path(&self) -> Result<(), StoreError> {
+        let refuse = |detail: String| {
+            Err(StoreError::CannotOpen {
+                path: self.name(),
+                detail,
+            })
+        };
+        let directory = match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        if self.path.is_dir() {
+            return refuse("it is a directory; name a file in it".into());
+        }
+        match directory.metadata() {
+            Err(error) => refuse(format!("its directory {}: {error}", directory.display())),
+            Ok(metadata) if !metadata.is_dir() => {
+                refuse(format!("{} is not a directory", directory.display()))
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    fn open_error(&self, error: rusqlite::Error) -> StoreError {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => StoreError::CannotOpen {
+                path: self.name(),
+                detail: format!("{error}; check the permissions of the file and its directory"),
+            },
+            Some(ErrorCode::NotADatabase) => StoreError::NotADatabase(self.name()),
+            _ => self.error(error, false),
+        }
+    }
+
+    /// The store's error for one of SQLite's. `committing` tells that it came from the commit.
+    pub(crate) fn error(&self, error: rusqlite::Error, committing: bool) -> StoreError {
+        let path = self.name();
+        let detail = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy(path),
+            Some(ErrorCode::DiskFull) => StoreError::Full(path),
+            Some(ErrorCode::ReadOnly) => StoreError::ReadOnly(path),
+            Some(ErrorCode::DatabaseCorrupt) => StoreError::Corrupt { path, detail },
+            Some(ErrorCode::NotADatabase) => StoreError::NotADatabase(path),
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                StoreError::CannotOpen { path, detail }
+            }
+            Some(ErrorCode::SystemIoFailure) => StoreError::Io {
+                path,
+                detail,
+                unknown: committing,
+            },
+            _ => StoreError::Internal(detail),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The workers' lock: one process at a time runs the tasks of a file. The system frees it when
+//! the process dies, so that whoever takes it next knows the last one is gone.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+
+use crate::error::StoreError;
+
+use super::connection::Database;
+
+/// Held for as long as this process runs tasks of the file.
+#[derive(Debug)]
+pub struct WorkersLock {
+    _file: File,
+}
+
+fn open(database: &Database) -> std::io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .open(database.beside("-lock"))
+}
+
+/// Takes the lock, unless another process holds it.
+pub(crate) fn try_take(database: &Database) -> Result<Option<WorkersLock>, StoreError> {
+    let refuse = |error: std::io::Error| StoreError::CannotOpen {
+        path: database.beside("-lock").display().to_string(),
+        detail: error.to_string(),
+    };
+    let mut file = open(database).map_err(refuse)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(refuse(error)),
+    }
+    // For people only: the lock is what counts.
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| write!(file, "{}", std::process::id()))
+        .and_then(|()| file.flush());
+    written.map_err(refuse)?;
+    Ok(Some(WorkersLock { _file: file }))
+}
+
+/// Whether any process holds the lock.
+pub(crate) fn is_held(database: &Database) -> bool {
+    match open(database) {
+        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        // Who cannot even look must not declare anybody dead.
+        Err(_) => true,
+    }
+}
+
+/// The process that holds the lock, in words.
+pub(crate) fn holder(database: &Database) -> String {
+    let mut pid = String::new();
+    let read =
+        File::open(database.beside("-lock")).and_then(|mut file| file.read_to_string(&mut pid));
+    match read {
+        Ok(_) if !pid.is_empty() => format!("process {pid}"),
+        _ => "another process".to_owned(),
+    }
+}

@@ -1,0 +1,183 @@
+//! What keeps a store going besides transitions: workers and their leases, workflow versions, and
+//! leftovers of starts that were never finished. Runs on the write connection, inside its
+//! transaction.
+
+use abide_core::graph::Graph;
+use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId};
+use abide_core::kernel::Held;
+use abide_core::timer::{NEVER, Timer, TimerKind};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::views::{WorkerRow, WorkflowKind};
+
+use super::queries::held_by;
+use super::rows;
+use super::write::store_text;
+use super::writer::Errand;
+
+/// How old an unpublished execution must be before its start is taken for abandoned.
+const UNPUBLISHED_US: i64 = 60_000_000;
+
+pub(crate) type Run<T> = rusqlite::Result<T>;
+
+pub(crate) fn register_worker(connection: &Connection, worker: &WorkerRow) -> Run<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO workers (id, host, pid, started_at, heartbeat_at, lease_until) VALUES (?1, ?2, ?3, ?4, ?4, ?5)",
+        )?
+        .execute(params![worker.id.0, worker.host, worker.pid, worker.started_at.0, worker.lease_until.0])?;
+    Ok(())
+}
+
+/// Renews a lease. False if the worker was declared dead.
+pub(crate) fn heartbeat(
+    connection: &Connection,
+    now: Timestamp,
+    id: WorkerId,
+    lease_until: Timestamp,
+) -> Run<bool> {
+    let renewed = connection
+        .prepare_cached("UPDATE workers SET heartbeat_at = ?1, lease_until = ?2 WHERE id = ?3 AND ended_at IS NULL")?
+        .execute(params![now.0, lease_until.0, id.0])?;
+    Ok(renewed == 1)
+}
+
+/// The worker is gone, and with it what was addressed to it.
+pub(crate) fn end_worker(connection: &Connection, now: Timestamp, id: WorkerId) -> Run<()> {
+    connection
+        .prepare_cached("UPDATE workers SET ended_at = ?1, lease_until = min(lease_until, ?1) WHERE id = ?2 AND ended_at IS NULL")?
+        .execute(params![now.0, id.0])?;
+    connection
+        .prepare_cached("DELETE FROM task_outbox WHERE worker = ?1")?
+        .execute([id.0])?;
+    Ok(())
+}
+
+/// Workers that did not say goodbye, but for one.
+pub(crate) fn other_workers(connection: &Connection, own: WorkerId) -> Run<Vec<WorkerId>> {
+    let mut statement = connection
+        .prepare_cached("SELECT id FROM workers WHERE ended_at IS NULL AND id <> ?1 ORDER BY id")?;
+    let rows = statement.query_map([own.0], |row| row.get(0).map(WorkerId))?;
+    rows.collect()
+}
+
+/// A batch of a dead worker's tasks.
+pub(crate) fn left_by(connection: &Connection, worker: WorkerId, limit: u32) -> Run<Vec<Held>> {
+    held_by(connection, worker, limit)
+}
+
+/// The timers of tasks that wait for other code.
+pub(crate) fn waiting_for_code(connection: &Connection) -> Run<Vec<Timer>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT due_at, kind, execution, task, piece FROM timers WHERE due_at = ?1 AND kind = ?2",
+    )?;
+    let rows = statement.query_map(params![NEVER.0, TimerKind::Code.code()], rows::timer)?;
+    rows.collect()
+}
+
+/// Executions whose large graph was never finished: their process died, or another start won.
+pub(crate) fn unpublished(
+    connection: &Connection,
+    now: Timestamp,
+    id: Option<ExecutionId>,
+) -> Run<Vec<ExecutionId>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM executions WHERE generation IS NULL AND closed_at IS NULL AND (id = ?1 OR (?1 IS NULL AND created_at < ?2))",
+    )?;
+    let before = now.plus_us(-UNPUBLISHED_US).0;
+    let rows = statement.query_map(params![id.map(|id| id.0), before], |row| {
+        row.get(0).map(ExecutionId)
+    })?;
+    rows.collect()
+}
+
+/// Removes the next piece of an unpublished execution. True when nothing is left of it.
+pub(crate) fn remove_unpublished(
+    connection: &Connection,
+    id: ExecutionId,
+    limit: u32,
+) -> Run<bool> {
+    let still: Option<i64> = connection
+        .prepare_cached("SELECT id FROM executions WHERE id = ?1 AND generation IS NULL")?
+        .query_row([id.0], |row| row.get(0))
+        .optional()?;
+    if still.is_none() {
+        return Ok(true);
+    }
+    let last: Option<i64> = connection
+        .prepare_cached("SELECT max(number) FROM task_executions WHERE execution = ?1")?
+        .query_row([id.0], |row| row.get(0))?;
+    if let Some(last) = last {
+        let from = last - i64::from(limit);
+        connection
+            .prepare_cached(
+                "DELETE FROM payloads WHERE id IN (SELECT CAST(substr(input, 2) AS INTEGER) FROM task_executions \
+                 WHERE execution = ?1 AND number > ?2 AND input LIKE '@%')",
+            )?
+            .execute(params![id.0, from])?;
+        for sql in [
+            "DELETE FROM task_executions WHERE execution = ?1 AND number > ?2",
+            "DELETE FROM execution_events WHERE execution = ?1 AND task > ?2",
+        ] {
+            connection
+                .prepare_cached(sql)?
+                .execute(params![id.0, from])?;
+        }
+        return Ok(false);
+    }
+    connection
+        .prepare_cached(
+            "DELETE FROM payloads WHERE id IN (SELECT CAST(substr(x, 2) AS INTEGER) FROM \
+             (SELECT input AS x FROM executions WHERE id = ?1 UNION ALL SELECT graph FROM executions WHERE id = ?1) \
+             WHERE x LIKE '@%')",
+        )?
+        .execute([id.0])?;
+    for sql in [
+        "DELETE FROM execution_events WHERE execution = ?1",
+        "DELETE FROM executions WHERE id = ?1",
+    ] {
+        connection.prepare_cached(sql)?.execute([id.0])?;
+    }
+    Ok(true)
+}
+
+/// The id of a workflow version, recorded if it is new.
+pub(crate) fn ensure_version(
+    connection: &Connection,
+    now: Timestamp,
+    name: &str,
+    version: &str,
+    kind: WorkflowKind,
+    graph: &Graph,
+) -> Run<VersionId> {
+    let fingerprint = graph.fingerprint();
+    let find = |connection: &Connection| -> Run<Option<i64>> {
+        connection
+            .prepare_cached("SELECT id FROM workflow_versions WHERE name = ?1 AND version = ?2 AND fingerprint = ?3")?
+            .query_row([name, version, &fingerprint], |row| row.get(0))
+            .optional()
+    };
+    if let Some(id) = find(connection)? {
+        return Ok(VersionId(id));
+    }
+    let json = store_text(connection, &graph.to_json())?;
+    connection
+        .prepare_cached(
+            "INSERT INTO workflow_versions (name, version, kind, fingerprint, graph, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![name, version, kind.as_str(), fingerprint, json, now.0])?;
+    Ok(VersionId(connection.last_insert_rowid()))
+}
+
+/// Runs maintenance as an errand of the writer.
+pub(crate) fn errand<T: Send + 'static>(
+    what: &'static str,
+    run: impl FnOnce(&Connection, Timestamp) -> Run<T> + Send + 'static,
+) -> Errand {
+    Box::new(
+        move |database, connection, now| match run(connection, now) {
+            Ok(value) => Ok(Box::new(value)),
+            Err(error) => Err(database.read_error(error, what)),
+        },
+    )
+}

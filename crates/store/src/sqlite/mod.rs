@@ -1,0 +1,188 @@
+//! The SQLite driver: one file, one writer thread, read connections apart.
+
+mod checkpoint;
+mod connection;
+mod load;
+mod lock;
+pub(crate) mod maintenance;
+mod queries;
+mod rows;
+mod schema;
+mod wake;
+mod write;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use abide_core::ids::Timestamp;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::error::StoreError;
+use crate::graphs::GraphCache;
+use crate::hints::Hints;
+use crate::stats::Counters;
+use crate::{Clock, StoreOptions};
+
+use connection::Database;
+pub use lock::WorkersLock;
+pub(crate) use queries::Reader;
+use wake::ForeignWatch;
+pub(crate) use writer::{Answer, Job};
+
+/// Read connections that are kept open for the next query.
+const IDLE_READERS: usize = 4;
+
+/// One open database file.
+pub(crate) struct Sqlite {
+    database: Database,
+    jobs: Mutex<Sender<Job>>,
+    readers: Mutex<Vec<Connection>>,
+    graphs: Arc<GraphCache>,
+    hints: Arc<Hints>,
+    pub(crate) counters: Arc<Counters>,
+    holds_lock: Arc<AtomicBool>,
+    watch: OnceLock<ForeignWatch>,
+    pub(crate) clock: Clock,
+}
+
+impl Sqlite {
+    /// Opens the file, brings it to the newest schema and starts the writer thread.
+    pub(crate) fn open(
+        path: PathBuf,
+        options: &StoreOptions,
+        hints: Arc<Hints>,
+    ) -> Result<Sqlite, StoreError> {
+        let database = Database {
+            path: Arc::new(path),
+            busy_timeout: options.busy_timeout,
+        };
+        let mut connection = database.open_writer(options.create)?;
+        schema::migrate(&database, &mut connection)?;
+        let graphs = Arc::new(GraphCache::default());
+        let counters = Arc::new(Counters::default());
+        let holds_lock = Arc::new(AtomicBool::new(false));
+        let checkpoints = checkpoint::Checkpoints::start(&database)?;
+        let writer = writer::Writer {
+            waker: wake::Waker::new(&database, holds_lock.clone()),
+            database: database.clone(),
+            clock: options.now.clone(),
+            graphs: graphs.clone(),
+            hints: hints.clone(),
+            counters: counters.clone(),
+            holds_lock: holds_lock.clone(),
+        };
+        let (jobs, queue) = channel();
+        std::thread::Builder::new()
+            .name("abide-writer".into())
+            .spawn(move || writer.run(connection, checkpoints, &queue))
+            .map_err(|error| StoreError::Internal(format!("no thread for the writer: {error}")))?;
+        Ok(Sqlite {
+            database,
+            jobs: Mutex::new(jobs),
+            readers: Mutex::default(),
+            graphs,
+            hints,
+            counters,
+            holds_lock,
+            watch: OnceLock::new(),
+            clock: options.now.clone(),
+        })
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.database.name()
+    }
+
+    /// Sends a job to the writer; the answer comes after the commit.
+    pub(crate) fn send<T>(
+        &self,
+        job: impl FnOnce(Answer<T>) -> Job,
+    ) -> Result<oneshot::Receiver<T>, StoreError> {
+        let (answer, receiver) = oneshot::channel();
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.send(job(answer)).map_err(|_| StoreError::Closed)?;
+        Ok(receiver)
+    }
+
+    /// Runs a query on a read connection, on this thread: queries touch few rows.
+    pub(crate) fn read<T>(
+        &self,
+        query: impl FnOnce(&Reader<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let idle = self
+            .readers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.database.open_reader()?,
+        };
+        self.counters.add_read();
+        let reader = Reader {
+            database: &self.database,
+            connection: &connection,
+            graphs: &self.graphs,
+        };
+        let result = query(&reader);
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.len() < IDLE_READERS {
+            readers.push(connection);
+        }
+        result
+    }
+
+    /// Takes the workers' lock, unless another process holds it.
+    pub(crate) fn try_lock_workers(&self) -> Result<Option<WorkersLock>, StoreError> {
+        let lock = lock::try_take(&self.database)?;
+        if lock.is_some() {
+            self.holds_lock.store(true, Ordering::Release);
+        }
+        Ok(lock)
+    }
+
+    pub(crate) fn unlock_workers(&self, lock: WorkersLock) {
+        self.holds_lock.store(false, Ordering::Release);
+        drop(lock);
+    }
+
+    pub(crate) fn lock_holder(&self) -> String {
+        lock::holder(&self.database)
+    }
+
+    /// Turns changes by other processes into hints, from now on.
+    pub(crate) fn watch_others(self: &Arc<Self>, all: bool) -> Result<(), StoreError> {
+        if self.watch.get().is_some() {
+            return Ok(());
+        }
+        let store = Arc::downgrade(self);
+        let watch = ForeignWatch::start(&self.database, all, move || {
+            if let Some(store) = store.upgrade() {
+                store.look_around();
+            }
+        })?;
+        // Another thread may have been first; its watch does as well.
+        drop(self.watch.set(watch));
+        Ok(())
+    }
+
+    /// Another process changed something: everybody looks.
+    fn look_around(&self) {
+        self.hints.timer_set(Timestamp(0));
+        self.hints.work.notify_one();
+        self.hints.changed.notify_waiters();
+        for id in self.hints.watched() {
+            match self.read(|reader| reader.end(id)) {
+                Ok(Some(end)) if end.status.is_terminal() => self.hints.ended(id),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(execution = %id, %error, "cannot look whether it has ended")
+                }
+            }
+        }
+    }
+}

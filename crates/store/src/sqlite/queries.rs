@@ -1,0 +1,540 @@
+//! Queries, on read connections. What they answer is what the store had at one moment.
+
+use std::sync::Arc;
+
+use abide_core::context::{self, fold};
+use abide_core::event::EventType;
+use abide_core::graph::Graph;
+use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
+use abide_core::kernel::{Claimed, Held};
+use abide_core::payload::Payload;
+use abide_core::status::{ExecutionStatus, TaskStatus};
+use abide_core::step::StepRecord;
+use abide_core::trigger::Ending;
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+
+use crate::error::StoreError;
+use crate::graphs::GraphCache;
+use crate::views::{
+    ContextView, EndView, EventFilter, EventView, ExecutionFilter, ExecutionView, TaskInputs,
+    TaskView, VersionInfo, WorkerRow, WorkflowKind,
+};
+
+use super::connection::Database;
+use super::load;
+use super::rows::{self, Columns, EXECUTION, STEP, TASK};
+
+type Read<T> = rusqlite::Result<T>;
+
+/// A read connection and what reading needs besides it.
+pub(crate) struct Reader<'a> {
+    pub(crate) database: &'a Database,
+    pub(crate) connection: &'a Connection,
+    pub(crate) graphs: &'a GraphCache,
+}
+
+impl Reader<'_> {
+    fn fail(&self, what: impl std::fmt::Display) -> impl Fn(rusqlite::Error) -> StoreError {
+        move |error| self.database.read_error(error, &what)
+    }
+
+    pub(crate) fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionView>, StoreError> {
+        let sql = executions_sql("e.id = ?1 AND e.generation IS NOT NULL");
+        let read = || {
+            self.connection
+                .prepare_cached(&sql)?
+                .query_row([id.0], execution_view)
+                .optional()
+        };
+        read().map_err(self.fail(format!("execution {id}")))
+    }
+
+    // Relies on executions_instance.
+    pub(crate) fn latest(&self, instance: &str) -> Result<Option<ExecutionView>, StoreError> {
+        let sql = executions_sql(
+            "e.instance = ?1 AND e.generation IS NOT NULL ORDER BY e.generation DESC LIMIT 1",
+        );
+        let read = || {
+            self.connection
+                .prepare_cached(&sql)?
+                .query_row([instance], execution_view)
+                .optional()
+        };
+        read().map_err(self.fail(format!("instance `{instance}`")))
+    }
+
+    /// Newest first; `before` is the last id of the page before.
+    pub(crate) fn executions(
+        &self,
+        filter: &ExecutionFilter,
+        before: Option<ExecutionId>,
+        limit: u32,
+    ) -> Result<Vec<ExecutionView>, StoreError> {
+        let mut conditions = vec!["e.generation IS NOT NULL".to_owned()];
+        let mut values: Vec<Sql> = Vec::new();
+        let mut add = |condition: &str, value: Sql| {
+            values.push(value);
+            conditions.push(condition.replace("??", &format!("?{}", values.len())));
+        };
+        if let Some(before) = before {
+            add("e.id < ??", before.0.into());
+        }
+        if let Some(workflow) = &filter.workflow {
+            add("w.name = ??", workflow.clone().into());
+        }
+        if let Some(prefix) = &filter.instance_prefix {
+            add(
+                "substr(e.instance, 1, length(??)) = ??",
+                prefix.clone().into(),
+            );
+        }
+        if let Some(tag) = &filter.tag {
+            add(
+                "e.tags IS NOT NULL AND EXISTS (SELECT 1 FROM json_each(e.tags) WHERE value = ??)",
+                tag.clone().into(),
+            );
+        }
+        if let Some(from) = filter.created_from {
+            add("e.created_at >= ??", from.0.into());
+        }
+        if let Some(before) = filter.created_before {
+            add("e.created_at < ??", before.0.into());
+        }
+        if !filter.statuses.is_empty() {
+            let names: Vec<String> = filter
+                .statuses
+                .iter()
+                .map(|status| format!("'{status}'"))
+                .collect();
+            conditions.push(format!("e.status IN ({})", names.join(", ")));
+            if filter.statuses.iter().all(|status| !status.is_terminal()) {
+                // Lets the query use executions_open.
+                conditions.push("e.closed_at IS NULL".to_owned());
+            }
+        }
+        let sql = executions_sql(&format!(
+            "{} ORDER BY e.id DESC LIMIT {limit}",
+            conditions.join(" AND ")
+        ));
+        let read = || -> Read<Vec<ExecutionView>> {
+            let mut statement = self.connection.prepare(&sql)?;
+            let rows = statement.query_map(params_from_iter(values.iter()), execution_view)?;
+            rows.collect()
+        };
+        read().map_err(self.fail("an execution"))
+    }
+
+    pub(crate) fn tasks(
+        &self,
+        id: ExecutionId,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<TaskView>, StoreError> {
+        let sql = format!(
+            "SELECT {TASK}, node, error, progress FROM task_executions WHERE execution = ?1 AND number > ?2 \
+             ORDER BY number LIMIT ?3"
+        );
+        let read = || -> Read<Vec<TaskView>> {
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let rows =
+                statement.query_map(params![id.0, after, limit], |row| self.task_view(row))?;
+            rows.collect()
+        };
+        read().map_err(self.fail(format!("a task of execution {id}")))
+    }
+
+    fn task_view(&self, row: &Row<'_>) -> Read<TaskView> {
+        let task = rows::task(row)?;
+        let at = TASK.split(',').count();
+        let error = rows::payload(self.connection, row.get(at + 1)?)?;
+        let error = error
+            .map(|payload| rows::failure(payload.as_str()))
+            .transpose()?;
+        Ok(TaskView {
+            task,
+            node: row.get(at)?,
+            error,
+            progress: row.get(at + 2)?,
+        })
+    }
+
+    /// Oldest first, after a position.
+    pub(crate) fn events(
+        &self,
+        filter: &EventFilter,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<EventView>, StoreError> {
+        let columns = "position, execution, task, n, type, at, worker, attempt, epoch, actor, from_status, to_status, data";
+        let execution = filter.task.map(|key| key.execution).or(filter.execution);
+        let condition = match (execution, filter.task) {
+            // Relies on execution_events_stream; positions of one execution are few.
+            (Some(_), Some(_)) => "execution = ?3 AND task = ?4 AND position > ?1",
+            (Some(_), None) => "execution = ?3 AND position > ?1",
+            (None, _) => "position > ?1",
+        };
+        let sql = format!(
+            "SELECT {columns} FROM execution_events WHERE {condition} ORDER BY position LIMIT ?2"
+        );
+        let read = || -> Read<Vec<EventView>> {
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let mut values: Vec<i64> = vec![after, i64::from(limit)];
+            values.extend(execution.map(|id| id.0));
+            values.extend(filter.task.map(|key| i64::from(key.number)));
+            let rows = statement.query_map(params_from_iter(values), event_view)?;
+            rows.collect()
+        };
+        read().map_err(self.fail("an event"))
+    }
+
+    /// Ended operations in the order in which they ended, then those that are waited for.
+    pub(crate) fn steps(&self, key: TaskKey) -> Result<Vec<StepRecord>, StoreError> {
+        let sql = format!(
+            "SELECT {STEP} FROM steps WHERE execution = ?1 AND task = ?2 ORDER BY ordinal = 0, ordinal, number"
+        );
+        let read = || -> Read<Vec<StepRecord>> {
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let rows = statement.query_map(params![key.execution.0, key.number], |row| {
+                rows::step(self.connection, row)
+            })?;
+            rows.collect()
+        };
+        read().map_err(self.fail(format!("an operation of task {key}")))
+    }
+
+    /// How an execution stands, with what it gave if it has ended.
+    pub(crate) fn end(&self, id: ExecutionId) -> Result<Option<EndView>, StoreError> {
+        let what = format!("the result of execution {id}");
+        let execution = load::execution(self.connection, id).map_err(self.fail(&what))?;
+        let Some(execution) = execution.filter(|execution| execution.generation.is_some()) else {
+            return Ok(None);
+        };
+        let mut end = EndView {
+            status: execution.status,
+            reason: execution.reason.clone(),
+            output: None,
+            error: None,
+            failed_node: None,
+        };
+        match execution.status {
+            ExecutionStatus::Completed => {
+                let graph = self.graph(id, execution.workflow, execution.own_graph)?;
+                if let Some(number) = graph.output() {
+                    end.output = self
+                        .output(TaskKey::new(id, number))
+                        .map_err(self.fail(&what))?;
+                }
+            }
+            ExecutionStatus::Failed => {
+                // The reason names the node; its error is what the caller wants.
+                let node = execution
+                    .reason
+                    .as_deref()
+                    .and_then(|reason| reason.split('`').nth(1))
+                    .map(str::to_owned);
+                if let Some(node) = node {
+                    let graph = self.graph(id, execution.workflow, execution.own_graph)?;
+                    if let Some(number) = graph.number_of(&node) {
+                        end.error = self
+                            .error(TaskKey::new(id, number))
+                            .map_err(self.fail(&what))?;
+                    }
+                    end.failed_node = Some(node);
+                }
+            }
+            _ => {}
+        }
+        Ok(Some(end))
+    }
+
+    pub(crate) fn graph(
+        &self,
+        id: ExecutionId,
+        version: VersionId,
+        own: bool,
+    ) -> Result<Arc<Graph>, StoreError> {
+        load::load_graph(
+            self.database,
+            self.connection,
+            self.graphs,
+            id,
+            version,
+            own,
+        )
+    }
+
+    fn column(&self, sql: &str, key: TaskKey) -> Read<Option<Payload>> {
+        let stored: Option<Option<String>> = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row(params![key.execution.0, key.number], |row| row.get(0))
+            .optional()?;
+        rows::payload(self.connection, stored.flatten())
+    }
+
+    pub(crate) fn output(&self, key: TaskKey) -> Read<Option<Payload>> {
+        self.column(
+            "SELECT output FROM task_executions WHERE execution = ?1 AND number = ?2",
+            key,
+        )
+    }
+
+    fn error(&self, key: TaskKey) -> Read<Option<abide_core::failure::Failure>> {
+        let stored = self.column(
+            "SELECT error FROM task_executions WHERE execution = ?1 AND number = ?2",
+            key,
+        )?;
+        stored
+            .map(|payload| rows::failure(payload.as_str()))
+            .transpose()
+    }
+
+    /// What a claimed task is given to work with, as far as its definition asks for it.
+    pub(crate) fn inputs(&self, claimed: &Claimed) -> Result<TaskInputs, StoreError> {
+        let key = claimed.task.key;
+        let uses = &claimed.graph.task_of(key.number).uses;
+        let fail = self.fail(format!("the input of task {key}"));
+        let mut inputs = TaskInputs::default();
+        if uses.input {
+            inputs.input = match &claimed.input {
+                Some(input) => Some(input.clone()),
+                None => self.input(key).map_err(&fail)?,
+            };
+        }
+        if uses.outputs {
+            inputs.outputs = self.outputs(key, &claimed.graph).map_err(&fail)?;
+        }
+        if uses.context {
+            inputs.context = Some(self.context(key, &claimed.graph).map_err(&fail)?);
+        }
+        Ok(inputs)
+    }
+
+    fn input(&self, key: TaskKey) -> Read<Option<Payload>> {
+        let own = self.column(
+            "SELECT input FROM task_executions WHERE execution = ?1 AND number = ?2",
+            key,
+        )?;
+        if own.is_some() {
+            return Ok(own);
+        }
+        let stored: Option<Option<String>> = self
+            .connection
+            .prepare_cached("SELECT input FROM executions WHERE id = ?1")?
+            .query_row([key.execution.0], |row| row.get(0))
+            .optional()?;
+        rows::payload(self.connection, stored.flatten())
+    }
+
+    fn outputs(&self, key: TaskKey, graph: &Graph) -> Read<Vec<(u32, Ending, Option<Payload>)>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT status, output FROM task_executions WHERE execution = ?1 AND number = ?2",
+        )?;
+        let mut outputs = Vec::with_capacity(graph.dependencies(key.number).len());
+        for &number in graph.dependencies(key.number) {
+            let row: Option<(String, Option<String>)> = statement
+                .query_row(params![key.execution.0, number], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .optional()?;
+            let Some((status, output)) = row else {
+                continue;
+            };
+            let ending = match TaskStatus::parse(&status) {
+                Some(TaskStatus::Completed) => Ending::Completed,
+                Some(TaskStatus::Failed) => Ending::Failed,
+                Some(TaskStatus::Abandoned) => Ending::Abandoned,
+                Some(TaskStatus::Skipped) => Ending::Skipped,
+                _ => Ending::Cancelled,
+            };
+            outputs.push((number, ending, rows::payload(self.connection, output)?));
+        }
+        Ok(outputs)
+    }
+
+    fn context(&self, key: TaskKey, graph: &Graph) -> Read<ContextView> {
+        let has = |number: u32| {
+            let found = self
+                .connection
+                .prepare_cached(
+                    "SELECT checkpoint IS NOT NULL FROM task_executions WHERE execution = ?1 AND number = ?2",
+                )
+                .and_then(|mut statement| statement.query_row(params![key.execution.0, number], |row| row.get(0)));
+            found.unwrap_or(false)
+        };
+        let sources = context::sources(graph, key.number, &has);
+        let base = load::context_base(self.connection, key.execution)?;
+        let of = |number: u32| TaskKey::new(key.execution, number);
+        let mut parts = Vec::with_capacity(sources.changes.len() + 1);
+        if let Some(number) = sources.checkpoint {
+            let sql = "SELECT checkpoint FROM task_executions WHERE execution = ?1 AND number = ?2";
+            if let Some(checkpoint) = self.column(sql, of(number))? {
+                parts.push(load::changes(&checkpoint)?);
+            }
+        }
+        let charged = context::chargeable(graph, key.number, &sources, &has);
+        let mut charged_bytes = 0;
+        for &number in &sources.changes {
+            let sql = "SELECT changes FROM task_executions WHERE execution = ?1 AND number = ?2";
+            let Some(changes) = self.column(sql, of(number))? else {
+                continue;
+            };
+            if charged.binary_search(&number).is_ok() || charged.contains(&number) {
+                charged_bytes += changes.len() + context::SOURCE_COST;
+            }
+            parts.push(load::changes(&changes)?);
+        }
+        Ok(ContextView {
+            map: fold(base.clone(), &parts),
+            base,
+            charged_bytes,
+        })
+    }
+
+    /// The tasks that a worker holds.
+    pub(crate) fn held_by(&self, worker: WorkerId) -> Result<Vec<Held>, StoreError> {
+        held_by(self.connection, worker, u32::MAX).map_err(self.fail("a held task"))
+    }
+
+    pub(crate) fn versions(&self) -> Result<Vec<VersionInfo>, StoreError> {
+        let read = || -> Read<Vec<(i64, String, String, WorkflowKind, u32)>> {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT w.id, w.name, w.version, w.kind, (SELECT count(*) FROM executions e \
+                 WHERE e.workflow_version = w.id AND e.closed_at IS NULL) FROM workflow_versions w ORDER BY w.id",
+            )?;
+            let rows = statement.query_map([], |row| {
+                let mut columns = Columns::new(row);
+                let (id, name, version) = (columns.get()?, columns.get()?, columns.get()?);
+                Ok((
+                    id,
+                    name,
+                    version,
+                    columns.parse("kind of workflow", WorkflowKind::parse)?,
+                    columns.get()?,
+                ))
+            })?;
+            rows.collect()
+        };
+        let rows = read().map_err(self.fail("a workflow version"))?;
+        let mut versions = Vec::with_capacity(rows.len());
+        for (id, name, version, kind, open_executions) in rows {
+            let id = VersionId(id);
+            let graph = self.graph(ExecutionId(0), id, false)?;
+            versions.push(VersionInfo {
+                id,
+                name,
+                version,
+                kind,
+                graph,
+                open_executions,
+            });
+        }
+        Ok(versions)
+    }
+
+    pub(crate) fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
+        let read = || -> Read<Vec<WorkerRow>> {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT id, host, pid, started_at, lease_until FROM workers WHERE ended_at IS NULL ORDER BY id",
+            )?;
+            let rows = statement.query_map([], |row| {
+                Ok(WorkerRow {
+                    id: WorkerId(row.get(0)?),
+                    host: row.get(1)?,
+                    pid: row.get(2)?,
+                    started_at: Timestamp(row.get(3)?),
+                    lease_until: Timestamp(row.get(4)?),
+                })
+            })?;
+            rows.collect()
+        };
+        read().map_err(self.fail("a worker"))
+    }
+
+    /// Tasks of an execution by status and sub-status.
+    pub(crate) fn task_counts(
+        &self,
+        id: ExecutionId,
+    ) -> Result<Vec<(String, Option<String>, u32)>, StoreError> {
+        let read = || -> Read<Vec<_>> {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT status, sub_status, count(*) FROM task_executions WHERE execution = ?1 GROUP BY status, sub_status",
+            )?;
+            let rows =
+                statement.query_map([id.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            rows.collect()
+        };
+        read().map_err(self.fail(format!("the tasks of execution {id}")))
+    }
+}
+
+/// The tasks that a worker holds. Relies on task_executions_worker.
+pub(crate) fn held_by(connection: &Connection, worker: WorkerId, limit: u32) -> Read<Vec<Held>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT execution, number, epoch FROM task_executions WHERE worker = ?1 ORDER BY execution, number LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![worker.0, limit], |row| {
+        Ok(Held {
+            key: TaskKey::new(ExecutionId(row.get(0)?), row.get(1)?),
+            epoch: row.get(2)?,
+            worker,
+        })
+    })?;
+    rows.collect()
+}
+
+fn executions_sql(condition: &str) -> String {
+    let columns: Vec<String> = EXECUTION
+        .split(", ")
+        .map(|column| format!("e.{column}"))
+        .collect();
+    format!(
+        "SELECT {}, w.name, w.version, e.tags FROM executions e \
+         JOIN workflow_versions w ON w.id = e.workflow_version WHERE {condition}",
+        columns.join(", ")
+    )
+}
+
+fn execution_view(row: &Row<'_>) -> Read<ExecutionView> {
+    let execution = rows::execution(row)?;
+    let at = EXECUTION.split(',').count();
+    let tags: Option<String> = row.get(at + 2)?;
+    let tags = tags.map(|json| serde_json::from_str(&json)).transpose();
+    Ok(ExecutionView {
+        execution,
+        workflow: row.get(at)?,
+        workflow_version: row.get(at + 1)?,
+        tags: tags
+            .map_err(|error| rows::mismatch(at + 2, format!("tags: {error}")))?
+            .unwrap_or_default(),
+    })
+}
+
+fn event_view(row: &Row<'_>) -> Read<EventView> {
+    let mut columns = Columns::new(row);
+    let (position, execution, task, n) = (
+        columns.get()?,
+        ExecutionId(columns.get()?),
+        columns.get()?,
+        columns.get()?,
+    );
+    let code: i64 = columns.get()?;
+    let kind = EventType::from_code(code)
+        .ok_or_else(|| rows::mismatch(4, format!("{code} is no event type")))?;
+    Ok(EventView {
+        position,
+        execution,
+        task,
+        n,
+        kind: kind.as_str(),
+        at: Timestamp(columns.get()?),
+        worker: columns.get::<Option<i64>>()?.map(WorkerId),
+        attempt: columns.get()?,
+        epoch: columns.get()?,
+        actor: columns.get()?,
+        from: columns.get()?,
+        to: columns.get()?,
+        data: columns.get()?,
+    })
+}

@@ -1,0 +1,501 @@
+//! Writes what a flush came to: each changed row once, then everything else, on the write
+//! connection inside its transaction.
+
+use abide_core::event::Event;
+use abide_core::execution::Execution;
+use abide_core::ids::{TaskKey, Timestamp};
+use abide_core::kernel::{
+    Effects, NewExecutionRow, NewTaskRow, OutboxRow, Row, SignalRead, SignalWrite, StepWrite,
+    Supersede, TaskEnd,
+};
+use abide_core::payload::Payload;
+use abide_core::step::{StepEnd, StepState};
+use abide_core::task::Task;
+use abide_core::timer::Timer;
+use rusqlite::{CachedStatement, Connection, ToSql, params};
+use rustc_hash::FxHashMap;
+
+/// A payload longer than this is kept apart, so that its row stays small.
+const INLINE_BYTES: usize = 1024;
+/// Events that one statement inserts: binding is most of the cost, starting a statement the rest.
+const EVENTS_AT_ONCE: usize = 16;
+
+type Write<T = ()> = rusqlite::Result<T>;
+
+/// Binds values from left to right, then runs the statement.
+struct Binder<'s, 'c> {
+    statement: &'s mut CachedStatement<'c>,
+    next: usize,
+}
+
+impl<'s, 'c> Binder<'s, 'c> {
+    fn new(statement: &'s mut CachedStatement<'c>) -> Self {
+        Binder { statement, next: 1 }
+    }
+
+    fn bind(&mut self, value: impl ToSql) -> Write<&mut Self> {
+        self.statement.raw_bind_parameter(self.next, value)?;
+        self.next += 1;
+        Ok(self)
+    }
+
+    fn time(&mut self, time: Option<Timestamp>) -> Write<&mut Self> {
+        self.bind(time.map(|time| time.0))
+    }
+
+    fn run(self) -> Write<usize> {
+        self.statement.raw_execute()
+    }
+}
+
+/// Writes everything.
+pub(crate) fn write(
+    connection: &Connection,
+    now: Timestamp,
+    executions: &[Row<Execution>],
+    tasks: &[Row<Task>],
+    effects: &Effects,
+) -> Write {
+    write_executions(connection, executions, &effects.new_executions)?;
+    write_tasks(connection, tasks, &effects.new_tasks)?;
+    end_tasks(connection, &effects.task_ends)?;
+    write_events(connection, &effects.events)?;
+    write_outbox(connection, &effects.outbox_added, &effects.outbox_removed)?;
+    write_timers(connection, &effects.timers_added, &effects.timers_removed)?;
+    write_signals(connection, &effects.signals, &effects.signals_read)?;
+    supersede(connection, &effects.superseded)?;
+    withdraw(connection, &effects.withdrawn)?;
+    write_steps(connection, now, &effects.steps)?;
+    write_progress(connection, &effects.progress)
+}
+
+fn store_payload(connection: &Connection, payload: &Payload) -> Write<String> {
+    store_text(connection, payload.as_str())
+}
+
+/// The text for a payload column: the payload, or where it is kept.
+pub(crate) fn store_text(connection: &Connection, text: &str) -> Write<String> {
+    if text.len() <= INLINE_BYTES {
+        return Ok(text.to_owned());
+    }
+    connection
+        .prepare_cached("INSERT INTO payloads (body) VALUES (?1)")?
+        .execute([text])?;
+    Ok(format!("@{}", connection.last_insert_rowid()))
+}
+
+fn store_option(connection: &Connection, payload: Option<&Payload>) -> Write<Option<String>> {
+    payload
+        .map(|payload| store_payload(connection, payload))
+        .transpose()
+}
+
+fn write_executions(
+    connection: &Connection,
+    rows: &[Row<Execution>],
+    new: &[NewExecutionRow],
+) -> Write {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let new: FxHashMap<_, _> = new.iter().map(|row| (row.id, row)).collect();
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO executions (generation, status, reason, open, failed, grace_until, version, started_at, \
+         closed_at, changed_at, id, instance, workflow_version, priority, start_at, deadline_at, created_at, \
+         graph, input, input_hash, tags) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
+    )?;
+    let mut update = connection.prepare_cached(
+        "UPDATE executions SET generation = ?1, status = ?2, reason = ?3, open = ?4, failed = ?5, grace_until = ?6, \
+         version = ?7, started_at = ?8, closed_at = ?9, changed_at = ?10 WHERE id = ?11",
+    )?;
+    for Row {
+        value: e,
+        new: is_new,
+        ..
+    } in rows
+    {
+        let mut binder = Binder::new(if *is_new { &mut insert } else { &mut update });
+        binder
+            .bind(e.generation)?
+            .bind(e.status.as_str())?
+            .bind(e.reason.as_deref())?
+            .bind(e.open)?
+            .bind(e.failed)?;
+        binder
+            .time(e.grace_until)?
+            .bind(e.version)?
+            .time(e.started_at)?
+            .time(e.closed_at)?
+            .bind(e.changed_at.0)?;
+        binder.bind(e.id.0)?;
+        if *is_new {
+            let cold = new.get(&e.id).expect("a new row comes with its columns");
+            let graph = cold
+                .graph
+                .as_ref()
+                .map(|graph| store_text(connection, &graph.to_json()))
+                .transpose()?;
+            binder
+                .bind(&*e.instance)?
+                .bind(e.workflow.0)?
+                .bind(e.priority)?
+                .time(e.start_at)?
+                .time(e.deadline_at)?;
+            binder
+                .bind(e.created_at.0)?
+                .bind(graph)?
+                .bind(store_option(connection, cold.input.as_ref())?)?;
+            binder.bind(&cold.input_hash)?.bind(cold.tags.as_deref())?;
+        }
+        binder.run()?;
+    }
+    Ok(())
+}
+
+fn write_tasks(connection: &Connection, rows: &[Row<Task>], new: &[NewTaskRow]) -> Write {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let new: FxHashMap<_, _> = new.iter().map(|row| (row.key, row)).collect();
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO task_executions (status, sub_status, attempt, epoch, crashes, crash_steps, worker, waiting, \
+         unmet, ready_at, wake_at, wait, version, started_at, closed_at, changed_at, queued_us, active_us, \
+         deferred_us, retry_wait_us, execution, number, node, created_at, input) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, \
+         ?22, ?23, ?24, ?25)",
+    )?;
+    let mut update = connection.prepare_cached(
+        "UPDATE task_executions SET status = ?1, sub_status = ?2, attempt = ?3, epoch = ?4, crashes = ?5, \
+         crash_steps = ?6, worker = ?7, waiting = ?8, unmet = ?9, ready_at = ?10, wake_at = ?11, wait = ?12, \
+         version = ?13, started_at = ?14, closed_at = ?15, changed_at = ?16, queued_us = ?17, active_us = ?18, \
+         deferred_us = ?19, retry_wait_us = ?20 WHERE execution = ?21 AND number = ?22",
+    )?;
+    for Row {
+        value: t,
+        new: is_new,
+        ..
+    } in rows
+    {
+        let (status, sub_status) = t.phase.status();
+        let mut binder = Binder::new(if *is_new { &mut insert } else { &mut update });
+        binder
+            .bind(status.as_str())?
+            .bind(sub_status.map(|sub| sub.as_str()))?
+            .bind(t.attempt)?
+            .bind(t.epoch)?;
+        binder
+            .bind(t.crashes)?
+            .bind(t.crash_steps)?
+            .bind(t.worker.map(|worker| worker.0))?
+            .bind(t.waiting)?;
+        binder
+            .bind(t.unmet)?
+            .time(t.ready_at)?
+            .time(t.wake_at)?
+            .bind(t.wait.as_deref())?
+            .bind(t.version)?;
+        binder
+            .time(t.started_at)?
+            .time(t.closed_at)?
+            .bind(t.changed_at.0)?
+            .bind(t.queued_us)?
+            .bind(t.active_us)?;
+        binder
+            .bind(t.deferred_us)?
+            .bind(t.retry_wait_us)?
+            .bind(t.key.execution.0)?
+            .bind(t.key.number)?;
+        if *is_new {
+            let cold = new.get(&t.key).expect("a new row comes with its columns");
+            binder
+                .bind(cold.graph.node_id(t.key.number))?
+                .bind(t.created_at.0)?;
+            binder.bind(store_option(connection, cold.input.as_ref())?)?;
+        }
+        binder.run()?;
+    }
+    Ok(())
+}
+
+fn end_tasks(connection: &Connection, ends: &[(TaskKey, TaskEnd)]) -> Write {
+    let mut statement = None;
+    for (key, end) in ends {
+        if end.output.is_none()
+            && end.changes.is_none()
+            && end.checkpoint.is_none()
+            && end.error.is_none()
+        {
+            continue;
+        }
+        let changes = end.changes.as_ref().map(json).transpose()?;
+        let error = end.error.as_ref().map(json).transpose()?;
+        let statement = match &mut statement {
+            Some(statement) => statement,
+            none => none.insert(connection.prepare_cached(
+                "UPDATE task_executions SET output = ?1, changes = ?2, checkpoint = ?3, \
+                 error = coalesce(?4, error) WHERE execution = ?5 AND number = ?6",
+            )?),
+        };
+        statement.execute(params![
+            store_option(connection, end.output.as_ref())?,
+            changes
+                .map(|text| store_text(connection, &text))
+                .transpose()?,
+            store_option(connection, end.checkpoint.as_ref())?,
+            error
+                .map(|text| store_text(connection, &text))
+                .transpose()?,
+            key.execution.0,
+            key.number
+        ])?;
+    }
+    Ok(())
+}
+
+fn write_events(connection: &Connection, events: &[Event]) -> Write {
+    fn insert(rows: usize) -> String {
+        let row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        format!(
+            "INSERT INTO execution_events (execution, task, n, type, at, worker, attempt, epoch, actor, from_status, \
+             to_status, data) VALUES {}",
+            vec![row; rows].join(", ")
+        )
+    }
+    static MANY: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| insert(EVENTS_AT_ONCE));
+    static ONE: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| insert(1));
+    let chunks = events.chunks_exact(EVENTS_AT_ONCE);
+    let rest = chunks.remainder();
+    if events.len() >= EVENTS_AT_ONCE {
+        let mut statement = connection.prepare_cached(&MANY)?;
+        for chunk in chunks {
+            insert_events(&mut statement, chunk)?;
+        }
+    }
+    if !rest.is_empty() {
+        let mut statement = connection.prepare_cached(&ONE)?;
+        for event in rest {
+            insert_events(&mut statement, std::slice::from_ref(event))?;
+        }
+    }
+    Ok(())
+}
+
+fn insert_events(statement: &mut CachedStatement<'_>, events: &[Event]) -> Write {
+    let mut binder = Binder::new(statement);
+    for event in events {
+        binder
+            .bind(event.execution.0)?
+            .bind(event.task)?
+            .bind(event.n)?
+            .bind(event.kind.code())?
+            .bind(event.at.0)?;
+        binder
+            .bind(event.worker.map(|worker| worker.0))?
+            .bind(event.attempt)?
+            .bind(event.epoch)?;
+        binder
+            .bind(event.actor.as_deref())?
+            .bind(event.from)?
+            .bind(event.to)?
+            .bind(event.data.as_deref())?;
+    }
+    binder.run()?;
+    Ok(())
+}
+
+fn write_outbox(connection: &Connection, added: &[OutboxRow], removed: &[OutboxRow]) -> Write {
+    // Rows that are removed were there before this flush, so they go first: a task that was
+    // claimed and became ready again within one flush keeps its new row.
+    delete_outbox(connection, removed)?;
+    if added.is_empty() {
+        return Ok(());
+    }
+    let mut statement = connection.prepare_cached(
+        "INSERT OR IGNORE INTO task_outbox (worker, queue, priority, ready_at, execution, task) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for row in added {
+        bind_outbox(&mut statement, row)?.run()?;
+    }
+    Ok(())
+}
+
+/// Deletes rows by their whole key.
+pub(crate) fn delete_outbox(connection: &Connection, rows: &[OutboxRow]) -> Write {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM task_outbox WHERE worker = ?1 AND queue = ?2 AND priority = ?3 AND ready_at = ?4 \
+         AND execution = ?5 AND task = ?6",
+    )?;
+    for row in rows {
+        bind_outbox(&mut statement, row)?.run()?;
+    }
+    Ok(())
+}
+
+fn bind_outbox<'s, 'c>(
+    statement: &'s mut CachedStatement<'c>,
+    row: &OutboxRow,
+) -> Write<Binder<'s, 'c>> {
+    let mut binder = Binder::new(statement);
+    binder
+        .bind(row.worker.map_or(0, |worker| worker.0))?
+        .bind(row.queue.0)?
+        .bind(row.priority)?;
+    binder
+        .bind(row.ready_at.0)?
+        .bind(row.key.execution.0)?
+        .bind(row.key.number)?;
+    Ok(binder)
+}
+
+fn write_timers(connection: &Connection, added: &[Timer], removed: &[Timer]) -> Write {
+    let run = |sql: &str, timers: &[Timer]| -> Write {
+        if timers.is_empty() {
+            return Ok(());
+        }
+        let mut statement = connection.prepare_cached(sql)?;
+        for timer in timers {
+            let mut binder = Binder::new(&mut statement);
+            binder
+                .bind(timer.due_at.0)?
+                .bind(timer.kind.code())?
+                .bind(timer.execution.0)?;
+            binder.bind(timer.task)?.bind(timer.from)?;
+            binder.run()?;
+        }
+        Ok(())
+    };
+    // A timer that is both added and removed within one flush must be gone.
+    run(
+        "INSERT OR IGNORE INTO timers (due_at, kind, execution, task, piece) VALUES (?1, ?2, ?3, ?4, ?5)",
+        added,
+    )?;
+    run(
+        "DELETE FROM timers WHERE due_at = ?1 AND kind = ?2 AND execution = ?3 AND task = ?4 AND piece = ?5",
+        removed,
+    )
+}
+
+fn write_signals(connection: &Connection, sent: &[SignalWrite], read: &[SignalRead]) -> Write {
+    for signal in sent {
+        let mut statement = connection.prepare_cached(
+            "INSERT INTO signals (instance, name, number, payload, actor, sent_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?;
+        let payload = store_payload(connection, &signal.payload)?;
+        statement.execute(params![
+            &*signal.instance,
+            &*signal.name,
+            signal.number,
+            payload,
+            signal.actor.as_deref(),
+            signal.sent_at.0
+        ])?;
+    }
+    for read in read {
+        let mut statement = connection.prepare_cached(
+            "UPDATE signals SET read_execution = ?1, read_task = ?2, read_operation = ?3 \
+             WHERE instance = ?4 AND name = ?5 AND number = ?6",
+        )?;
+        let key = read.by;
+        statement.execute(params![
+            key.execution.0,
+            key.number,
+            read.operation,
+            &*read.instance,
+            &*read.name,
+            read.number
+        ])?;
+    }
+    Ok(())
+}
+
+fn supersede(connection: &Connection, superseded: &[(TaskKey, Supersede)]) -> Write {
+    for (key, Supersede { failed, from }) in superseded {
+        connection
+            .prepare_cached("DELETE FROM steps WHERE execution = ?1 AND task = ?2 AND (number = ?3 OR number >= ?4)")?
+            .execute(params![key.execution.0, key.number, failed, from])?;
+    }
+    Ok(())
+}
+
+fn withdraw(connection: &Connection, withdrawn: &[(TaskKey, u32)]) -> Write {
+    for (key, number) in withdrawn {
+        connection
+            .prepare_cached(
+                "DELETE FROM steps WHERE execution = ?1 AND task = ?2 AND number = ?3 AND state = 'waiting'",
+            )?
+            .execute(params![key.execution.0, key.number, number])?;
+    }
+    Ok(())
+}
+
+fn write_steps(connection: &Connection, now: Timestamp, writes: &[StepWrite]) -> Write {
+    for StepWrite { key, step, answers } in writes {
+        let (due_at, result) = match &step.end {
+            StepEnd::Waiting { due_at } => (*due_at, None),
+            StepEnd::Done(payload) => (None, Some(store_payload(connection, payload)?)),
+            StepEnd::Failed(failure) => (None, Some(store_text(connection, &json(failure)?)?)),
+        };
+        let state = step.end.state().as_str();
+        if *answers {
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE steps SET state = ?1, ordinal = ?2, result = ?3, recorded_at = ?4 \
+                     WHERE execution = ?5 AND task = ?6 AND number = ?7 AND state = ?8",
+                )?
+                .execute(params![
+                    state,
+                    step.order,
+                    result,
+                    now.0,
+                    key.execution.0,
+                    key.number,
+                    step.id.number,
+                    StepState::Waiting.as_str()
+                ])?;
+            debug_assert_eq!(
+                changed, 1,
+                "the wait that is answered was read in this transaction"
+            );
+            continue;
+        }
+        let mut statement = connection.prepare_cached(
+            "INSERT INTO steps (execution, task, number, kind, name, fingerprint, state, ordinal, due_at, result, \
+             recorded_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?;
+        let mut binder = Binder::new(&mut statement);
+        binder
+            .bind(key.execution.0)?
+            .bind(key.number)?
+            .bind(step.id.number)?
+            .bind(step.id.kind.as_str())?;
+        binder
+            .bind(&step.id.name)?
+            .bind(step.id.fingerprint.as_deref())?
+            .bind(state)?
+            .bind(step.order)?;
+        binder.time(due_at)?.bind(result)?.bind(now.0)?;
+        binder.run()?;
+    }
+    Ok(())
+}
+
+fn write_progress(connection: &Connection, progress: &[(TaskKey, String)]) -> Write {
+    for (key, value) in progress {
+        connection
+            .prepare_cached(
+                "UPDATE task_executions SET progress = ?1 WHERE execution = ?2 AND number = ?3",
+            )?
+            .execute(params![value, key.execution.0, key.number])?;
+    }
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> Write<String> {
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}

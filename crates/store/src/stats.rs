@@ -1,0 +1,40 @@
+//! Counters of what a store did, for tests, benchmarks and monitoring.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    commits: AtomicU64,
+    jobs: AtomicU64,
+    reads: AtomicU64,
+}
+
+/// What this process asked of the store since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Transactions committed.
+    pub commits: u64,
+    /// Requests in them.
+    pub requests: u64,
+    /// Queries on read connections.
+    pub reads: u64,
+}
+
+impl Counters {
+    pub(crate) fn add_commit(&self, jobs: usize) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.jobs.fetch_add(jobs as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Stats {
+        Stats {
+            commits: self.commits.load(Ordering::Relaxed),
+            requests: self.jobs.load(Ordering::Relaxed),
+            reads: self.reads.load(Ordering::Relaxed),
+        }
+    }
+}
