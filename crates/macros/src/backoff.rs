@@ -7,7 +7,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::{Error, Ident, Lit, LitStr, Result, Token, parenthesized};
 
 use crate::duration::Duration;
-use crate::names::{plain, suggestion};
+use crate::names::{inside, plain, suggestion};
 
 /// A backoff with its arguments.
 pub(crate) struct Backoff {
@@ -40,32 +40,40 @@ impl Parse for Backoff {
         }
         let content;
         parenthesized!(content in input);
-        if !content.peek(LitStr) {
-            let message = format!("`{growth}` takes the first wait, such as \"100ms\"");
-            let span = if content.is_empty() {
-                growth.span()
-            } else {
-                content.span()
-            };
-            return Err(Error::new(span, message));
-        }
-        let mut backoff = Backoff {
-            delay: content.parse()?,
-            growth,
-            factor: None,
-            max: None,
-        };
-        while !content.is_empty() {
-            content.parse::<Token![,]>()?;
-            if !content.is_empty() {
-                backoff.argument(&content, arguments)?;
-            }
-        }
-        Ok(backoff)
+        inside(&content, |content| {
+            Backoff::arguments(growth, content, arguments)
+        })
     }
 }
 
 impl Backoff {
+    fn arguments(growth: Ident, input: ParseStream<'_>, known: &[&str]) -> Result<Backoff> {
+        if !input.peek(LitStr) {
+            let span = if input.is_empty() {
+                growth.span()
+            } else {
+                input.span()
+            };
+            return Err(Error::new(
+                span,
+                format!("`{growth}` takes the first wait, such as \"100ms\""),
+            ));
+        }
+        let mut backoff = Backoff {
+            delay: input.parse()?,
+            growth,
+            factor: None,
+            max: None,
+        };
+        while !input.is_empty() {
+            input.parse::<Token![,]>()?;
+            if !input.is_empty() {
+                backoff.argument(input, known)?;
+            }
+        }
+        Ok(backoff)
+    }
+
     fn argument(&mut self, input: ParseStream<'_>, known: &[&str]) -> Result<()> {
         let growth = &self.growth;
         let takes = match known {

@@ -15,15 +15,17 @@ mod trigger;
 
 use proc_macro::TokenStream;
 use syn::parse::Parser;
-use syn::{Error, Item, ItemFn, parse_macro_input};
+use syn::{Error, Item, parse_macro_input};
 
 use crate::options::{Options, Place};
 
 /// Makes a task of an async function; see `abide::task`.
 #[proc_macro_attribute]
 pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    let function = parse_macro_input!(item as ItemFn);
-    task::expand(options(arguments, Place::Task), &function).into()
+    match parse_macro_input!(item as Item) {
+        Item::Fn(function) => task::expand(options(arguments, Place::Task), &function).into(),
+        other => misplaced(&other, "`#[task]` stands on an async function"),
+    }
 }
 
 /// Makes a workflow of a module with tasks, or a durable function of an async function; see
@@ -35,12 +37,16 @@ pub fn workflow(arguments: TokenStream, item: TokenStream) -> TokenStream {
         Item::Fn(function) => {
             function::expand(options(arguments, Place::Function), &function).into()
         }
-        other => {
-            let message = "`#[workflow]` stands on a module with tasks, or on an async function";
-            let error = Error::new_spanned(&other, message).to_compile_error();
-            quote::quote!(#other #error).into()
-        }
+        other => misplaced(
+            &other,
+            "`#[workflow]` stands on a module with tasks, or on an async function",
+        ),
     }
+}
+
+fn misplaced(item: &Item, message: &str) -> TokenStream {
+    let error = Error::new_spanned(item, message).to_compile_error();
+    quote::quote!(#item #error).into()
 }
 
 fn options(arguments: TokenStream, place: Place) -> Options {

@@ -44,7 +44,9 @@ pub(crate) fn expand(mut options: Options, mut module: ItemMod) -> TokenStream {
             "a workflow has at least one task: put `#[task]` on an async function in this module";
         mistakes.push(Error::new(module.ident.span(), message));
     }
-    mistakes.extend(items.iter().filter_map(taken));
+    let taken: Vec<Error> = items.iter().filter_map(taken).collect();
+    let is_free = taken.is_empty();
+    mistakes.extend(taken);
     mistakes.extend(graph::check(&nodes(&members)));
     let output = options
         .output
@@ -63,8 +65,8 @@ pub(crate) fn expand(mut options: Options, mut module: ItemMod) -> TokenStream {
         .name
         .clone()
         .unwrap_or_else(|| LitStr::new(&plain(&module.ident), module.ident.span()));
-    let workflow = workflow(&name, &options, &members, output, &visibility);
-    let strangers = strangers(&members);
+    let workflow = is_free.then(|| workflow(&name, &options, &members, output, &visibility));
+    let strangers = is_free.then(|| strangers(&members));
     let mistakes = mistakes.iter().map(Error::to_compile_error);
     let (attributes, own, module_name) = (&module.attrs, &module.vis, &module.ident);
     let items = module.content.iter().flat_map(|(_, items)| items);

@@ -1,8 +1,8 @@
 //! Names of tasks as users write them, and which known name a wrong one was meant to be.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::quote;
-use syn::parse::{Parse, ParseStream};
+use syn::parse::{Parse, ParseBuffer, ParseStream};
 use syn::spanned::Spanned;
 use syn::{Error, Ident, LitStr, Path, Result};
 
@@ -74,6 +74,19 @@ pub(crate) fn plain(ident: &Ident) -> String {
     text.strip_prefix("r#").map(str::to_owned).unwrap_or(text)
 }
 
+/// Parses what stands in a group. A mistake there is the only one reported: what it left unread
+/// isn't held against the group as well.
+pub(crate) fn inside<T>(
+    content: &ParseBuffer<'_>,
+    parse: impl FnOnce(ParseStream<'_>) -> Result<T>,
+) -> Result<T> {
+    let parsed = parse(content);
+    if parsed.is_err() {
+        while content.parse::<TokenTree>().is_ok() {}
+    }
+    parsed
+}
+
 /// Checks a literal that names something.
 pub(crate) fn name(literal: LitStr) -> Result<LitStr> {
     let text = literal.value();
@@ -86,16 +99,23 @@ pub(crate) fn name(literal: LitStr) -> Result<LitStr> {
     }
 }
 
-/// `; did you mean `x`?` for the nearest known name, if one is near; else the list of all, if short.
+/// The known name that a wrong one was probably meant to be: few edits away for its length.
+pub(crate) fn nearest<'a>(
+    wrong: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let distance = |name: &&str| strsim::osa_distance(&wrong.to_lowercase(), &name.to_lowercase());
+    let near = known.into_iter().min_by_key(distance)?;
+    (distance(&near) <= wrong.chars().count().max(near.chars().count()) / 3).then_some(near)
+}
+
+/// `; did you mean `x`?` if a known name is near; else all of them, if they are few.
 pub(crate) fn suggestion<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
-    let distance = |name: &&&str| strsim::osa_distance(&wrong.to_lowercase(), &name.to_lowercase());
-    match known.iter().min_by_key(distance) {
-        Some(near) if distance(&near) <= wrong.chars().count().max(near.chars().count()) / 3 => {
-            format!("; did you mean `{near}`?")
-        }
-        Some(_) if known.len() <= 12 => format!("; known are {}", list(&known)),
-        _ => String::new(),
+    match nearest(wrong, known.iter().copied()) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None if (1..=12).contains(&known.len()) => format!("; known are {}", list(&known)),
+        None => String::new(),
     }
 }
 

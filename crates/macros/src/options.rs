@@ -12,7 +12,7 @@ use syn::{
 
 use crate::backoff::{Backoff, share};
 use crate::duration::Duration;
-use crate::names::{self, TaskName, suggestion};
+use crate::names::{self, TaskName, inside, suggestion};
 use crate::trigger::Rule;
 
 /// Which attribute the options stand in, which decides which there are.
@@ -129,6 +129,12 @@ impl Options {
             ));
         }
         input.parse::<Token![=]>()?;
+        if input.is_empty() {
+            return Err(Error::new(
+                option.span(),
+                format!("`{name}` needs a value: `{name} = ..`"),
+            ));
+        }
         self.value(&name, input)
     }
 
@@ -254,7 +260,9 @@ fn list<T: Parse>(input: ParseStream<'_>, expected: &str) -> Result<Vec<T>> {
     }
     let content;
     bracketed!(content in input);
-    let items: Punctuated<T, Token![,]> = content.parse_terminated(T::parse, Token![,])?;
+    let items: Punctuated<T, Token![,]> = inside(&content, |content| {
+        content.parse_terminated(T::parse, Token![,])
+    })?;
     Ok(items.into_iter().collect())
 }
 

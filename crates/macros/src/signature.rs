@@ -2,7 +2,7 @@
 //! returns. A parameter's name means nothing.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{
     Error, FnArg, GenericArgument, GenericParam, Ident, ItemFn, PatType, Path, PathArguments,
@@ -14,6 +14,9 @@ pub(crate) struct Signature {
     pub(crate) params: Vec<Param>,
     pub(crate) output: TokenStream,
     pub(crate) error: TokenStream,
+    /// What it returns, if that isn't spelt `Result<_, _>`: an alias, which only the compiler can
+    /// look through.
+    pub(crate) alias: Option<Type>,
     pub(crate) mistakes: Vec<Error>,
 }
 
@@ -37,11 +40,11 @@ pub(crate) enum Param {
 
 impl Signature {
     pub(crate) fn of(function: &ItemFn) -> Signature {
-        let (output, error, return_mistake) = returned(function);
         let mut signature = Signature {
             params: Vec::new(),
-            output,
-            error,
+            output: quote!(()),
+            error: quote!(::abide::TaskError),
+            alias: None,
             mistakes: qualifiers(function),
         };
         for argument in &function.sig.inputs {
@@ -51,12 +54,32 @@ impl Signature {
             });
             signature.add(param);
         }
-        signature.mistakes.extend(return_mistake);
+        signature.returns(function);
         signature
     }
 
+    fn returns(&mut self, function: &ItemFn) {
+        let (path, ty) = match &function.sig.output {
+            ReturnType::Type(_, ty) => match &**ty {
+                Type::Path(path) => (path, ty),
+                other => return self.mistakes.push(no_result(other)),
+            },
+            ReturnType::Default => return self.mistakes.push(no_result(&function.sig.ident)),
+        };
+        if let Some((output, error)) = result_arguments(path) {
+            (self.output, self.error) = (quote!(#output), quote!(#error));
+            return;
+        }
+        let part = |name: &str| {
+            let name = Ident::new(name, ty.span());
+            quote_spanned!(ty.span()=> <#ty as ::abide::__private::TaskReturn>::#name)
+        };
+        (self.output, self.error) = (part("Output"), part("Error"));
+        self.alias = Some((**ty).clone());
+    }
+
     fn add(&mut self, param: Param) {
-        let second = |ty: &Type, message: &str| Some(Error::new(ty.span(), message));
+        let second = |ty: &Type, message: &str| Some(Error::new_spanned(ty, message));
         let any = |wanted: fn(&Param) -> bool| self.params.iter().any(wanted);
         let mistake = match &param {
             Param::Context(ty) if any(|p| matches!(p, Param::Context(_))) => {
@@ -121,7 +144,7 @@ impl Param {
                 quote!(&mut #name),
             ),
             Param::Handle(ty) => (
-                quote_spanned!(ty.span()=> let #name = <#ty as ::abide::__private::AHandle>::take(&call);),
+                quote_spanned!(ty.span()=> let #name = <#ty as ::abide::__private::AHandle>::take(&mut call);),
                 quote!(&#name),
             ),
             Param::Extracted(ty) | Param::Output(ty, _) => (
@@ -192,14 +215,25 @@ fn param(argument: &FnArg) -> Result<Param, Error> {
             elem,
             ..
         }) => Ok(Param::Context((**elem).clone())),
-        Type::Reference(TypeReference { elem, .. }) => Ok(Param::Handle((**elem).clone())),
-        Type::ImplTrait(_) => Err(Error::new(
-            ty.span(),
+        Type::Reference(TypeReference { elem, .. }) if is_named(elem) => {
+            Ok(Param::Handle((**elem).clone()))
+        }
+        Type::Reference(_) => Err(Error::new_spanned(
+            ty,
+            "a task owns its input; by `&` it takes its handle: `&TaskHandle`",
+        )),
+        Type::ImplTrait(_) => Err(Error::new_spanned(
+            ty,
             "a task can't be generic: give the parameter one type",
         )),
         Type::Path(path) => by_path(ty, path),
         other => Ok(Param::Bare(other.clone())),
     }
+}
+
+/// Whether it could be a name of the handle's type; `str`, slices and trait objects can't.
+fn is_named(ty: &Type) -> bool {
+    matches!(ty, Type::Path(path) if !path.path.is_ident("str"))
 }
 
 /// A parameter by the last name of its type. The engine's own types have one argument, so that a
@@ -220,7 +254,7 @@ fn by_path(ty: &Type, path: &TypePath) -> Result<Param, Error> {
             }
             _ => Ok(Param::Bare(ty.clone())),
         },
-        ("Context", _) => Err(Error::new(ty.span(), "a task takes the context by `&mut`")),
+        ("Context", _) => Err(Error::new_spanned(ty, "a task takes the context by `&mut`")),
         _ => Ok(Param::Bare(ty.clone())),
     }
 }
@@ -239,37 +273,18 @@ fn argument(segment: &PathSegment) -> Option<&Type> {
 fn task_path(ty: &Type) -> Result<Path, Error> {
     match ty {
         Type::Path(TypePath { qself: None, path }) => Ok(path.clone()),
-        other => Err(Error::new(
-            other.span(),
+        other => Err(Error::new_spanned(
+            other,
             "expected a task: the name of its function",
         )),
     }
 }
 
-/// The types of output and error, and what is wrong with the return type.
-fn returned(function: &ItemFn) -> (TokenStream, TokenStream, Option<Error>) {
-    let unit = || (quote!(()), quote!(::abide::TaskError));
-    let refuse = |span| {
-        let (output, error) = unit();
-        let message = "a task returns a `Result`, such as `Result<(), TaskError>`";
-        (output, error, Some(Error::new(span, message)))
-    };
-    let ty = match &function.sig.output {
-        ReturnType::Default => return refuse(function.sig.ident.span()),
-        ReturnType::Type(_, ty) => ty,
-    };
-    let Type::Path(path) = &**ty else {
-        return refuse(ty.span());
-    };
-    if let Some((output, error)) = result_arguments(path) {
-        return (quote!(#output), quote!(#error), None);
-    }
-    // An alias of Result, which only the compiler can look through.
-    let returned = |name: &str| {
-        let name = Ident::new(name, Span::call_site());
-        quote_spanned!(ty.span()=> <#ty as ::abide::__private::TaskReturn>::#name)
-    };
-    (returned("Output"), returned("Error"), None)
+fn no_result(found: &dyn ToTokens) -> Error {
+    Error::new_spanned(
+        found,
+        "a task returns a `Result`, such as `Result<(), TaskError>`",
+    )
 }
 
 fn result_arguments(path: &TypePath) -> Option<(&Type, &Type)> {

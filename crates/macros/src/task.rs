@@ -3,9 +3,10 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::{Attribute, Error, ItemFn, LitStr, Visibility};
+use syn::spanned::Spanned;
+use syn::{Attribute, Error, Ident, ItemFn, LitStr, Visibility};
 
-use crate::names::{TaskName, plain, suggestion};
+use crate::names::{TaskName, nearest, plain};
 use crate::options::Options;
 use crate::signature::{Param, Signature, param_name};
 
@@ -15,7 +16,9 @@ pub(crate) fn expand(mut options: Options, function: &ItemFn) -> TokenStream {
     let mut mistakes = std::mem::take(&mut options.mistakes);
     mistakes.append(&mut signature.mistakes);
     mistakes.extend(unknown_in_trigger(&options, &signature));
-    let beside = beside(&options, function, &signature, mistakes.is_empty());
+    let is_method = function.sig.receiver().is_some();
+    // No type can stand beside a method.
+    let beside = (!is_method).then(|| beside(&options, function, &signature, mistakes.is_empty()));
     let mistakes = mistakes.iter().map(Error::to_compile_error);
     quote!(#function #beside #(#mistakes)*)
 }
@@ -75,14 +78,18 @@ fn builder(options: &Options, function: &ItemFn, signature: &Signature) -> Token
         .enumerate()
         .map(|(index, param)| param.take(index))
         .unzip();
-    let changes = match signature
+    let context = signature
         .params
         .iter()
-        .position(|param| matches!(param, Param::Context(_)))
-    {
-        Some(index) => {
+        .enumerate()
+        .find_map(|(index, param)| match param {
+            Param::Context(ty) => Some((index, ty)),
+            _ => None,
+        });
+    let changes = match context {
+        Some((index, ty)) => {
             let context = param_name(index);
-            quote!(::core::option::Option::Some(#context.into_changes()))
+            quote_spanned!(ty.span()=> <#ty as ::abide::__private::AContext>::into_changes(#context))
         }
         None => quote!(::core::option::Option::None),
     };
@@ -97,27 +104,49 @@ fn builder(options: &Options, function: &ItemFn, signature: &Signature) -> Token
         .trigger
         .iter()
         .map(|rule| rule.tokens(&|task| id_of(options, task)));
-    // The future's errors, such as not being Send, point at the function.
-    let call = quote_spanned!(name.span()=> #name(#(#passes),*).await);
+    let output = &signature.output;
+    let body = body(name, signature, &quote!(#(#takes)*), &passes, &changes);
     quote! {
         let mut needs = ::abide::__private::Needs::default();
         #(#needs)*
-        ::abide::__private::task::<<Self as ::abide::Task>::Output>(
+        ::abide::__private::task::<#output>(
             <Self as ::abide::Task>::ID,
             needs,
-            |mut call| ::std::boxed::Box::pin(async move {
-                #(#takes)*
-                match #call {
-                    ::core::result::Result::Ok(output) => ::abide::__private::produced(#changes, &output),
-                    ::core::result::Result::Err(error) => {
-                        use ::abide::__private::convert::*;
-                        ::core::result::Result::Err((&&&&Of(&error)).how().convert(error))
-                    }
-                }
-            }),
+            #body,
         )
         #(.after(#after))* #(.trigger(#trigger))* #calls #(.priority(#priority))*
     }
+}
+
+/// One call: parameters out of it, the function, and what is left behind. The compiler's own errors
+/// point at what they are about: at the error's type if it doesn't convert, at the function's name
+/// if its future isn't Send.
+fn body(
+    name: &Ident,
+    signature: &Signature,
+    takes: &TokenStream,
+    passes: &[TokenStream],
+    changes: &TokenStream,
+) -> TokenStream {
+    let call = quote_spanned!(name.span()=> #name(#(#passes),*).await);
+    let into_result = signature.alias.as_ref().map(|alias| {
+        quote_spanned!(alias.span()=> let result = <#alias as ::abide::__private::TaskReturn>::into_result(result);)
+    });
+    let convert = quote_spanned!(signature.error.span()=> (&&&&Of(&error)).how().convert(error));
+    let future = quote! {{
+        #takes
+        let result = #call;
+        #into_result
+        match result {
+            ::core::result::Result::Ok(output) => ::abide::__private::produced(#changes, &output),
+            ::core::result::Result::Err(error) => {
+                use ::abide::__private::convert::*;
+                ::core::result::Result::Err(#convert)
+            }
+        }
+    }};
+    let mutable = (!passes.is_empty()).then(|| quote!(mut));
+    quote_spanned!(name.span()=> |#mutable call| ::std::boxed::Box::pin(async move #future))
 }
 
 /// The id: what the option says, or else the function's name.
@@ -187,14 +216,13 @@ fn unknown_in_trigger(options: &Options, signature: &Signature) -> Vec<Error> {
     named
         .filter(|task| !known.contains(&text(task)))
         .map(|task| {
-            let near = suggestion(&task.text(), known.iter().map(String::as_str));
-            let hint = match near.is_empty() {
-                true => "; add it to `dependencies` or take its output".to_owned(),
-                false => near,
+            let hint = match nearest(&task.text(), known.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "add it to `dependencies` or take its output".to_owned(),
             };
             Error::new(
                 task.span(),
-                format!("`{}` is not a dependency of this task{hint}", task.text()),
+                format!("`{}` is not a dependency of this task; {hint}", task.text()),
             )
         })
         .collect()

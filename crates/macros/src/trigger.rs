@@ -7,11 +7,13 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Error, Ident, Lit, LitStr, Result, Token, bracketed, parenthesized};
 
-use crate::names::{self, TaskName, suggestion};
+use crate::names::{self, TaskName, inside, suggestion};
 
 const FUNCTIONS: [&str; 7] = [
     "all", "any", "none", "success", "failed", "skipped", "context",
 ];
+
+const COMPARISON: &str = "expected a comparison: `==`, `!=`, `<`, `<=`, `>`, `>=`, `contains`, `exists`, `not contains` or `not exists`";
 
 /// How deep rules may be nested, as in the engine.
 const MAX_DEPTH: usize = 32;
@@ -58,7 +60,7 @@ impl Rule {
             "success" => Ok(Rule::Task(variant("Success"), one_task(input)?)),
             "failed" => Ok(Rule::Task(variant("Failed"), one_task(input)?)),
             "skipped" => Ok(Rule::Task(variant("Skipped"), one_task(input)?)),
-            "context" => comparison(input),
+            "context" => comparison(&function, input),
             other => {
                 let hint = suggestion(other, FUNCTIONS);
                 Err(Error::new(
@@ -102,38 +104,51 @@ impl Rule {
 fn parts(input: ParseStream<'_>, depth: usize) -> Result<Vec<Rule>> {
     let content;
     parenthesized!(content in input);
-    let mut parts = Vec::new();
-    while !content.is_empty() {
-        parts.push(Rule::nested(&content, depth + 1)?);
-        if !content.is_empty() {
-            content.parse::<Token![,]>()?;
+    inside(&content, |content| {
+        let mut parts = Vec::new();
+        while !content.is_empty() {
+            parts.push(Rule::nested(content, depth + 1)?);
+            if !content.is_empty() {
+                content.parse::<Token![,]>()?;
+            }
         }
-    }
-    Ok(parts)
+        Ok(parts)
+    })
 }
 
 fn one_task(input: ParseStream<'_>) -> Result<TaskName> {
     let content;
     parenthesized!(content in input);
-    let task = content.parse()?;
-    end(
-        &content,
-        "a rule on a task names one task; combine rules with `all(..)`, `any(..)` or `none(..)`",
-    )?;
-    Ok(task)
+    inside(&content, |content| {
+        let task = content.parse()?;
+        end(
+            content,
+            "a rule on a task names one task; combine rules with `all(..)`, `any(..)` or `none(..)`",
+        )?;
+        Ok(task)
+    })
 }
 
 /// `context("key")`, then an operator and, for most, a value.
-fn comparison(input: ParseStream<'_>) -> Result<Rule> {
+fn comparison(function: &Ident, input: ParseStream<'_>) -> Result<Rule> {
     let content;
     parenthesized!(content in input);
-    let key: LitStr = content
-        .parse()
-        .map_err(|error| Error::new(error.span(), "expected a key of the context as a string"))?;
-    end(
-        &content,
-        "expected one key; the comparison stands behind the parenthesis: `context(\"key\") == 1`",
-    )?;
+    let key = inside(&content, |content| {
+        let key = content.parse().map_err(|error| {
+            Error::new(error.span(), "expected a key of the context as a string")
+        })?;
+        end(
+            content,
+            "expected one key; the comparison stands behind the parenthesis: `context(\"key\") == 1`",
+        )?;
+        names::name(key)
+    })?;
+    if input.is_empty() {
+        return Err(Error::new(
+            function.span(),
+            format!("`context` alone is no rule: {COMPARISON}"),
+        ));
+    }
     let (op, has_value) = operator(input)?;
     let value = match has_value {
         true => value(input)?,
@@ -170,15 +185,14 @@ fn operator(input: ParseStream<'_>) -> Result<(&'static str, bool)> {
 }
 
 fn word(input: ParseStream<'_>) -> Result<(&'static str, bool)> {
-    const EXPECTED: &str = "expected a comparison: `==`, `!=`, `<`, `<=`, `>`, `>=`, `contains`, `exists`, `not contains` or `not exists`";
     let first: Ident = input
         .parse()
-        .map_err(|error| Error::new(error.span(), EXPECTED))?;
+        .map_err(|error| Error::new(error.span(), COMPARISON))?;
     let negated = first == "not";
     let word = match negated {
         true => input
             .parse()
-            .map_err(|error| Error::new(error.span(), EXPECTED))?,
+            .map_err(|error| Error::new(error.span(), COMPARISON))?,
         false => first,
     };
     match (word.to_string().as_str(), negated) {
@@ -186,7 +200,7 @@ fn word(input: ParseStream<'_>) -> Result<(&'static str, bool)> {
         ("contains", true) => Ok(("NotContains", true)),
         ("exists", false) => Ok(("Exists", false)),
         ("exists", true) => Ok(("NotExists", false)),
-        _ => Err(Error::new(word.span(), EXPECTED)),
+        _ => Err(Error::new(word.span(), COMPARISON)),
     }
 }
 

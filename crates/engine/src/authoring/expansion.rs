@@ -1,6 +1,8 @@
 //! What the expansions of `#[task]` and `#[workflow]` call. Not part of the API: it changes with
 //! the macros, which are of the same version.
 
+use abide_core::context::Changes;
+
 use super::builder::TaskBuilder;
 use super::context::Context;
 use super::erased::{BoxFuture, Produced, TypeInfo};
@@ -37,11 +39,18 @@ pub const fn part_of<T: PartOf<W>, W>() {}
 pub trait AContext: Sized {
     /// The context of this call.
     fn take(call: &mut Call) -> Self;
+
+    /// What the task did to it.
+    fn into_changes(self) -> Option<Changes>;
 }
 
 impl<T> AContext for Context<T> {
     fn take(call: &mut Call) -> Context<T> {
         call.context()
+    }
+
+    fn into_changes(self) -> Option<Changes> {
+        Some(self.into_changes())
     }
 }
 
@@ -53,11 +62,11 @@ impl<T> AContext for Context<T> {
 )]
 pub trait AHandle: Sized {
     /// The handle of this call.
-    fn take(call: &Call) -> Self;
+    fn take(call: &mut Call) -> Self;
 }
 
 impl AHandle for TaskHandle {
-    fn take(call: &Call) -> TaskHandle {
+    fn take(call: &mut Call) -> TaskHandle {
         call.handle()
     }
 }
@@ -73,11 +82,18 @@ pub trait TaskReturn {
     type Output;
     /// What it fails with.
     type Error;
+
+    /// The `Result` behind the name.
+    fn into_result(self) -> Result<Self::Output, Self::Error>;
 }
 
 impl<T, E> TaskReturn for Result<T, E> {
     type Output = T;
     type Error = E;
+
+    fn into_result(self) -> Result<T, E> {
+        self
+    }
 }
 
 /// How an error type becomes a [`TaskError`], found by the compiler: `(&&&&Of(&error)).how()` takes

@@ -1,0 +1,11 @@
+use abide::{TaskError, task, workflow};
+
+#[workflow]
+mod ingest {
+    #[task(dependencies = [hash])]
+    async fn hash() -> Result<(), TaskError> {
+        Ok(())
+    }
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+use abide::task;
+
+struct NotAnError;
+
+#[task]
+async fn hash() -> Result<(), NotAnError> {
+    Ok(())
+}
+
+fn main() {}
