@@ -152,9 +152,16 @@ fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
 /// assert_eq!(nearest("x", ["hash", "report"].into_iter()), None);
 /// ```
 pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    nearest_within(NEAREST_BUDGET, name, candidates)
+}
+
+fn nearest_within<'a>(
+    mut budget: usize,
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     let wanted = name.to_lowercase();
     let length = wanted.chars().count();
-    let mut budget = NEAREST_BUDGET;
     let mut best: Option<(usize, &'a str)> = None;
     for candidate in candidates {
         let allowed = length.max(candidate.len()) / 3;
@@ -258,17 +265,11 @@ mod tests {
 
     #[test]
     fn nearest_stops_at_its_budget() {
-        let name = "x".repeat(MAX_NAME_BYTES);
-        let far = "y".repeat(MAX_NAME_BYTES);
-        let affordable = NEAREST_BUDGET / (MAX_NAME_BYTES * MAX_NAME_BYTES);
-        let candidates = |fars: usize| {
-            std::iter::repeat_n(far.as_str(), fars).chain(std::iter::once(name.as_str()))
-        };
-        assert_eq!(
-            nearest(&name, candidates(affordable - 1)),
-            Some(name.as_str())
-        );
-        assert_eq!(nearest(&name, candidates(affordable)), None);
+        // Each candidate costs 10 * 10 comparisons.
+        let candidates = || ["yyyyyyyyyy", "yyyyyyyyyy", "xxxxxxxxxx"].into_iter();
+        let found = |budget| nearest_within(budget, "xxxxxxxxxx", candidates());
+        assert_eq!(found(300), Some("xxxxxxxxxx"));
+        assert_eq!(found(299), None);
     }
 
     #[test]

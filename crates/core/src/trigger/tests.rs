@@ -192,6 +192,22 @@ fn reason_names_the_first_declared_dependency() {
 }
 
 #[test]
+fn reason_names_the_first_declared_node_of_a_task() {
+    let because = |first: Ending, second: Ending| {
+        reason(
+            Some(success("file")),
+            [Completed, Completed, first, second],
+            json!({}),
+        )
+        .because
+    };
+    assert_eq!(because(Failed, Failed), "f1: Failed");
+    assert_eq!(because(Failed, Skipped), "f1: Failed");
+    assert_eq!(because(Skipped, Failed), "f1: Skipped");
+    assert_eq!(because(Completed, Cancelled), "f2: Cancelled");
+}
+
+#[test]
 fn reason_says_what_decided() {
     let endings = [Completed, Skipped, Abandoned, Completed];
     let check = |rule: Trigger, because: &str| {
@@ -505,6 +521,24 @@ fn failure_is_caught_by_a_rule_that_names_it_positively() {
         Some(Trigger::Any(vec![failed("b"), failed("a"), failed("b")])),
         [true, true, false, false],
     );
+}
+
+#[test]
+fn only_dependencies_are_caught() {
+    let mut builder = GraphBuilder::new();
+    builder
+        .task(TaskSpec::new("file"))
+        .task(TaskSpec {
+            trigger: Some(failed("file")),
+            ..TaskSpec::new("join")
+        })
+        .node("f1", "file")
+        .node("f2", "file")
+        .node("join", "join")
+        .edge("f1", "join");
+    let graph = builder.build().unwrap();
+    assert!(catches(&graph, 3, 1));
+    assert!(!catches(&graph, 3, 2));
 }
 
 #[test]
