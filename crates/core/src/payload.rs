@@ -26,6 +26,11 @@ impl Payload {
         &self.0
     }
 
+    /// The text, shared.
+    pub fn into_json(self) -> Arc<str> {
+        self.0
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -1,9 +1,21 @@
 //! Durable execution: workflows are ordinary async functions, recorded in a database, resumed
 //! after any crash.
 
+mod attempt;
 pub mod authoring;
+mod builder;
+mod clock;
+mod engine;
+mod error;
 mod handle;
+mod options;
+mod random;
 mod registry;
+mod run;
+mod slot;
+mod start;
+mod versions;
+mod worker;
 
 /// What the attributes expand to. Not part of the API.
 #[doc(hidden)]
@@ -11,11 +23,25 @@ pub mod __private {
     pub use crate::authoring::private::*;
 }
 
+pub use abide_core::ids::{ExecutionId, TaskKey, Timestamp};
+pub use abide_core::kernel::{CancelReply, IfExists, Refusal, Signalled};
+pub use abide_core::status::{ExecutionStatus, Phase, SubStatus, TaskStatus};
 pub use abide_core::trigger::{ContextOp, Ending, Trigger};
 pub use abide_macros::{task, workflow};
+pub use abide_store::{EventView, ExecutionFilter, ExecutionView, Store, StoreError, TaskView};
 pub use authoring::{
     AuthoringError, Backoff, Context, GraphOf, Input, NodesOnly, Output, Outputs, PartOf, State,
     StateMap, Task, TaskBuilder, TaskError, Workflow, WorkflowBuilder, trigger,
 };
-pub use handle::TaskHandle;
+pub use builder::EngineBuilder;
+pub use clock::{Clock, SystemClock, VirtualClock};
+pub use engine::Engine;
+pub use error::EngineError;
+pub use handle::{
+    CancellationToken, Condition, Deadline, Deferred, Immediate, Polled, ProgressError, TaskHandle,
+    Verdict,
+};
 pub use registry::{RegistrationError, Registry};
+pub use run::{Run, RunError};
+pub use slot::SlotToken;
+pub use start::StartRequest;

@@ -1,0 +1,218 @@
+//! Making an engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use abide_store::{Store, StoreOptions};
+
+use crate::authoring::{StateMap, Task, Workflow, WorkflowSpec};
+use crate::clock::Clock;
+use crate::engine::{Engine, Parts};
+use crate::error::EngineError;
+use crate::options::Options;
+use crate::registry::{RegistrationError, Registry};
+
+/// Describes an engine; [`start`](EngineBuilder::start) makes it.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use abide::{Engine, EngineError, TaskError, workflow};
+///
+/// #[workflow]
+/// async fn greeting(name: String) -> Result<String, TaskError> {
+///     Ok(format!("Hello, {name}!"))
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let engine = Engine::builder("sqlite:app.db")
+///     .register::<greeting>()
+///     .max_concurrent_tasks(8)
+///     .shutdown_deadline(Duration::from_secs(10))
+///     .start()
+///     .await?;
+/// let run = engine.start::<greeting>("greet-eva", &"Eva".to_owned()).await?;
+/// assert_eq!(run.result().await?, "Hello, Eva!");
+/// engine.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "an engine does nothing until it is started"]
+pub struct EngineBuilder {
+    url: String,
+    state: StateMap,
+    registry: Result<Registry, RegistrationError>,
+    options: Options,
+}
+
+impl EngineBuilder {
+    pub(crate) fn new(url: String) -> EngineBuilder {
+        EngineBuilder {
+            url,
+            state: StateMap::new(),
+            registry: Ok(Registry::new()),
+            options: Options::default(),
+        }
+    }
+
+    /// Shares a value with every task that asks for `State<T>`. A second value of a type replaces
+    /// the first.
+    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.state.insert(value);
+        self
+    }
+
+    /// Adds a workflow that the engine can run. A mistake in it is returned by
+    /// [`start`](EngineBuilder::start).
+    pub fn register<W: Workflow>(self) -> Self {
+        self.with_registry(Registry::register::<W>)
+    }
+
+    /// Adds a workflow made by a [`WorkflowBuilder`](crate::WorkflowBuilder).
+    pub fn register_spec(self, workflow: WorkflowSpec) -> Self {
+        self.with_registry(|registry| registry.add(workflow))
+    }
+
+    /// Adds a task outside of workflows, for durable functions to call.
+    pub fn register_task<T: Task>(self) -> Self {
+        self.with_registry(Registry::register_task::<T>)
+    }
+
+    fn with_registry(
+        mut self,
+        add: impl FnOnce(&mut Registry) -> Result<(), RegistrationError>,
+    ) -> Self {
+        self.registry = self.registry.and_then(|mut registry| {
+            add(&mut registry)?;
+            Ok(registry)
+        });
+        self
+    }
+
+    /// How many tasks run at a time: the worker's slots. A task that waits on its handle holds
+    /// none. Default 4; at least 1.
+    pub fn max_concurrent_tasks(mut self, tasks: usize) -> Self {
+        self.options.max_concurrent_tasks = tasks;
+        self
+    }
+
+    /// How many tasks that wait for a durable operation stay in memory. Beyond, the oldest are
+    /// dropped and replayed when what they wait for comes. 0 drops each as soon as it waits.
+    /// Default 10,000.
+    pub fn max_parked_tasks(mut self, tasks: usize) -> Self {
+        self.options.max_parked_tasks = tasks;
+        self
+    }
+
+    /// How long the worker's tasks stay its own after its last sign of life. Renewed every third
+    /// of it, by a thread of its own. Default 10 s; at least 300 ms.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.options.lease = lease;
+        self
+    }
+
+    /// How many times in a row a task may take its process down, without a new step recorded in
+    /// between, before it is abandoned. Default 3.
+    pub fn max_crashes(mut self, crashes: u32) -> Self {
+        self.options.max_crashes = crashes;
+        self
+    }
+
+    /// How long [`shutdown`](Engine::shutdown) lets running tasks go on before they are given
+    /// back. Default 30 s.
+    pub fn shutdown_deadline(mut self, deadline: Duration) -> Self {
+        self.options.shutdown_deadline = deadline;
+        self
+    }
+
+    /// How long the tasks of a cancelled execution may take to stop before they are cut off.
+    /// Default 30 s.
+    pub fn cancel_grace(mut self, grace: Duration) -> Self {
+        self.options.cancel_grace = grace;
+        self
+    }
+
+    /// The largest input, output, signal or recorded result, in bytes of JSON. Default 4 MiB.
+    pub fn payload_limit(mut self, bytes: usize) -> Self {
+        self.options.payload_limit_bytes = bytes;
+        self
+    }
+
+    /// Whether to wait while another process runs the tasks of the store, rather than refuse to
+    /// start. Default: refuse.
+    pub fn wait_for_lock(mut self, wait: bool) -> Self {
+        self.options.wait_for_lock = wait;
+        self
+    }
+
+    /// The clock by which the engine and its store go. Default: the system's.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.options.clock = Arc::new(clock);
+        self
+    }
+
+    /// Makes jitter and the tags of ids repeat, for tests. Default: unforeseeable.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.options.seed = Some(seed);
+        self
+    }
+
+    /// Opens the store and runs tasks: those that an earlier process left behind first of all.
+    ///
+    /// Must be called on a tokio runtime with timers; tasks run on it.
+    ///
+    /// # Errors
+    ///
+    /// Mistakes in the workflows, state that nobody brought, a store that can't be opened, or
+    /// another process that runs its tasks.
+    pub async fn start(self) -> Result<Engine, EngineError> {
+        let parts = self.open().await?;
+        Engine::with_worker(parts).await
+    }
+
+    /// Opens the store to start, watch and steer executions, which another process runs.
+    ///
+    /// # Errors
+    ///
+    /// Mistakes in the workflows, or a store that can't be opened.
+    pub async fn connect(self) -> Result<Engine, EngineError> {
+        let parts = self.open().await?;
+        Engine::without_worker(parts)
+    }
+
+    async fn open(self) -> Result<Parts, EngineError> {
+        let registry = self.registry?;
+        check(&self.options)?;
+        let clock = Arc::clone(&self.options.clock);
+        let store = StoreOptions {
+            now: Arc::new(move || clock.now()),
+            payload_limit_bytes: self.options.payload_limit_bytes,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&self.url, store).await?;
+        Ok(Parts {
+            store,
+            registry: Arc::new(registry),
+            state: Arc::new(self.state),
+            options: self.options,
+        })
+    }
+}
+
+fn check(options: &Options) -> Result<(), EngineError> {
+    const SHORTEST_LEASE: Duration = Duration::from_millis(300);
+    let wrong = |what: String| Err(EngineError::Option(what));
+    if options.max_concurrent_tasks == 0 {
+        return wrong("max_concurrent_tasks is 0: no task would ever run".to_owned());
+    }
+    if options.max_concurrent_tasks > tokio::sync::Semaphore::MAX_PERMITS {
+        let tasks = options.max_concurrent_tasks;
+        return wrong(format!("max_concurrent_tasks is {tasks}: too many"));
+    }
+    if options.lease < SHORTEST_LEASE {
+        let lease = options.lease;
+        return wrong(format!(
+            "the lease is {lease:?}; it must be at least {SHORTEST_LEASE:?}"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,300 @@
+//! The engine: a store, and in most programs a worker that runs its tasks. Starting, watching and
+//! steering executions is the same with and without a worker.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use abide_core::ids::{ExecutionId, IdGenerator};
+use abide_core::kernel::{Cancel, CancelReply, Signal, Signalled};
+use abide_core::payload::Payload;
+use abide_store::{
+    EventFilter, EventView, ExecutionFilter, ExecutionView, Store, StoreError, TaskView,
+};
+use serde::Serialize;
+
+use crate::authoring::{GraphOf, StateMap, Workflow};
+use crate::builder::EngineBuilder;
+use crate::clock::{Clock, us_of};
+use crate::error::EngineError;
+use crate::options::Options;
+use crate::random::Random;
+use crate::registry::Registry;
+use crate::run::Run;
+use crate::start::StartRequest;
+use crate::versions::Versions;
+use crate::worker::{self, Running, Worker};
+
+/// Runs workflows, durably. Cheap to clone; clones are the same engine.
+///
+/// When the last clone is dropped, the worker stops as well as it can: running tasks are dropped
+/// and given back. Call [`shutdown`](Engine::shutdown) to let them finish.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    options: Options,
+    ids: Arc<Mutex<IdGenerator>>,
+    versions: Versions,
+    running: Option<Running>,
+}
+
+/// What an engine is made of.
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) state: Arc<StateMap>,
+    pub(crate) options: Options,
+}
+
+impl Engine {
+    /// Describes an engine over a store: `sqlite:` and the path of a file, which is created if it
+    /// doesn't exist.
+    pub fn builder(url: impl Into<String>) -> EngineBuilder {
+        EngineBuilder::new(url.into())
+    }
+
+    /// Opens a store to start, watch and steer executions that another process runs.
+    pub async fn connect(url: impl Into<String>) -> Result<Engine, EngineError> {
+        Engine::builder(url).connect().await
+    }
+
+    pub(crate) async fn with_worker(parts: Parts) -> Result<Engine, EngineError> {
+        parts.registry.check(&parts.state)?;
+        let random = random(&parts.options);
+        let ids = Arc::new(Mutex::new(IdGenerator::new(random.bits())));
+        let running = worker::start(&parts, random, Arc::clone(&ids)).await?;
+        Ok(Engine::new(parts, ids, Some(running)))
+    }
+
+    pub(crate) fn without_worker(parts: Parts) -> Result<Engine, EngineError> {
+        parts.store.watch_others(true)?;
+        let random = random(&parts.options);
+        let ids = Arc::new(Mutex::new(IdGenerator::new(random.bits())));
+        Ok(Engine::new(parts, ids, None))
+    }
+
+    fn new(parts: Parts, ids: Arc<Mutex<IdGenerator>>, running: Option<Running>) -> Engine {
+        let versions = Versions::new(parts.store.clone(), parts.registry, running.is_some());
+        let inner = Inner {
+            store: parts.store,
+            options: parts.options,
+            ids,
+            versions,
+            running,
+        };
+        Engine {
+            inner: Arc::new(inner),
+        }
+    }
+
+    // ---- starting ----
+
+    /// Starts an execution of `W` for an instance, once: if the instance has one with the same
+    /// input already, that one is returned. Options are set on what this returns, before the
+    /// `.await`.
+    ///
+    /// ```no_run
+    /// # use abide::{Engine, TaskError, workflow};
+    /// # #[workflow] async fn checkout(order: u32) -> Result<(), TaskError> { Ok(()) }
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let engine = Engine::builder("sqlite:app.db").register::<checkout>().start().await?;
+    /// let run = engine.start::<checkout>("order-42", &42).priority(5).await?;
+    /// run.result().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn start<W: Workflow>(&self, instance: &str, input: &W::Input) -> StartRequest<'_, W> {
+        StartRequest::new(self, instance).input(input)
+    }
+
+    /// Starts an execution of `W` with a graph built at run time, whose nodes have inputs of their
+    /// own.
+    pub fn start_graph<W: Workflow>(
+        &self,
+        instance: &str,
+        graph: GraphOf<W>,
+    ) -> StartRequest<'_, W> {
+        StartRequest::new(self, instance).graph(graph)
+    }
+
+    /// The latest execution of an instance.
+    ///
+    /// # Errors
+    ///
+    /// The instance has none, or it is one of another workflow.
+    pub async fn run<W: Workflow>(&self, instance: &str) -> Result<Run<W>, EngineError> {
+        let latest = self.inner.store.latest(instance)?;
+        let view = latest.ok_or_else(|| EngineError::UnknownInstance(instance.to_owned()))?;
+        if view.workflow != W::NAME {
+            return Err(EngineError::OtherWorkflow {
+                instance: instance.to_owned(),
+                found: view.workflow,
+                asked: W::NAME.to_owned(),
+            });
+        }
+        let execution = view.execution;
+        Ok(Run::new(
+            self.clone(),
+            execution.id,
+            execution.instance,
+            false,
+        ))
+    }
+
+    // ---- steering ----
+
+    /// Sends a signal to an instance's live execution. Once this answers `Ok` the signal is
+    /// durable, and is read by the next `handle.signal(name)` of that execution.
+    pub async fn signal(
+        &self,
+        instance: &str,
+        name: &str,
+        payload: &impl Serialize,
+    ) -> Result<Signalled, EngineError> {
+        let json = serde_json::to_string(payload).map_err(|source| {
+            let what = format!("the signal `{name}`");
+            EngineError::Encode { what, source }
+        })?;
+        let signal = Signal {
+            instance: instance.into(),
+            name: name.into(),
+            payload: Payload::from_json(json),
+            actor: None,
+        };
+        Ok(self.inner.store.signal(signal).await?)
+    }
+
+    /// Asks an execution to stop. Tasks that wait or were not begun are cancelled at once; running
+    /// ones are told and have the [grace period](EngineBuilder::cancel_grace). An execution that is
+    /// stopping or was cancelled already is left as it is.
+    pub async fn cancel(
+        &self,
+        execution: ExecutionId,
+        reason: &str,
+    ) -> Result<CancelReply, EngineError> {
+        let cancel = Cancel {
+            execution,
+            reason: reason.to_owned(),
+            grace_us: us_of(self.inner.options.cancel_grace),
+            actor: None,
+        };
+        Ok(self.inner.store.cancel(cancel).await?)
+    }
+
+    // ---- looking ----
+
+    /// How an execution stands.
+    pub async fn describe(&self, id: ExecutionId) -> Result<ExecutionView, EngineError> {
+        let view = self.inner.store.execution(id)?;
+        view.ok_or(EngineError::UnknownExecution(id))
+    }
+
+    /// Executions, newest first: at most `limit`, those before the given one (the last of the page
+    /// before).
+    pub async fn list(
+        &self,
+        filter: ExecutionFilter,
+        before: Option<ExecutionId>,
+        limit: u32,
+    ) -> Result<Vec<ExecutionView>, EngineError> {
+        self.read(move |store| store.executions(&filter, before, limit))
+            .await
+    }
+
+    /// Tasks of an execution, by number: at most `limit`, those after the given number (0 for the
+    /// first page).
+    pub async fn tasks(
+        &self,
+        id: ExecutionId,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<TaskView>, EngineError> {
+        self.read(move |store| store.tasks(id, after, limit)).await
+    }
+
+    /// The history of an execution and its tasks, oldest first: at most `limit` events, those after
+    /// the given position (0 for the first page).
+    pub async fn history(
+        &self,
+        id: ExecutionId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<EventView>, EngineError> {
+        let filter = EventFilter {
+            execution: Some(id),
+            task: None,
+        };
+        self.read(move |store| store.events(&filter, after, limit))
+            .await
+    }
+
+    /// The store, for what the engine has no method for.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Reads off the runtime's threads, since it may take a while.
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let store = self.inner.store.clone();
+        match tokio::task::spawn_blocking(move || query(&store)).await {
+            Ok(answer) => Ok(answer?),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    // ---- stopping ----
+
+    /// Stops the worker: claims nothing more, lets running tasks finish until the
+    /// [deadline](EngineBuilder::shutdown_deadline), gives the rest back without charging them an
+    /// attempt. Tasks that wait are given back, or left to the store, at once. Starting and
+    /// watching executions works on; another process may run them now.
+    ///
+    /// Does nothing if the engine has no worker, or it has stopped.
+    pub async fn shutdown(&self) {
+        if let Some(running) = &self.inner.running {
+            running.shutdown().await;
+        }
+    }
+
+    // ---- for the rest of the crate ----
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.inner.options.clock
+    }
+
+    pub(crate) fn versions(&self) -> &Versions {
+        &self.inner.versions
+    }
+
+    pub(crate) fn worker(&self) -> Option<&Arc<Worker>> {
+        self.inner.running.as_ref().map(Running::worker)
+    }
+
+    pub(crate) fn next_execution_id(&self) -> ExecutionId {
+        let now = self.clock().now();
+        let ids = self.inner.ids.lock();
+        ExecutionId(ids.unwrap_or_else(PoisonError::into_inner).next(now))
+    }
+}
+
+fn random(options: &Options) -> Arc<Random> {
+    Arc::new(match options.seed {
+        Some(seed) => Random::seeded(seed),
+        None => Random::unforeseen(),
+    })
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("store", &self.inner.store)
+            .field("runs_tasks", &self.inner.running.is_some())
+            .finish_non_exhaustive()
+    }
+}

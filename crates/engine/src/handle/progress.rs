@@ -1,0 +1,232 @@
+//! How far a task is. The latest value is kept in memory and written at most once a second; the
+//! task never waits for the write. Within an attempt the share only rises, and it stays below 100
+//! until the task has completed.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use abide_core::kernel::{Progress, Request};
+use serde::Serialize;
+use thiserror::Error;
+
+use super::TaskHandle;
+use crate::attempt::Attempt;
+use crate::worker::Worker;
+
+/// Time between two writes of a task's progress.
+const INTERVAL_US: i64 = 1_000_000;
+
+/// The most that a task that has not completed can have done.
+const MOST_PERCENT: f64 = 99.0;
+
+/// Longest name of a step, in characters; more is cut off.
+const MAX_STEP_CHARS: usize = 200;
+
+/// Why a progress was refused.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum ProgressError {
+    /// The share isn't one.
+    #[error("a progress of {0} is outside 0 to 1")]
+    Share(f64),
+    /// More is done than there is.
+    #[error("a progress of {completed} of {total} is outside 0 to 1")]
+    Steps {
+        /// What is done.
+        completed: u64,
+        /// All there is.
+        total: u64,
+    },
+}
+
+/// What was last reported, and whether that is written.
+#[derive(Debug, Default)]
+pub(crate) struct Reports {
+    latest: Report,
+    unwritten: bool,
+    /// Somebody writes, once a second.
+    writer: bool,
+}
+
+/// As it is stored. Absent fields were never reported.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+struct Report {
+    percent: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<String>,
+}
+
+impl TaskHandle {
+    /// Says what share of the work is done, from 0 to 1. A share smaller than the one before is
+    /// ignored; one outside 0 to 1 is an error.
+    ///
+    /// Cheap: the latest value is written in the background, at most once a second, and when the
+    /// attempt ends.
+    pub fn progress(&self, share: f64) -> Result<(), ProgressError> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(ProgressError::Share(share));
+        }
+        self.report(|latest| Report {
+            percent: share * 100.0,
+            ..latest.clone()
+        });
+        Ok(())
+    }
+
+    /// Says that `completed` of `total` parts are done, and what is being done now.
+    pub fn progress_step(
+        &self,
+        completed: u64,
+        total: u64,
+        step: &str,
+    ) -> Result<(), ProgressError> {
+        if completed > total {
+            return Err(ProgressError::Steps { completed, total });
+        }
+        let share = if total == 0 {
+            0.0
+        } else {
+            completed as f64 / total as f64
+        };
+        self.report(|_| Report {
+            percent: share * 100.0,
+            completed: Some(completed),
+            total: Some(total),
+            step: Some(step.chars().take(MAX_STEP_CHARS).collect()),
+        });
+        Ok(())
+    }
+
+    fn report(&self, next: impl FnOnce(&Report) -> Report) {
+        let mut reports = self.attempt.reports();
+        if !reports.raise(next) || reports.writer {
+            return;
+        }
+        let Some(worker) = self.attempt.worker.upgrade() else {
+            return;
+        };
+        reports.writer = true;
+        drop(reports);
+        let write = write_until_quiet(Arc::clone(&self.attempt), Arc::clone(&worker));
+        worker.runtime.spawn(write);
+    }
+}
+
+impl Reports {
+    /// Takes the next report, unless it is a step back. Answers whether it was taken.
+    fn raise(&mut self, next: impl FnOnce(&Report) -> Report) -> bool {
+        let mut next = next(&self.latest);
+        next.percent = next.percent.min(MOST_PERCENT);
+        if next.percent < self.latest.percent || next == self.latest {
+            return false;
+        }
+        self.latest = next;
+        self.unwritten = true;
+        true
+    }
+
+    fn take(&mut self) -> Option<String> {
+        if !std::mem::take(&mut self.unwritten) {
+            return None;
+        }
+        Some(serde_json::to_string(&self.latest).expect("a report has string keys"))
+    }
+
+    /// Like [`take`](Reports::take) for the writer, which ends if there is nothing.
+    fn take_or_end(&mut self) -> Option<String> {
+        let value = self.take();
+        self.writer = value.is_some();
+        value
+    }
+}
+
+impl Attempt {
+    fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be written of the progress when the attempt ends, if anything is.
+    pub(crate) fn take_progress(&self) -> Option<Request> {
+        self.reports().take().map(|value| self.progress_of(value))
+    }
+
+    fn progress_of(&self, value: String) -> Request {
+        let held = self.held;
+        Request::Progress(Progress { held, value })
+    }
+}
+
+/// Writes now and then once a second, until a second passes without news.
+async fn write_until_quiet(attempt: Arc<Attempt>, worker: Arc<Worker>) {
+    loop {
+        let Some(value) = attempt.reports().take_or_end() else {
+            return;
+        };
+        if let Err(error) = worker.store.apply(attempt.progress_of(value)).await {
+            // Only the latest value matters, and another follows, or the attempt's end writes it.
+            tracing::debug!(task = %attempt.key(), %error, "progress was not written");
+            attempt.reports().unwritten = true;
+        }
+        let next = worker.clock.now().plus_us(INTERVAL_US);
+        tokio::select! {
+            () = worker.clock.sleep_until(next) => {}
+            () = attempt.left() => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn percent(share: f64) -> impl FnOnce(&Report) -> Report {
+        move |latest| Report {
+            percent: share * 100.0,
+            ..latest.clone()
+        }
+    }
+
+    #[test]
+    fn progress_only_rises_and_stays_below_the_end() {
+        let mut reports = Reports::default();
+        assert!(reports.raise(percent(0.5)));
+        assert!(!reports.raise(percent(0.25)));
+        assert_eq!(reports.take().as_deref(), Some(r#"{"percent":50.0}"#));
+        assert!(reports.raise(percent(1.0)));
+        assert_eq!(reports.take().as_deref(), Some(r#"{"percent":99.0}"#));
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_written() {
+        let mut reports = Reports::default();
+        assert!(!reports.raise(percent(0.0)));
+        assert_eq!(reports.take(), None);
+        assert!(reports.raise(percent(0.1)));
+        assert!(reports.take().is_some());
+        assert!(!reports.raise(percent(0.1)));
+        assert_eq!(reports.take(), None);
+    }
+
+    #[test]
+    fn the_name_of_a_step_is_news_too() {
+        let mut reports = Reports::default();
+        let step = |name: &str| {
+            let step = Some(name.to_owned());
+            move |_: &Report| Report {
+                percent: 0.0,
+                completed: Some(0),
+                total: Some(2),
+                step,
+            }
+        };
+        assert!(reports.raise(step("reading")));
+        assert!(reports.raise(step("writing")));
+        assert_eq!(
+            reports.take().as_deref(),
+            Some(r#"{"percent":0.0,"completed":0,"total":2,"step":"writing"}"#)
+        );
+    }
+}

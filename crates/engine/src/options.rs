@@ -1,0 +1,40 @@
+//! What an engine can be told, with its defaults. Set by [`EngineBuilder`](crate::EngineBuilder),
+//! where each is explained.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use abide_core::payload::DEFAULT_PAYLOAD_LIMIT_BYTES;
+
+use crate::clock::{Clock, SystemClock};
+
+#[derive(Clone)]
+pub(crate) struct Options {
+    pub(crate) max_concurrent_tasks: usize,
+    pub(crate) max_parked_tasks: usize,
+    pub(crate) lease: Duration,
+    pub(crate) max_crashes: u32,
+    pub(crate) shutdown_deadline: Duration,
+    pub(crate) cancel_grace: Duration,
+    pub(crate) payload_limit_bytes: usize,
+    pub(crate) wait_for_lock: bool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) seed: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            max_concurrent_tasks: 4,
+            max_parked_tasks: 10_000,
+            lease: Duration::from_secs(10),
+            max_crashes: 3,
+            shutdown_deadline: Duration::from_secs(30),
+            cancel_grace: Duration::from_secs(30),
+            payload_limit_bytes: DEFAULT_PAYLOAD_LIMIT_BYTES,
+            wait_for_lock: false,
+            clock: Arc::new(SystemClock),
+            seed: None,
+        }
+    }
+}

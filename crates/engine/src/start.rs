@@ -1,0 +1,264 @@
+//! Starting executions: what is asked for, and what becomes of it.
+
+use std::future::IntoFuture;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use abide_core::graph::Graph;
+use abide_core::ids::Timestamp;
+use abide_core::kernel::{IfExists, Start, Started};
+use abide_core::payload::{Payload, canonical_digest};
+use abide_core::table::By;
+use abide_store::ApplyError;
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::authoring::{BoxFuture, BuiltGraph, GraphOf, Workflow};
+use crate::clock::{timestamp_of, us_of};
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::run::Run;
+use crate::versions::Startable;
+use crate::worker::Worker;
+
+/// The most roots of a graph that are claimed with its start.
+const MAX_ROOTS_CLAIMED: usize = 8;
+
+/// A start that is being described; `.await` makes it.
+///
+/// Once it answers `Ok`, the execution is durable. If it answers with an error that is not
+/// definite, or if it is dropped, it may have been made or not: ask again with the same instance
+/// id and the same input.
+#[must_use = "a start does nothing until it is awaited"]
+pub struct StartRequest<'a, W> {
+    engine: &'a Engine,
+    instance: Arc<str>,
+    input: Option<Result<String, serde_json::Error>>,
+    graph: Option<Result<BuiltGraph, EngineError>>,
+    if_exists: IfExists,
+    at: Option<Timestamp>,
+    delay: Option<Duration>,
+    deadline: Option<Duration>,
+    priority: Option<i16>,
+    tags: Vec<String>,
+    actor: Option<Arc<str>>,
+    workflow: PhantomData<fn() -> W>,
+}
+
+impl<'a, W: Workflow> StartRequest<'a, W> {
+    pub(crate) fn new(engine: &'a Engine, instance: &str) -> StartRequest<'a, W> {
+        StartRequest {
+            engine,
+            instance: Arc::from(instance),
+            input: None,
+            graph: None,
+            if_exists: IfExists::default(),
+            at: None,
+            delay: None,
+            deadline: None,
+            priority: None,
+            tags: Vec::new(),
+            actor: None,
+            workflow: PhantomData,
+        }
+    }
+
+    /// The workflow's input, beside a graph whose nodes have inputs of their own.
+    pub fn input(mut self, input: &W::Input) -> Self {
+        self.input = Some(serde_json::to_string(input));
+        self
+    }
+
+    pub(crate) fn graph(mut self, graph: GraphOf<W>) -> Self {
+        self.graph = Some(graph.build().map_err(EngineError::from));
+        self
+    }
+
+    /// What to do if the instance has an execution already. Default
+    /// [`UseExisting`](IfExists::UseExisting): the same input gets that execution, whatever its
+    /// status; another input is refused.
+    pub fn if_exists(mut self, if_exists: IfExists) -> Self {
+        self.if_exists = if_exists;
+        self
+    }
+
+    /// Don't begin before this time.
+    pub fn at(mut self, at: SystemTime) -> Self {
+        self.at = Some(timestamp_of(at));
+        self
+    }
+
+    /// Don't begin before so long from now.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
+    /// End as TimedOut if it takes longer than this, by the wall clock, from when it may begin.
+    /// Default: the workflow's.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Which executions' tasks go first: higher ones. Default: the workflow's.
+    pub fn priority(mut self, priority: i16) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// A label, added to the workflow's.
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// Who starts it, as history shows it.
+    pub fn actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(Arc::from(actor.into()));
+        self
+    }
+
+    async fn make(self) -> Result<Run<W>, EngineError> {
+        let version = self.engine.versions().of::<W>().await?;
+        let engine = self.engine;
+        let start = self.describe(version)?;
+        let started = send(engine, start.clone()).await?;
+        Ok(Run::new(
+            engine.clone(),
+            started.id,
+            start.instance,
+            started.created,
+        ))
+    }
+
+    fn describe(self, version: Startable) -> Result<Start, EngineError> {
+        let now = self.engine.clock().now();
+        let input = self.input.transpose().map_err(|source| {
+            let what = format!("the input of workflow `{}`", W::NAME);
+            EngineError::Encode { what, source }
+        })?;
+        let spec = &version.spec;
+        if self.graph.is_none() && spec.input.is_none() {
+            return Err(EngineError::NeedsGraph(spec.name.clone()));
+        }
+        let (graph, own_graph, inputs) = match self.graph {
+            None => (Arc::clone(&version.graph), false, Vec::new()),
+            Some(built) => {
+                let built = built?;
+                (Arc::new(built.graph), true, built.inputs)
+            }
+        };
+        let input_hash = input_hash(&spec.name, input.as_deref(), &graph, &inputs)?;
+        let delayed = self.delay.map(|delay| now.plus_us(us_of(delay)));
+        let start_at = self.at.max(delayed).filter(|at| *at > now);
+        let deadline_us = self.deadline.map(us_of).or(spec.deadline_us);
+        let mut tags = spec.tags.clone();
+        tags.extend(self.tags);
+        Ok(Start {
+            id: self.engine.next_execution_id(),
+            instance: self.instance,
+            workflow: version.id,
+            graph,
+            own_graph,
+            input: input.filter(|json| json != "null").map(Payload::from_json),
+            node_inputs: node_inputs(inputs),
+            input_hash,
+            if_exists: self.if_exists,
+            priority: self.priority.unwrap_or(spec.priority),
+            start_at,
+            deadline_at: deadline_us.map(|us| start_at.unwrap_or(now).plus_us(us)),
+            tags: (!tags.is_empty()).then(|| json!(tags).to_string()),
+            by: By::User,
+            actor: self.actor,
+            offer: None,
+        })
+    }
+}
+
+impl<'a, W: Workflow> IntoFuture for StartRequest<'a, W> {
+    type Output = Result<Run<W>, EngineError>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.make())
+    }
+}
+
+/// Sends a start to the store; with a free slot, its first tasks begin in the same transaction.
+async fn send(engine: &Engine, mut start: Start) -> Result<Started, EngineError> {
+    let worker = engine.worker().filter(|_| start.start_at.is_none());
+    let roots = start.graph.roots().take(MAX_ROOTS_CLAIMED).count();
+    let (offer, permits) = worker.and_then(|worker| worker.offer(roots)).unzip();
+    let unheard = Unheard(worker.filter(|_| offer.is_some()));
+    start.offer = offer;
+    let answer = engine.store().start(start).await;
+    if !matches!(&answer, Err(ApplyError::Store(error)) if !error.is_definite()) {
+        unheard.heard();
+    }
+    let mut started = answer?;
+    if let Some(worker) = worker {
+        let claimed = std::mem::take(&mut started.claimed);
+        worker.launch(claimed, permits.into_iter().flatten());
+    }
+    Ok(started)
+}
+
+/// A start with an offer whose answer has not come. If it never does, since the caller dropped the
+/// start or the store broke, the worker may hold tasks that it doesn't know of.
+struct Unheard<'a>(Option<&'a Arc<Worker>>);
+
+impl Unheard<'_> {
+    fn heard(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if let Some(worker) = self.0 {
+            worker.doubt();
+        }
+    }
+}
+
+/// By number, ascending, leaving out nodes without one.
+fn node_inputs(inputs: Vec<Option<String>>) -> Vec<(u32, Payload)> {
+    let numbered = (1..).zip(inputs);
+    let given = numbered.filter_map(|(number, input)| Some((number, Payload::from_json(input?))));
+    given.collect()
+}
+
+/// What a repeated start is recognised by: the workflow's name, its input, and the nodes of a graph
+/// built at run time with theirs. Not its rules and options, which another version may change.
+fn input_hash(
+    workflow: &str,
+    input: Option<&str>,
+    graph: &Graph,
+    nodes: &[Option<String>],
+) -> Result<String, EngineError> {
+    #[derive(Serialize)]
+    struct Given<'a> {
+        workflow: &'a str,
+        input: &'a RawValue,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        nodes: Vec<(&'a str, &'a RawValue)>,
+    }
+    let encode = |source| {
+        let what = format!("what workflow `{workflow}` is started with");
+        EngineError::Encode { what, source }
+    };
+    let mut given = Given {
+        workflow,
+        input: serde_json::from_str(input.unwrap_or("null")).map_err(encode)?,
+        nodes: Vec::with_capacity(nodes.len()),
+    };
+    for (number, json) in (1..).zip(nodes) {
+        let json = serde_json::from_str(json.as_deref().unwrap_or("null")).map_err(encode)?;
+        given.nodes.push((graph.node_id(number), json));
+    }
+    let json = serde_json::to_string(&given).map_err(encode)?;
+    canonical_digest(&json).map_err(encode)
+}

@@ -1,0 +1,81 @@
+//! The loop that asks the store for work: when there may be some and a slot is free, it claims a
+//! batch that is never larger than the free slots. When nothing happens it does nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Worker;
+use super::persist::Backoff;
+
+/// The most tasks claimed at once, whatever the number of free slots.
+const MAX_BATCH: usize = 256;
+
+/// With every slot taken, news are looked at no more often than this.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
+/// Runs until the worker stops.
+pub(super) async fn run(worker: Arc<Worker>) {
+    let hints = worker.store.hints();
+    let mut backoff = Backoff::default();
+    // There may be work from before.
+    let mut backlog = true;
+    loop {
+        let first = tokio::select! {
+            biased;
+            () = worker.stopping() => return,
+            permit = slot(&worker), if backlog => Some(permit),
+            () = hints.work.notified() => slot_soon(&worker).await,
+        };
+        let mut permits: Vec<OwnedSemaphorePermit> = first.into_iter().collect();
+        permits.extend(worker.free_slots(MAX_BATCH - permits.len()));
+        match claim(&worker, permits).await {
+            Ok(more) => {
+                backlog = more;
+                backoff.reset();
+            }
+            Err(()) => {
+                backlog = true;
+                tokio::select! {
+                    () = worker.stopping() => return,
+                    () = backoff.pause(&worker.random) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Claims into these slots and runs what was claimed. Answers whether there may be more.
+async fn claim(worker: &Arc<Worker>, permits: Vec<OwnedSemaphorePermit>) -> Result<bool, ()> {
+    let max = u32::try_from(permits.len()).expect("at most a batch");
+    let queues = Arc::clone(&worker.queues);
+    let claims = worker.store.claim(worker.id(), queues, max).await;
+    let claims = claims.map_err(|error| {
+        if !error.is_definite() {
+            worker.doubt.notify_one();
+        }
+        tracing::warn!(%error, "no work could be claimed; trying again");
+    })?;
+    for notice in claims.notices {
+        worker.notice(notice);
+    }
+    // A full batch says nothing about what is left.
+    let more = claims.more || claims.claimed.len() == permits.len();
+    worker.launch(claims.claimed, permits);
+    Ok(more)
+}
+
+async fn slot(worker: &Worker) -> OwnedSemaphorePermit {
+    let permit = Arc::clone(&worker.slots).acquire_owned().await;
+    permit.expect("the worker's slots are never closed")
+}
+
+/// A slot if one is free, or gets free in a moment. Even without one there may be news of tasks
+/// that run already.
+async fn slot_soon(worker: &Worker) -> Option<OwnedSemaphorePermit> {
+    match Arc::clone(&worker.slots).try_acquire_owned() {
+        Ok(permit) => Some(permit),
+        Err(_) => tokio::time::timeout(BUSY_PAUSE, slot(worker)).await.ok(),
+    }
+}

@@ -1,0 +1,168 @@
+//! Starting a worker: lock, versions, a row of its own, recovery of what earlier ones left; then
+//! its loops.
+
+use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use abide_core::ids::{IdGenerator, WorkerId};
+use abide_store::{Store, WorkerRow, WorkersLock};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::AbortHandle;
+
+use super::attempts::Parked;
+use super::catalog::Catalog;
+use super::heartbeat::Heartbeat;
+use super::{Worker, dispatch, doubt, timers};
+use crate::clock::{Clock, us_of};
+use crate::engine::Parts;
+use crate::error::EngineError;
+use crate::options::Options;
+use crate::random::Random;
+
+/// How often a process that waits for the workers' lock looks whether it is free.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// A worker and its loops. Dropping it stops them.
+pub(crate) struct Running {
+    worker: Arc<Worker>,
+    loops: Vec<AbortHandle>,
+    heartbeat: Heartbeat,
+    shut_down: tokio::sync::Mutex<bool>,
+}
+
+/// Starts a worker.
+pub(crate) async fn start(
+    parts: &Parts,
+    random: Arc<Random>,
+    ids: Arc<Mutex<IdGenerator>>,
+) -> Result<Running, EngineError> {
+    let options = &parts.options;
+    let store = &parts.store;
+    let lock = lock(store, options.wait_for_lock).await?;
+    store.watch_others(false)?;
+    let catalog = Catalog::open(store, &parts.registry).await?;
+    let id = next_worker_id(&ids, &*options.clock);
+    store.register_worker(row(id, options)).await?;
+    let recovered = store.recover(options.max_crashes, id).await?;
+    if recovered != Default::default() {
+        tracing::info!(?recovered, "took over what earlier processes left");
+    }
+    let worker = Arc::new(Worker {
+        store: store.clone(),
+        clock: Arc::clone(&options.clock),
+        runtime: Handle::current(),
+        options: options.clone(),
+        random,
+        id: AtomicI64::new(id.0),
+        ids,
+        lock: Mutex::new(Some(lock)),
+        slots: Arc::new(Semaphore::new(options.max_concurrent_tasks)),
+        queues: catalog.queues(),
+        catalog,
+        state: Arc::clone(&parts.state),
+        attempts: Arc::default(),
+        parked: Arc::new(Parked::new(options.max_parked_tasks)),
+        stopping: AtomicBool::new(false),
+        stop: Notify::new(),
+        doubt: Notify::new(),
+    });
+    let heartbeat = Heartbeat::start(&worker)?;
+    let loops = vec![
+        tokio::spawn(dispatch::run(Arc::clone(&worker))).abort_handle(),
+        tokio::spawn(timers::run(Arc::clone(&worker))).abort_handle(),
+        tokio::spawn(doubt::run(Arc::clone(&worker))).abort_handle(),
+    ];
+    Ok(Running::new(worker, loops, heartbeat))
+}
+
+async fn lock(store: &Store, wait: bool) -> Result<WorkersLock, EngineError> {
+    let mut told = false;
+    loop {
+        if let Some(lock) = store.try_lock_workers()? {
+            return Ok(lock);
+        }
+        let holder = store.lock_holder();
+        if !wait {
+            let store = store.name();
+            return Err(EngineError::Locked { store, holder });
+        }
+        if !told {
+            told = true;
+            tracing::info!(
+                store = store.name(),
+                holder,
+                "waiting for the workers' lock"
+            );
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
+pub(super) fn next_worker_id(ids: &Mutex<IdGenerator>, clock: &dyn Clock) -> WorkerId {
+    let mut ids = ids.lock().unwrap_or_else(PoisonError::into_inner);
+    WorkerId(ids.next(clock.now()))
+}
+
+pub(super) fn row(id: WorkerId, options: &Options) -> WorkerRow {
+    let now = options.clock.now();
+    WorkerRow {
+        id,
+        host: host(),
+        pid: std::process::id(),
+        started_at: now,
+        lease_until: now.plus_us(us_of(options.lease)),
+    }
+}
+
+/// The host's name, for people: nothing depends on it.
+fn host() -> String {
+    let named = std::env::var("HOSTNAME").ok();
+    let named = named.or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    let named = named.map(|name| name.trim().to_owned());
+    named
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+impl Running {
+    fn new(worker: Arc<Worker>, loops: Vec<AbortHandle>, heartbeat: Heartbeat) -> Running {
+        Running {
+            worker,
+            loops,
+            heartbeat,
+            shut_down: tokio::sync::Mutex::new(false),
+        }
+    }
+
+    pub(crate) fn worker(&self) -> &Arc<Worker> {
+        &self.worker
+    }
+
+    /// See [`Engine::shutdown`](crate::Engine::shutdown). A second call waits for the first.
+    pub(crate) async fn shutdown(&self) {
+        let mut shut_down = self.shut_down.lock().await;
+        if *shut_down {
+            return;
+        }
+        self.worker.drain().await;
+        self.stop_loops();
+        self.worker.retire().await;
+        *shut_down = true;
+    }
+
+    fn stop_loops(&self) {
+        self.heartbeat.stop();
+        for running in &self.loops {
+            running.abort();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.worker.abandon_all();
+        self.stop_loops();
+    }
+}

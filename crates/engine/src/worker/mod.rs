@@ -1,0 +1,167 @@
+//! The worker: claims tasks and runs them. One [`dispatch`] loop asks the store for work; each
+//! claimed task is driven in a tokio task of its own ([`chain`], [`drive`]), which goes on with
+//! what its end made ready; [`timers`] and [`heartbeat`] keep time. Nothing here knows SQL or
+//! decides about states: it asks the store, and does as it is told.
+//!
+//! Invariant: a task's function runs only after its claim is written, and in a slot; the slot is
+//! given away only after the store knows that the task waits, and taken before the store is told
+//! that it goes on. So the tasks that the store calls Active are never more than the slots.
+
+mod attempts;
+mod call;
+mod catalog;
+mod chain;
+mod dispatch;
+mod doubt;
+mod drive;
+mod finish;
+mod heartbeat;
+mod launch;
+mod notice;
+mod persist;
+mod shutdown;
+mod timers;
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use abide_core::ids::{IdGenerator, VersionId, WorkerId};
+use abide_core::kernel::{Claimed, Offer};
+use abide_store::{Store, WorkersLock};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::attempt::Attempt;
+use crate::authoring::StateMap;
+use crate::clock::Clock;
+use crate::handle::operations::Sign;
+use crate::options::Options;
+use crate::random::Random;
+use crate::slot::SlotToken;
+
+use attempts::{Attempts, Parked, Registered};
+use catalog::Catalog;
+
+pub(crate) use launch::{Running, start};
+
+/// The most free slots that are offered besides the one at hand, so that a fan-out begins in the
+/// transaction that makes it ready, but doesn't take every slot past the outbox's order.
+const MAX_EXTRA_SLOTS: usize = 7;
+
+/// What all parts of a worker share.
+pub(crate) struct Worker {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) runtime: Handle,
+    pub(crate) options: Options,
+    pub(crate) random: Arc<Random>,
+    /// Whoever the store knows this process as; another one after a lost lease.
+    id: AtomicI64,
+    ids: Arc<Mutex<IdGenerator>>,
+    /// Held for as long as this process may run tasks of the store.
+    lock: Mutex<Option<WorkersLock>>,
+    slots: Arc<Semaphore>,
+    catalog: Catalog,
+    queues: Arc<[VersionId]>,
+    state: Arc<StateMap>,
+    attempts: Arc<Attempts>,
+    parked: Arc<Parked>,
+    stopping: AtomicBool,
+    stop: Notify,
+    /// Tasks may be held that nobody here knows of: an answer was lost.
+    doubt: Notify,
+}
+
+/// A claimed task with a slot to run in.
+struct Work {
+    claimed: Claimed,
+    registered: Registered,
+    slot: SlotToken,
+}
+
+impl Worker {
+    /// The id under which it claims.
+    pub(crate) fn id(&self) -> WorkerId {
+        WorkerId(self.id.load(Ordering::Acquire))
+    }
+
+    /// Whether it claims no more.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Ends when it claims no more.
+    async fn stopping(&self) {
+        loop {
+            let stop = self.stop.notified();
+            let mut stop = std::pin::pin!(stop);
+            stop.as_mut().enable();
+            if self.is_stopping() {
+                return;
+            }
+            stop.await;
+        }
+    }
+
+    /// Says that the worker may hold tasks which it doesn't know of.
+    pub(crate) fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Free slots to offer with a request that may make up to `tasks` tasks ready, and the permits
+    /// that keep them free meanwhile.
+    pub(crate) fn offer(&self, tasks: usize) -> Option<(Offer, Vec<OwnedSemaphorePermit>)> {
+        if self.is_stopping() {
+            return None;
+        }
+        let permits = self.free_slots(tasks.min(1 + MAX_EXTRA_SLOTS));
+        let slots = u32::try_from(permits.len()).expect("a few slots");
+        let offer = Offer {
+            worker: self.id(),
+            slots,
+            hop: 0,
+            queues: Arc::clone(&self.queues),
+        };
+        (slots > 0).then_some((offer, permits))
+    }
+
+    /// Runs what was claimed, each in one of the permits. Permits that are left over are returned.
+    pub(crate) fn launch(
+        self: &Arc<Self>,
+        claimed: impl IntoIterator<Item = Claimed>,
+        permits: impl IntoIterator<Item = OwnedSemaphorePermit>,
+    ) {
+        let mut permits = permits.into_iter();
+        for claimed in claimed {
+            let permit = permits.next();
+            debug_assert!(permit.is_some(), "no more is claimed than there are slots");
+            let work = self.work(claimed, permit);
+            self.runtime.spawn(chain::run(Arc::clone(self), work));
+        }
+    }
+
+    fn work(self: &Arc<Self>, claimed: Claimed, permit: Option<OwnedSemaphorePermit>) -> Work {
+        let attempt = Attempt::new(&claimed, self);
+        let registered = Registered::new(&self.attempts, attempt);
+        if self.is_stopping() {
+            // Whoever told the others may not have seen this one.
+            registered.attempt.tell(Sign::Leave);
+        }
+        let slots = Arc::clone(&self.slots);
+        let slot = match permit {
+            Some(permit) => SlotToken::holding(slots, permit),
+            None => SlotToken::new(slots),
+        };
+        Work {
+            claimed,
+            registered,
+            slot,
+        }
+    }
+
+    /// Up to so many slots, if they are free right now.
+    fn free_slots(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
+        let free = || Arc::clone(&self.slots).try_acquire_owned().ok();
+        std::iter::from_fn(free).take(most).collect()
+    }
+}

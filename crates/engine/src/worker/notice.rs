@@ -1,0 +1,45 @@
+//! What the store tells a worker about tasks that it holds.
+
+use abide_core::kernel::Notice;
+use abide_store::{StoreError, TaskView};
+
+use super::Worker;
+use crate::attempt::Attempt;
+use crate::handle::operations::Sign;
+
+impl Worker {
+    /// Passes a notice on to the attempt it is about. One that is not in memory has nobody to
+    /// tell: it ended meanwhile, or was evicted, and then the store has woken it.
+    pub(super) fn notice(&self, notice: Notice) {
+        let (Notice::Wake(key) | Notice::Stop(key) | Notice::Lost(key)) = notice;
+        let Some(attempt) = self.attempts.get(key) else {
+            return;
+        };
+        match notice {
+            Notice::Wake(_) => attempt.tell(Sign::Wake),
+            Notice::Stop(_) => attempt.stop(Sign::Stop),
+            // It may be about an earlier claim of the same task.
+            Notice::Lost(_) => match self.is_held(&attempt) {
+                Ok(true) => {}
+                Ok(false) => attempt.stop(Sign::Lost),
+                // Its next write finds out.
+                Err(error) => {
+                    tracing::warn!(task = %attempt.key(), %error, "can't tell who holds it");
+                }
+            },
+        }
+    }
+
+    /// Whether the store still counts the attempt as this worker's.
+    pub(super) fn is_held(&self, attempt: &Attempt) -> Result<bool, StoreError> {
+        let key = attempt.key();
+        let found = self.store.tasks(key.execution, key.number - 1, 1)?;
+        let is_held = |view: &TaskView| {
+            view.task.key == key
+                && view.task.epoch == attempt.held.epoch
+                && view.task.worker == Some(attempt.held.worker)
+                && view.task.phase.is_held()
+        };
+        Ok(found.iter().any(is_held))
+    }
+}

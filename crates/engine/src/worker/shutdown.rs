@@ -1,0 +1,74 @@
+//! Stopping a worker: what runs may finish until the deadline, the rest is given back.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Worker;
+use crate::clock::us_of;
+use crate::handle::operations::Sign;
+
+/// How long tasks that were cut off may take to be given back, before they are left to recovery:
+/// one that never yields can't be dropped.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+impl Worker {
+    /// Claims no more, and waits until no attempt is in memory, cutting off those that are not
+    /// done at the deadline.
+    pub(super) async fn drain(&self) {
+        let deadline = us_of(self.options.shutdown_deadline);
+        let deadline = self.clock.now().plus_us(deadline);
+        self.stop_claiming();
+        self.tell_all(Sign::Leave);
+        tokio::select! {
+            () = self.attempts.emptied() => return,
+            () = self.clock.sleep_until(deadline) => {}
+        }
+        self.tell_all(Sign::Kill);
+        let emptied = tokio::time::timeout(LAST_WAIT, self.attempts.emptied());
+        if emptied.await.is_err() {
+            for attempt in self.attempts.all() {
+                tracing::warn!(
+                    task = %attempt.key(),
+                    node = attempt.node(),
+                    "a task doesn't yield and could not be given back; the next start recovers it",
+                );
+            }
+        }
+    }
+
+    /// Ends the worker's row and frees the lock. Whoever takes it next recovers what is left.
+    pub(super) async fn retire(&self) {
+        if self.attempts.all().is_empty()
+            && let Err(error) = self.store.end_worker(self.id()).await
+        {
+            tracing::warn!(%error, "the worker's end was not recorded; the next start finds it");
+        }
+        let lock = self
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(lock) = lock {
+            self.store.unlock_workers(lock);
+        }
+    }
+
+    /// Stops at once, as well as that goes without waiting: attempts give back what they hold as
+    /// long as the runtime lives.
+    pub(super) fn abandon_all(&self) {
+        self.stop_claiming();
+        self.tell_all(Sign::Kill);
+    }
+
+    fn stop_claiming(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.stop.notify_waiters();
+    }
+
+    fn tell_all(&self, sign: Sign) {
+        for attempt in self.attempts.all() {
+            attempt.tell(sign);
+        }
+    }
+}

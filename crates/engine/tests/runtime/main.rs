@@ -1,0 +1,4 @@
+//! The behaviour of the running engine. One binary, since each links a database.
+
+mod common;
+mod results;
