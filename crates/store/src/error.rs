@@ -71,6 +71,9 @@ pub enum StoreError {
         /// What is wrong with it.
         detail: String,
     },
+    /// Another process made the same execution id. Ask again with the next one.
+    #[error("the execution id is taken; nothing was written")]
+    IdTaken,
     /// The caller gave something that cannot be stored.
     #[error("{0}")]
     Invalid(String),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use abide_core::graph::Graph;
+use abide_core::graph::{Graph, Uses};
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{
     AddTasks, Cancel, CancelReply, Claimed, Held, PIECE, Publish, Recover, Recovered, Refusal,
@@ -486,9 +486,16 @@ impl Store {
         self.driver.read(|reader| reader.end(id))
     }
 
-    /// What a claimed task is given to work with, as far as its definition asks for it.
-    pub fn inputs(&self, claimed: &Claimed) -> Result<TaskInputs, StoreError> {
-        self.driver.read(|reader| reader.inputs(claimed))
+    /// A task.
+    pub fn task(&self, key: TaskKey) -> Result<Option<TaskView>, StoreError> {
+        let found = self.tasks(key.execution, key.number.saturating_sub(1), 1)?;
+        Ok(found.into_iter().find(|view| view.task.key == key))
+    }
+
+    /// What a claimed task is given to work with, as far as the code that will run asks for it,
+    /// which may be newer than the graph it was started with.
+    pub fn inputs(&self, claimed: &Claimed, uses: &Uses) -> Result<TaskInputs, StoreError> {
+        self.driver.read(|reader| reader.inputs(claimed, uses))
     }
 
     /// The graph of an execution.

@@ -66,7 +66,7 @@ impl Working {
                     self.queue(held.key)?;
                 }
                 Outcome::Cancelled => {
-                    let failure = Failure::new(
+                    let failure = Failure::engine(
                         kinds::CANCELLED,
                         "the task stopped although nobody asked it to",
                     );

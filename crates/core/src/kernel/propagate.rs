@@ -160,10 +160,17 @@ impl Working {
         key: TaskKey,
     ) -> Result<serde_json::Map<String, serde_json::Value>, Stop> {
         let parts = self.context(key.execution)?;
-        let order = sources(graph, key.number, &|_| false).changes;
-        let changes = order
+        let sources = sources(graph, key.number, &|number| {
+            parts.checkpoints.contains_key(&number)
+        });
+        let checkpoint = sources
+            .checkpoint
+            .and_then(|number| parts.checkpoints.get(&number));
+        let changed = sources
+            .changes
             .iter()
             .filter_map(|&number| self.changes(TaskKey::new(key.execution, number), parts));
+        let changes = checkpoint.into_iter().chain(changed);
         Ok(fold(parts.base.clone(), changes))
     }
 

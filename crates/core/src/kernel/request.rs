@@ -170,7 +170,7 @@ pub enum Outcome {
         output: Option<Payload>,
         /// What it changed in the context.
         changes: Option<Changes>,
-        /// The whole context after it, when a checkpoint is due.
+        /// All that the context changed up to and including it, as [`Changes`], when a checkpoint is due.
         checkpoint: Option<Payload>,
     },
     /// It failed, panicked or timed out.

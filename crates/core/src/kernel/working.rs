@@ -108,6 +108,8 @@ pub struct ContextParts {
     pub base: serde_json::Map<String, serde_json::Value>,
     /// What its tasks changed, by number.
     pub changes: FxHashMap<u32, Changes>,
+    /// Checkpoints: what was changed up to and including a task, by number.
+    pub checkpoints: FxHashMap<u32, Changes>,
 }
 
 /// A row and whether it must be written.
@@ -154,7 +156,7 @@ pub struct TaskEnd {
     pub output: Option<Payload>,
     /// What it changed in the context.
     pub changes: Option<Changes>,
-    /// The whole context after it, when a checkpoint was due.
+    /// All that the context changed up to and including it, as [`Changes`], when a checkpoint was due.
     pub checkpoint: Option<Payload>,
     /// Its last error.
     pub error: Option<Failure>,

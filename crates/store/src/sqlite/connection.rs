@@ -136,6 +136,21 @@ impl Database {
         }
     }
 
+    /// The store's error for one met while writing a flush. Ids are made without coordination, so
+    /// a taken one is expected now and then.
+    pub(crate) fn write_error(&self, error: rusqlite::Error) -> StoreError {
+        let id_taken = matches!(
+            &error,
+            rusqlite::Error::SqliteFailure(failure, Some(text))
+                if failure.code == ErrorCode::ConstraintViolation && text.contains("executions.id")
+        );
+        if id_taken {
+            StoreError::IdTaken
+        } else {
+            self.error(error, false)
+        }
+    }
+
     /// The store's error for one of SQLite's. `committing` tells that it came from the commit.
     pub(crate) fn error(&self, error: rusqlite::Error, committing: bool) -> StoreError {
         let path = self.name();

@@ -9,7 +9,6 @@ use abide_core::kernel::{ContextParts, Latest, Mailbox, Need, PIECE, Working};
 use abide_core::payload::Payload;
 use abide_core::step::{Operation, StepEnd, StepKind};
 use rusqlite::{Connection, OptionalExtension, params};
-use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
 
 use crate::error::StoreError;
@@ -317,15 +316,20 @@ pub(crate) fn context_base(connection: &Connection, id: ExecutionId) -> Read<Map
 fn context_parts(connection: &Connection, id: ExecutionId) -> Read<ContextParts> {
     let mut parts = ContextParts {
         base: context_base(connection, id)?,
-        changes: FxHashMap::default(),
+        ..ContextParts::default()
     };
     let mut statement = connection.prepare_cached(
-        "SELECT number, changes FROM task_executions WHERE execution = ?1 AND changes IS NOT NULL",
+        "SELECT number, changes, checkpoint FROM task_executions \
+         WHERE execution = ?1 AND (changes IS NOT NULL OR checkpoint IS NOT NULL)",
     )?;
     let mut rows = statement.query([id.0])?;
     while let Some(row) = rows.next()? {
+        let number = row.get(0)?;
         if let Some(payload) = rows::payload(connection, row.get(1)?)? {
-            parts.changes.insert(row.get(0)?, changes(&payload)?);
+            parts.changes.insert(number, changes(&payload)?);
+        }
+        if let Some(payload) = rows::payload(connection, row.get(2)?)? {
+            parts.checkpoints.insert(number, changes(&payload)?);
         }
     }
     Ok(parts)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use abide_core::context::{self, fold};
 use abide_core::event::EventType;
-use abide_core::graph::Graph;
+use abide_core::graph::{Graph, Uses};
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{Claimed, Held};
 use abide_core::payload::Payload;
@@ -290,10 +290,9 @@ impl Reader<'_> {
             .transpose()
     }
 
-    /// What a claimed task is given to work with, as far as its definition asks for it.
-    pub(crate) fn inputs(&self, claimed: &Claimed) -> Result<TaskInputs, StoreError> {
+    /// What a claimed task is given to work with, as far as its code asks for it.
+    pub(crate) fn inputs(&self, claimed: &Claimed, uses: &Uses) -> Result<TaskInputs, StoreError> {
         let key = claimed.task.key;
-        let uses = &claimed.graph.task_of(key.number).uses;
         let fail = self.fail(format!("the input of task {key}"));
         let mut inputs = TaskInputs::default();
         if uses.input {

@@ -195,7 +195,7 @@ impl Writer {
         }
         let (executions, tasks, effects) = working.into_effects();
         write::write(connection, now, &executions, &tasks, &effects)
-            .map_err(|error| self.database.error(error, false))?;
+            .map_err(|error| self.database.write_error(error))?;
         after.work = !effects.outbox_added.is_empty();
         after.earliest_timer = effects.timers_added.iter().map(|timer| timer.due_at).min();
         after.ended = effects.ended.iter().map(|ended| ended.id).collect();
@@ -310,10 +310,11 @@ fn claim(
             Err(error) => quarantine(loader, row, error)?,
         }
     }
+    // One more than asked for tells whether there is more.
     let mut found: Vec<OutboxRow> = Vec::new();
     for queue in queues {
         found.extend(
-            outbox_rows(loader.connection, None, Some(*queue), i64::from(max)).map_err(read)?,
+            outbox_rows(loader.connection, None, Some(*queue), i64::from(max) + 1).map_err(read)?,
         );
     }
     found.sort_unstable_by_key(|row| (std::cmp::Reverse(row.priority), row.ready_at, row.key));
@@ -438,7 +439,10 @@ fn next_due(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
 
 /// Whether the error may be one request's fault, so that the others deserve another try.
 fn is_singled_out(error: &StoreError) -> bool {
-    matches!(error, StoreError::Internal(_) | StoreError::Full(_))
+    matches!(
+        error,
+        StoreError::Internal(_) | StoreError::IdTaken | StoreError::Full(_)
+    )
 }
 
 fn send(job: Job, done: Done) {
