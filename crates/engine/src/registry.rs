@@ -75,7 +75,7 @@ pub enum RegistrationError {
         task: String,
         /// The type it asks for.
         type_name: &'static str,
-        /// A type whose name is near and that was brought.
+        /// A type that was brought and was probably meant.
         nearest: Option<&'static str>,
     },
     /// Nothing is registered under this name.
@@ -147,12 +147,12 @@ impl Registry {
     /// doesn't, and the type.
     pub fn check(&self, state: &StateMap) -> Result<(), RegistrationError> {
         let specs = self.workflows.iter().chain(&self.callable);
-        for (spec, task) in specs.flat_map(|spec| spec.tasks.iter().map(move |task| (spec, task))) {
-            for need in task.required_state().iter().filter(|need| !state.has(need)) {
-                return Err(missing(spec, task.as_ref(), need, state));
-            }
-        }
-        Ok(())
+        let mut tasks = specs.flat_map(|spec| spec.tasks.iter().map(move |task| (spec, task)));
+        let unmet = tasks.find_map(|(spec, task)| {
+            let need = task.required_state().iter().find(|need| !state.has(need))?;
+            Some(missing(spec, task.as_ref(), need, state))
+        });
+        unmet.map_or(Ok(()), Err)
     }
 
     /// The workflow of this name and version.
@@ -206,6 +206,115 @@ fn missing(
         workflow: spec.name.clone(),
         task: task.spec().id.clone(),
         type_name: need.name,
-        nearest: nearest(need.name, state.names()),
+        nearest: state.names().find(|name| related(name, need.name)),
+    }
+}
+
+/// Whether one type was probably meant as the other: it wraps it, or is called the same elsewhere.
+fn related(one: &str, other: &str) -> bool {
+    let last = |name: &'_ str| name.rsplit("::").next().map(str::to_owned);
+    one.contains(other) || other.contains(one) || last(one) == last(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authoring::{State, TaskError};
+
+    #[derive(Debug)]
+    struct Disk;
+
+    fn workflow(name: &str, version: &str) -> WorkflowSpec {
+        let hash = TaskBuilder::new("hash", async |_: State<Disk>| Ok::<(), TaskError>(()));
+        WorkflowBuilder::new(name)
+            .version(version)
+            .task(hash)
+            .build()
+            .expect("sound")
+    }
+
+    fn registry(workflows: &[(&str, &str)]) -> Registry {
+        let mut registry = Registry::new();
+        for (name, version) in workflows {
+            registry.add(workflow(name, version)).expect("new");
+        }
+        registry
+    }
+
+    #[test]
+    fn a_start_gets_the_version_registered_last() {
+        let registry = registry(&[("ingest", "2"), ("ingest", "1"), ("other", "9")]);
+        assert_eq!(registry.latest("ingest").expect("known").version, "1");
+        assert!(registry.task("ingest", "2", "hash").is_some());
+        assert!(registry.task("ingest", "3", "hash").is_none());
+        assert!(registry.task("ingest", "2", "hush").is_none());
+    }
+
+    #[test]
+    fn a_version_is_registered_once() {
+        let error = registry(&[("ingest", "2")])
+            .add(workflow("ingest", "2"))
+            .expect_err("twice");
+        assert_eq!(
+            error.to_string(),
+            "workflow `ingest` version `2` is registered twice; give a changed workflow another version"
+        );
+    }
+
+    #[test]
+    fn an_unknown_workflow_is_told_the_nearest_name() {
+        let error = registry(&[("ingest", "1")])
+            .latest("injest")
+            .expect_err("misspelt");
+        assert_eq!(
+            error.to_string(),
+            "no workflow `injest` is registered; did you mean `ingest`?"
+        );
+    }
+
+    #[test]
+    fn missing_state_names_task_and_type() {
+        let registry = registry(&[("ingest", "1")]);
+        let mut state = StateMap::new();
+        state.insert(Arc::new(7_u8));
+        let error = registry.check(&state).expect_err("no disk");
+        assert_eq!(
+            error.to_string(),
+            "task `hash` of workflow `ingest` takes `State<abide::registry::tests::Disk>`, but the engine has no such state"
+        );
+        state.insert(Disk);
+        registry.check(&state).expect("there it is");
+    }
+
+    #[test]
+    fn state_behind_a_pointer_is_pointed_out() {
+        let mut state = StateMap::new();
+        state.insert(Arc::new(Disk));
+        let error = registry(&[("ingest", "1")])
+            .check(&state)
+            .expect_err("a pointer to a disk");
+        assert!(
+            error
+                .to_string()
+                .contains("only `alloc::sync::Arc<abide::registry::tests::Disk>`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_callable_task_needs_its_state_too() {
+        let mut registry = Registry::new();
+        registry
+            .add_task(TaskBuilder::new("ship", async |_: State<Disk>| {
+                Ok::<(), TaskError>(())
+            }))
+            .expect("new");
+        assert!(registry.callable("ship").is_some());
+        assert!(registry.check(&StateMap::new()).is_err());
+        let again = registry.add_task(TaskBuilder::new("ship", async || Ok::<(), TaskError>(())));
+        assert_eq!(
+            again.expect_err("twice").to_string(),
+            "task `ship` is registered twice"
+        );
     }
 }

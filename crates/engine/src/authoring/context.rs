@@ -269,3 +269,75 @@ impl<T> fmt::Debug for Context<T> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inherited() -> Context {
+        let values = [("a", 1), ("b", 2)].map(|(key, value)| (key.to_owned(), Value::from(value)));
+        Context::of_values(Map::from_iter(values))
+    }
+
+    fn changes(context: Context) -> Vec<(String, Option<Value>)> {
+        context.into_changes().0.into_iter().collect()
+    }
+
+    #[test]
+    fn what_was_only_inherited_or_read_is_not_a_change() {
+        let context = inherited();
+        assert_eq!(context.require::<u8>("a").expect("inherited"), 1);
+        assert_eq!(changes(context), []);
+    }
+
+    #[test]
+    fn an_equal_value_inserted_is_a_change() {
+        let mut context = inherited();
+        context.insert("a", 1).expect("valid");
+        assert_eq!(changes(context), [("a".to_owned(), Some(Value::from(1)))]);
+    }
+
+    #[test]
+    fn the_last_thing_done_to_a_key_counts() {
+        let mut context = inherited();
+        assert_eq!(context.remove("a"), Some(Value::from(1)));
+        assert_eq!(context.remove("a"), None);
+        context.insert("c", "x").expect("valid");
+        context.remove("c");
+        context.remove("b");
+        context
+            .update("b", |b: Option<u8>| b.unwrap_or(7))
+            .expect("valid");
+        let expected = [("a", None), ("b", Some(Value::from(7))), ("c", None)];
+        assert_eq!(
+            changes(context),
+            expected.map(|(key, value)| (key.to_owned(), value))
+        );
+    }
+
+    #[test]
+    fn removing_what_is_not_there_is_not_a_change() {
+        let mut context = inherited();
+        assert_eq!(context.remove("z"), None);
+        assert_eq!(changes(context), []);
+    }
+
+    #[test]
+    fn a_failed_write_changes_nothing() {
+        let mut context = inherited();
+        for key in ["", "a\0b", &"k".repeat(300)] {
+            assert_eq!(
+                context.insert(key, 1).expect_err("no such key").kind(),
+                "context"
+            );
+        }
+        let not_json = std::collections::HashMap::from([((1, 2), 3)]);
+        assert!(context.insert("map", not_json).is_err());
+        assert!(
+            context
+                .update("a", |a: Option<bool>| a.unwrap_or_default())
+                .is_err()
+        );
+        assert_eq!(changes(context), []);
+    }
+}

@@ -2,27 +2,23 @@
 //! compiler. Each type says beforehand what it needs, so that graphs get their edges, the runtime
 //! reads only what is used, and missing state is found at start-up.
 
-use std::any::type_name;
 use std::sync::Arc;
 
 use abide_core::context::Changes;
-use abide_core::failure::{Failure, RetryHint, kinds};
 use abide_core::graph::Uses;
-use abide_core::trigger::Ending;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::context::Context;
-use super::erased::{DependencyOutput, Invocation, Produced, TypeInfo};
+use super::erased::{Invocation, Produced, TypeInfo};
+use super::given::Given;
 use super::input::Input;
 use super::output::{Output, Outputs};
 use super::state::State;
 use super::task::Task;
 use super::task_error::TaskError;
 use crate::handle::TaskHandle;
-
-/// The kind of the error of a task that asks for the output of a dependency without one.
-pub const MISSING_OUTPUT: &str = "missing_output";
 
 /// The kind of the error of a task whose output can't be written as JSON.
 pub const UNENCODABLE: &str = "unencodable";
@@ -88,72 +84,40 @@ impl Needs {
 
 /// An invocation of one task, taken apart parameter by parameter.
 pub struct Call {
-    task: Arc<str>,
-    invocation: Invocation,
+    given: Given,
+    context: Option<Map<String, Value>>,
+    handle: TaskHandle,
 }
 
 impl Call {
     pub(crate) fn new(task: Arc<str>, invocation: Invocation) -> Call {
-        Call { task, invocation }
+        let Invocation {
+            input,
+            context,
+            outputs,
+            state,
+            handle,
+        } = invocation;
+        Call {
+            given: Given {
+                task,
+                input,
+                outputs,
+                state,
+            },
+            context,
+            handle,
+        }
     }
 
-    /// The context with the changes of every ancestor.
+    /// The context with the changes of every ancestor. There is one: a second call gets an empty one.
     pub fn context<T>(&mut self) -> Context<T> {
-        Context::of_values(self.invocation.context.take().unwrap_or_default())
+        Context::of_values(self.context.take().unwrap_or_default())
     }
 
     /// The door to durable operations.
     pub fn handle(&self) -> TaskHandle {
-        self.invocation.handle.clone()
-    }
-
-    fn outputs_of<T: Task>(&self) -> impl Iterator<Item = &DependencyOutput> {
-        self.invocation
-            .outputs
-            .iter()
-            .filter(|output| *output.task == *T::ID)
-    }
-
-    fn decode<T: DeserializeOwned>(&self, what: &str, json: Option<&str>) -> Result<T, TaskError> {
-        serde_json::from_str(json.unwrap_or("null")).map_err(|error| {
-            let message = format!(
-                "task `{}` can't read {what} as {}: {error}",
-                self.task,
-                type_name::<T>()
-            );
-            TaskError::of_failure(Failure::engine(kinds::UNDECODABLE, message))
-        })
-    }
-
-    fn decode_output<T: Task>(&self, output: &DependencyOutput) -> Result<T::Output, TaskError> {
-        self.decode(
-            &format!("the output of `{}`", output.node),
-            output.output.as_deref(),
-        )
-    }
-
-    /// The one completed node of `T`; an error if it has several.
-    fn single<T: Task>(&self) -> Result<Option<T::Output>, TaskError> {
-        let mut completed = self
-            .outputs_of::<T>()
-            .filter(|output| output.ending == Ending::Completed);
-        let Some(output) = completed.next() else {
-            return Ok(None);
-        };
-        match completed.count() {
-            0 => self.decode_output::<T>(output).map(Some),
-            more => Err(self.missing(format!(
-                "task `{}` takes the output of `{}`, which has {} nodes here: take `Outputs<{}>`",
-                self.task,
-                T::ID,
-                more + 1,
-                T::ID
-            ))),
-        }
-    }
-
-    fn missing(&self, message: String) -> TaskError {
-        TaskError::of_failure(Failure::new(MISSING_OUTPUT, message).with_retry(RetryHint::Fatal))
+        self.handle.clone()
     }
 }
 
@@ -192,8 +156,7 @@ impl<T: DeserializeOwned + Send + 'static> Extract for Input<T> {
     }
 
     fn extract(call: &mut Call) -> Result<Input<T>, TaskError> {
-        call.decode("its input", call.invocation.input.as_deref())
-            .map(Input)
+        call.given.input().map(Input)
     }
 }
 
@@ -203,14 +166,7 @@ impl<T: Send + Sync + 'static> Extract for State<T> {
     }
 
     fn extract(call: &mut Call) -> Result<State<T>, TaskError> {
-        call.invocation.state.get().map(State).ok_or_else(|| {
-            let message = format!(
-                "task `{}` asks for the state {}, which nobody brought",
-                call.task,
-                type_name::<T>()
-            );
-            TaskError::fatal(TaskError::new("missing_state", message))
-        })
+        call.given.state().map(State)
     }
 }
 
@@ -220,21 +176,7 @@ impl<T: Task> Extract for Output<T> {
     }
 
     fn extract(call: &mut Call) -> Result<Output<T>, TaskError> {
-        match call.single::<T>()? {
-            Some(output) => Ok(Output(output)),
-            None => {
-                let ended = call.outputs_of::<T>().next().map(|output| output.ending);
-                let ended = ended.map_or("isn't in this graph".to_owned(), |ending| {
-                    format!("ended {ending}")
-                });
-                Err(call.missing(format!(
-                    "task `{}` takes the output of `{}`, which {ended}: take `Option<Output<{}>>`",
-                    call.task,
-                    T::ID,
-                    T::ID
-                )))
-            }
-        }
+        call.given.output::<T>().map(Output)
     }
 }
 
@@ -244,7 +186,7 @@ impl<T: Task> Extract for Option<Output<T>> {
     }
 
     fn extract(call: &mut Call) -> Result<Option<Output<T>>, TaskError> {
-        Ok(call.single::<T>()?.map(Output))
+        Ok(call.given.output_if_completed::<T>()?.map(Output))
     }
 }
 
@@ -254,18 +196,7 @@ impl<T: Task> Extract for Outputs<T> {
     }
 
     fn extract(call: &mut Call) -> Result<Outputs<T>, TaskError> {
-        let (completed, others): (Vec<_>, Vec<_>) = call
-            .outputs_of::<T>()
-            .partition(|output| output.ending == Ending::Completed);
-        let completed = completed
-            .into_iter()
-            .map(|output| Ok((output.node.to_string(), call.decode_output::<T>(output)?)))
-            .collect::<Result<Vec<_>, TaskError>>()?;
-        Ok(Outputs::new(completed).with_others(
-            others
-                .into_iter()
-                .map(|output| (&*output.node, output.ending)),
-        ))
+        call.given.outputs()
     }
 }
 

@@ -9,10 +9,12 @@ mod context;
 mod erased;
 mod expansion;
 mod extract;
+mod given;
 mod graph_of;
 mod handler;
 mod input;
 mod output;
+mod placement;
 mod state;
 mod task;
 mod task_error;
@@ -26,7 +28,8 @@ pub use erased::{
     BoxFuture, DependencyOutput, ErasedTask, Invocation, Produced, TypeInfo, WorkflowKind,
     WorkflowSpec,
 };
-pub use extract::{Call, Extract, MISSING_OUTPUT, Needs, UNENCODABLE};
+pub use extract::{Call, Extract, Needs, UNENCODABLE};
+pub use given::{MISSING_OUTPUT, MISSING_STATE};
 pub use graph_of::{BuiltGraph, GraphOf};
 pub use handler::{AsyncFunction, ByBoth, ByContext, ByHandle, ExtractAll, Handler, Plain};
 pub use input::Input;

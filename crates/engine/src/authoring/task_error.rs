@@ -341,3 +341,137 @@ impl Error for Opaque {
         self.0.0.error.as_ref()?.source()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Unreadable(io::Error);
+
+    impl fmt::Display for Unreadable {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("unreadable")
+        }
+    }
+
+    impl Error for Unreadable {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct OutOfStock {
+        left: Option<u32>,
+    }
+
+    impl fmt::Display for OutOfStock {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("out of stock")
+        }
+    }
+
+    impl Error for OutOfStock {}
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Similar {
+        left: Option<u32>,
+    }
+
+    #[test]
+    fn a_kind_is_the_short_name_of_the_type() {
+        let kinds = [
+            ("app::IoFailure", "IoFailure"),
+            (
+                "app::errors::Wrapped<app::Inner, alloc::string::String>",
+                "Wrapped<Inner, String>",
+            ),
+            ("core::num::error::ParseIntError", "ParseIntError"),
+            ("reqwest::error::Error", "reqwest::Error"),
+            ("serde_json::error::Error", "serde_json::Error"),
+            ("app::Fail<serde_json::error::Error>", "Fail<Error>"),
+            ("Error", "Error"),
+        ];
+        for (name, kind) in kinds {
+            assert_eq!(kind_of_type(name), kind);
+        }
+    }
+
+    #[test]
+    fn an_io_error_keeps_its_own_kind() {
+        let error = TaskError::from(io::Error::from(io::ErrorKind::NotFound));
+        assert_eq!(error.kind(), "io::NotFound");
+        let io = error.downcast_ref::<io::Error>().expect("still here");
+        assert_eq!(io.kind(), io::ErrorKind::NotFound);
+        let boxed: BoxError = Box::new(Unreadable(io::ErrorKind::TimedOut.into()));
+        assert_eq!(TaskError::from_boxed(boxed).kind(), "io::TimedOut");
+    }
+
+    #[test]
+    fn message_and_sources_are_kept_apart() {
+        let error = TaskError::from(Unreadable(io::Error::other("disk on fire")));
+        assert_eq!(error.kind(), "Unreadable");
+        assert_eq!(error.message(), "unreadable");
+        assert_eq!(error.to_string(), "unreadable");
+        assert_eq!(format!("{error:#}"), "unreadable: disk on fire");
+        assert_eq!(format!("{error:?}"), "Unreadable: unreadable: disk on fire");
+        let boxed = error.into_error();
+        assert_eq!(boxed.source().expect("kept").to_string(), "disk on fire");
+    }
+
+    #[test]
+    fn a_typed_error_survives_being_stored() {
+        let failure = TaskError::typed(OutOfStock { left: None }).into_failure();
+        let json = serde_json::to_string(&failure).expect("a failure is JSON");
+        let read = TaskError::of_failure(serde_json::from_str(&json).expect("reads back"));
+        assert_eq!(
+            read.downcast::<OutOfStock>(),
+            Some(OutOfStock { left: None })
+        );
+        assert_eq!(
+            read.downcast::<Similar>(),
+            None,
+            "another type of the same form"
+        );
+        assert!(
+            read.downcast_ref::<OutOfStock>().is_none(),
+            "the value itself stayed behind"
+        );
+    }
+
+    #[test]
+    fn an_error_that_was_not_serialized_has_no_value() {
+        let error = TaskError::from(OutOfStock { left: Some(1) });
+        assert_eq!(error.downcast::<OutOfStock>(), None);
+        assert_eq!(
+            error.downcast_ref::<OutOfStock>(),
+            Some(&OutOfStock { left: Some(1) })
+        );
+    }
+
+    #[test]
+    fn wishes_about_retries_are_stored() {
+        let error = || TaskError::new("busy", "try later");
+        assert_eq!(error().into_failure().retry, RetryHint::Default);
+        assert_eq!(
+            TaskError::fatal(error()).into_failure().retry,
+            RetryHint::Fatal
+        );
+        let later = TaskError::retry_after(error(), Duration::from_secs(2));
+        assert_eq!(later.into_failure().retry, RetryHint::After(2_000_000));
+        let never = TaskError::retry_after(error(), Duration::MAX);
+        assert_eq!(never.into_failure().retry, RetryHint::After(i64::MAX));
+    }
+
+    #[test]
+    fn what_was_boxed_comes_back_as_it_was() {
+        let error = TaskError::fatal(TaskError::typed(OutOfStock { left: Some(2) }));
+        let error = TaskError::from_boxed(error.into_error());
+        assert!(error.is_fatal());
+        assert_eq!(
+            error.downcast::<OutOfStock>(),
+            Some(OutOfStock { left: Some(2) })
+        );
+    }
+}

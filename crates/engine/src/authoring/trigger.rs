@@ -61,10 +61,6 @@ pub struct ContextValue {
     key: String,
 }
 
-#[expect(
-    clippy::should_implement_trait,
-    reason = "they make rules of values, not answers"
-)]
 impl ContextValue {
     /// It exists and equals `value`.
     pub fn eq(self, value: impl Into<Value>) -> Trigger {
