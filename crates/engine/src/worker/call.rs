@@ -104,7 +104,7 @@ async fn inputs(
     };
     let mut inputs = TaskInputs::default();
     if missing != Uses::default() {
-        let read = || worker.store.inputs(claimed);
+        let read = || worker.store.inputs(claimed, &missing);
         inputs = read_patiently(worker, attempt, read).await?;
     }
     if uses.input && at_hand.is_some() {
