@@ -9,6 +9,7 @@ mod error;
 mod flush;
 mod graphs;
 mod hints;
+mod rollup;
 mod sqlite;
 mod stats;
 mod store;
@@ -22,6 +23,7 @@ use abide_core::kernel::{Claimed, Notice};
 
 pub use error::{ApplyError, StoreError};
 pub use hints::{EndWatch, Hints};
+pub use rollup::{ExecutionSubStatus, Rollup, TaskGroup, TaskTimes};
 pub use sqlite::WorkersLock;
 pub use stats::Stats;
 pub use store::{RecoverySummary, Store};

@@ -9,11 +9,13 @@ use abide_core::kernel::{
     AddTasks, Cancel, CancelReply, Claimed, Held, PIECE, Publish, Recover, Recovered, Refusal,
     Reply, Request, Signal, Signalled, Start, Started,
 };
+use abide_core::payload::Payload;
 use abide_core::step::StepRecord;
 use abide_core::text;
 
 use crate::error::{ApplyError, StoreError};
 use crate::hints::{EndWatch, Hints};
+use crate::rollup::Rollup;
 use crate::sqlite::{Job, Sqlite, WorkersLock, maintenance};
 use crate::stats::Stats;
 use crate::views::{
@@ -436,6 +438,16 @@ impl Store {
         self.driver.read(|reader| reader.latest(instance))
     }
 
+    /// A generation of an instance.
+    pub fn generation(
+        &self,
+        instance: &str,
+        generation: u32,
+    ) -> Result<Option<ExecutionView>, StoreError> {
+        self.driver
+            .read(|reader| reader.generation(instance, generation))
+    }
+
     /// Executions, newest first, after the last id of the page before.
     pub fn executions(
         &self,
@@ -457,12 +469,20 @@ impl Store {
         self.driver.read(|reader| reader.tasks(id, after, limit))
     }
 
-    /// How many tasks of an execution have which status and sub-status.
-    pub fn task_counts(
-        &self,
-        id: ExecutionId,
-    ) -> Result<Vec<(String, Option<String>, u32)>, StoreError> {
-        self.driver.read(|reader| reader.task_counts(id))
+    /// What the tasks of an execution add up to, as of now. Looks at each of them.
+    pub fn rollup(&self, id: ExecutionId) -> Result<Rollup, StoreError> {
+        let now = self.now();
+        self.driver.read(|reader| reader.rollup(id, now))
+    }
+
+    /// The input that an execution was started with.
+    pub fn input(&self, id: ExecutionId) -> Result<Option<Payload>, StoreError> {
+        self.driver.read(|reader| reader.execution_input(id))
+    }
+
+    /// The position of the last event of all; 0 if there is none.
+    pub fn last_position(&self) -> Result<i64, StoreError> {
+        self.driver.read(|reader| reader.last_position())
     }
 
     /// Events, oldest first, after a position.

@@ -50,6 +50,8 @@ pub struct ExecutionView {
     pub workflow_version: String,
     /// Labels.
     pub tags: Vec<String>,
+    /// How many tasks it has, ended ones included.
+    pub tasks: u32,
 }
 
 /// A task as a reader sees it.

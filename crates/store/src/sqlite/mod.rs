@@ -6,6 +6,7 @@ mod load;
 mod lock;
 pub(crate) mod maintenance;
 mod queries;
+mod rollup;
 mod rows;
 mod schema;
 mod wake;

@@ -25,7 +25,7 @@ use super::connection::Database;
 use super::load;
 use super::rows::{self, Columns, EXECUTION, STEP, TASK};
 
-type Read<T> = rusqlite::Result<T>;
+pub(super) type Read<T> = rusqlite::Result<T>;
 
 /// A read connection and what reading needs besides it.
 pub(crate) struct Reader<'a> {
@@ -35,7 +35,10 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn fail(&self, what: impl std::fmt::Display) -> impl Fn(rusqlite::Error) -> StoreError {
+    pub(super) fn fail(
+        &self,
+        what: impl std::fmt::Display,
+    ) -> impl Fn(rusqlite::Error) -> StoreError {
         move |error| self.database.read_error(error, &what)
     }
 
@@ -62,6 +65,22 @@ impl Reader<'_> {
                 .optional()
         };
         read().map_err(self.fail(format!("instance `{instance}`")))
+    }
+
+    // Relies on executions_instance.
+    pub(crate) fn generation(
+        &self,
+        instance: &str,
+        generation: u32,
+    ) -> Result<Option<ExecutionView>, StoreError> {
+        let sql = executions_sql("e.instance = ?1 AND e.generation = ?2");
+        let read = || {
+            self.connection
+                .prepare_cached(&sql)?
+                .query_row(params![instance, generation], execution_view)
+                .optional()
+        };
+        read().map_err(self.fail(format!("generation {generation} of instance `{instance}`")))
     }
 
     /// Newest first; `before` is the last id of the page before.
@@ -174,8 +193,10 @@ impl Reader<'_> {
             (Some(_), None) => "execution = ?3 AND position > ?1",
             (None, _) => "position > ?1",
         };
+        // The page is chosen in the index alone, so that rows outside it are not looked up.
         let sql = format!(
-            "SELECT {columns} FROM execution_events WHERE {condition} ORDER BY position LIMIT ?2"
+            "SELECT {columns} FROM execution_events WHERE position IN \
+             (SELECT position FROM execution_events WHERE {condition} ORDER BY position LIMIT ?2) ORDER BY position"
         );
         let read = || -> Read<Vec<EventView>> {
             let mut statement = self.connection.prepare_cached(&sql)?;
@@ -186,6 +207,12 @@ impl Reader<'_> {
             rows.collect()
         };
         read().map_err(self.fail("an event"))
+    }
+
+    pub(crate) fn last_position(&self) -> Result<i64, StoreError> {
+        let sql = "SELECT coalesce(max(position), 0) FROM execution_events";
+        let read = self.connection.query_row(sql, [], |row| row.get(0));
+        read.map_err(self.fail("an event"))
     }
 
     /// Ended operations in the order in which they ended, then those that are waited for.
@@ -315,15 +342,24 @@ impl Reader<'_> {
             "SELECT input FROM task_executions WHERE execution = ?1 AND number = ?2",
             key,
         )?;
-        if own.is_some() {
-            return Ok(own);
+        match own {
+            Some(own) => Ok(Some(own)),
+            None => self.input_of_execution(key.execution),
         }
+    }
+
+    fn input_of_execution(&self, id: ExecutionId) -> Read<Option<Payload>> {
         let stored: Option<Option<String>> = self
             .connection
             .prepare_cached("SELECT input FROM executions WHERE id = ?1")?
-            .query_row([key.execution.0], |row| row.get(0))
+            .query_row([id.0], |row| row.get(0))
             .optional()?;
         rows::payload(self.connection, stored.flatten())
+    }
+
+    pub(crate) fn execution_input(&self, id: ExecutionId) -> Result<Option<Payload>, StoreError> {
+        self.input_of_execution(id)
+            .map_err(self.fail(format!("the input of execution {id}")))
     }
 
     fn outputs(&self, key: TaskKey, graph: &Graph) -> Read<Vec<(u32, Ending, Option<Payload>)>> {
@@ -450,22 +486,6 @@ impl Reader<'_> {
         };
         read().map_err(self.fail("a worker"))
     }
-
-    /// Tasks of an execution by status and sub-status.
-    pub(crate) fn task_counts(
-        &self,
-        id: ExecutionId,
-    ) -> Result<Vec<(String, Option<String>, u32)>, StoreError> {
-        let read = || -> Read<Vec<_>> {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT status, sub_status, count(*) FROM task_executions WHERE execution = ?1 GROUP BY status, sub_status",
-            )?;
-            let rows =
-                statement.query_map([id.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-            rows.collect()
-        };
-        read().map_err(self.fail(format!("the tasks of execution {id}")))
-    }
 }
 
 /// The tasks that a worker holds. Relies on task_executions_worker.
@@ -489,7 +509,8 @@ fn executions_sql(condition: &str) -> String {
         .map(|column| format!("e.{column}"))
         .collect();
     format!(
-        "SELECT {}, w.name, w.version, e.tags FROM executions e \
+        "SELECT {}, w.name, w.version, e.tags, \
+         (SELECT coalesce(max(t.number), 0) FROM task_executions t WHERE t.execution = e.id) FROM executions e \
          JOIN workflow_versions w ON w.id = e.workflow_version WHERE {condition}",
         columns.join(", ")
     )
@@ -507,6 +528,7 @@ fn execution_view(row: &Row<'_>) -> Read<ExecutionView> {
         tags: tags
             .map_err(|error| rows::mismatch(at + 2, format!("tags: {error}")))?
             .unwrap_or_default(),
+        tasks: row.get(at + 3)?,
     })
 }
 

@@ -58,6 +58,19 @@ impl<'a, 'r> Columns<'a, 'r> {
         Ok(Arc::from(text))
     }
 
+    /// Like [`Columns::parse`] where NULL stands for none.
+    pub(crate) fn parse_option<T>(
+        &mut self,
+        what: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> rusqlite::Result<Option<T>> {
+        if self.row.get_ref(self.next)? == rusqlite::types::ValueRef::Null {
+            self.next += 1;
+            return Ok(None);
+        }
+        self.parse(what, parse).map(Some)
+    }
+
     /// A text that stands for a value.
     pub(crate) fn parse<T>(
         &mut self,
@@ -133,14 +146,7 @@ pub(crate) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
     let mut columns = Columns::new(row);
     let key = TaskKey::new(ExecutionId(columns.get()?), columns.get()?);
     let status = columns.parse("status of a task", TaskStatus::parse)?;
-    let sub_status: Option<String> = columns.get()?;
-    let sub_status = match sub_status {
-        Some(text) => Some(
-            SubStatus::parse(&text)
-                .ok_or_else(|| mismatch(3, format!("`{text}` is no sub-status")))?,
-        ),
-        None => None,
-    };
+    let sub_status = columns.parse_option("sub-status", SubStatus::parse)?;
     let attempt = columns.get()?;
     let epoch = columns.get()?;
     let crashes = columns.get()?;
