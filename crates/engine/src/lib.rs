@@ -27,7 +27,10 @@ pub use abide_core::ids::{ExecutionId, TaskKey, Timestamp};
 pub use abide_core::kernel::{CancelReply, IfExists, Refusal, Signalled};
 pub use abide_core::status::{ExecutionStatus, Phase, SubStatus, TaskStatus};
 pub use abide_core::trigger::{ContextOp, Ending, Trigger};
-pub use abide_macros::{task, workflow};
+#[doc = include_str!("authoring/task.md")]
+pub use abide_macros::task;
+#[doc = include_str!("authoring/workflow.md")]
+pub use abide_macros::workflow;
 pub use abide_store::{EventView, ExecutionFilter, ExecutionView, Store, StoreError, TaskView};
 pub use authoring::{
     AuthoringError, Backoff, Context, GraphOf, Input, NodesOnly, Output, Outputs, PartOf, State,

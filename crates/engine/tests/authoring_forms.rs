@@ -250,3 +250,25 @@ fn a_workflow_with_several_inputs_is_started_by_graphs_only() {
     }
     assert_eq!(input_of::<mixed::Workflow>(), None);
 }
+
+mod nested {
+    use super::*;
+
+    /// More private than the task that speaks of it.
+    #[derive(Serialize, Deserialize)]
+    struct Hidden;
+
+    #[workflow(output = hide)]
+    mod hiding {
+        #[task]
+        pub(crate) async fn hide() -> Result<Hidden, TaskError> {
+            Ok(Hidden)
+        }
+    }
+
+    #[test]
+    fn a_task_may_speak_of_types_that_only_the_module_s_surroundings_see() {
+        let _: fn() -> <hiding::Workflow as Workflow>::Output = || Hidden;
+        assert_eq!(<hiding::hide as Task>::ID, "hide");
+    }
+}

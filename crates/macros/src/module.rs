@@ -261,6 +261,7 @@ fn workflow(
     let doc = format!("The workflow `{}`.", name.value());
     quote! {
         #[doc = #doc]
+        #[allow(missing_debug_implementations)]
         #visibility struct Workflow {}
 
         #[automatically_derived]

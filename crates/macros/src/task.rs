@@ -51,7 +51,7 @@ fn beside(
     quote! {
         #(#cfgs)*
         #[doc = #doc]
-        #[allow(non_camel_case_types)]
+        #[allow(non_camel_case_types, missing_debug_implementations)]
         #visibility struct #name {}
 
         #(#cfgs)*
@@ -170,9 +170,21 @@ pub(crate) fn cfgs(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute>
 /// type shows the types of the function; a `pub fn` in a private module may have private ones,
 /// a `pub` type there may not.
 fn visibility<'a>(options: &'a Options, function: &'a ItemFn) -> &'a Visibility {
-    match (&function.vis, &options.within) {
-        (Visibility::Public(_), Some(within)) => &within.visibility,
-        (own, _) => own,
+    let own = &function.vis;
+    match &options.within {
+        Some(within) if is_wider(own, &within.visibility) => &within.visibility,
+        _ => own,
+    }
+}
+
+/// Of `pub` and `pub(crate)` it is known that nothing but themselves is as wide; other visibilities
+/// are left as they are.
+fn is_wider(own: &Visibility, module: &Visibility) -> bool {
+    let is_crate = |visibility: &Visibility| matches!(visibility, Visibility::Restricted(restricted) if restricted.path.is_ident("crate"));
+    match own {
+        Visibility::Public(_) => !matches!(module, Visibility::Public(_)),
+        own if is_crate(own) => !matches!(module, Visibility::Public(_)) && !is_crate(module),
+        _ => false,
     }
 }
 

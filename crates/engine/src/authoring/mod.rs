@@ -38,6 +38,11 @@ pub use state::{State, StateMap};
 pub use task::{NodesOnly, PartOf, Task, Workflow};
 pub use task_error::TaskError;
 
+/// The guide's examples are compiled with the crate's own.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/authoring.md")]
+mod guide {}
+
 /// For the attributes' expansions only.
 pub(crate) mod private {
     pub use super::erased::BoxFuture;
