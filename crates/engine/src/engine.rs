@@ -106,8 +106,13 @@ impl Engine {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn start<W: Workflow>(&self, instance: &str, input: &W::Input) -> StartRequest<'_, W> {
-        StartRequest::new(self, instance).input(input)
+    pub fn start<W: Workflow>(
+        &self,
+        instance: &str,
+        input: &W::Input,
+    ) -> StartRequest<'_, W::Input, W::Output> {
+        let version = Box::pin(self.inner.versions.of::<W>());
+        StartRequest::new(self, version, instance).input(input)
     }
 
     /// Starts an execution of `W` with a graph built at run time, whose nodes have inputs of their
@@ -116,8 +121,22 @@ impl Engine {
         &self,
         instance: &str,
         graph: GraphOf<W>,
-    ) -> StartRequest<'_, W> {
-        StartRequest::new(self, instance).graph(graph)
+    ) -> StartRequest<'_, W::Input, W::Output> {
+        let version = Box::pin(self.inner.versions.of::<W>());
+        StartRequest::new(self, version, instance).graph(graph)
+    }
+
+    /// Starts an execution of a registered workflow by its name, with values that the compiler
+    /// doesn't check: for workflows that were made by builders. If several versions are
+    /// registered, the one registered last is started.
+    pub fn start_named<I: Serialize>(
+        &self,
+        workflow: &str,
+        instance: &str,
+        input: &I,
+    ) -> StartRequest<'_, I, serde_json::Value> {
+        let version = Box::pin(self.inner.versions.named(workflow.to_owned()));
+        StartRequest::new(self, version, instance).input(input)
     }
 
     /// The latest execution of an instance.
@@ -125,7 +144,7 @@ impl Engine {
     /// # Errors
     ///
     /// The instance has none, or it is one of another workflow.
-    pub async fn run<W: Workflow>(&self, instance: &str) -> Result<Run<W>, EngineError> {
+    pub async fn run<W: Workflow>(&self, instance: &str) -> Result<Run<W::Output>, EngineError> {
         let latest = self.inner.store.latest(instance)?;
         let view = latest.ok_or_else(|| EngineError::UnknownInstance(instance.to_owned()))?;
         if view.workflow != W::NAME {
@@ -266,10 +285,6 @@ impl Engine {
 
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.inner.options.clock
-    }
-
-    pub(crate) fn versions(&self) -> &Versions {
-        &self.inner.versions
     }
 
     pub(crate) fn worker(&self) -> Option<&Arc<Worker>> {

@@ -12,20 +12,20 @@ use abide_store::{EndView, ExecutionView, StoreError};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::authoring::{TaskError, Workflow};
+use crate::authoring::TaskError;
 use crate::engine::Engine;
 use crate::error::EngineError;
 
-/// An execution of workflow `W`.
+/// An execution that gives an `O`.
 ///
 /// It is a name, not the execution itself: dropping it changes nothing, and any process can make
 /// another with [`Engine::run`].
-pub struct Run<W> {
+pub struct Run<O> {
     engine: Engine,
     id: ExecutionId,
     instance: Arc<str>,
     created: bool,
-    workflow: PhantomData<fn() -> W>,
+    output: PhantomData<fn() -> O>,
 }
 
 /// Why an execution has no result.
@@ -69,14 +69,14 @@ pub enum RunError {
     Store(#[from] StoreError),
 }
 
-impl<W: Workflow> Run<W> {
+impl<O> Run<O> {
     pub(crate) fn new(engine: Engine, id: ExecutionId, instance: Arc<str>, created: bool) -> Self {
         Run {
             engine,
             id,
             instance,
             created,
-            workflow: PhantomData,
+            output: PhantomData,
         }
     }
 
@@ -96,7 +96,10 @@ impl<W: Workflow> Run<W> {
     }
 
     /// Waits until the execution has ended, without polling, and returns what it gave.
-    pub async fn result(&self) -> Result<W::Output, RunError> {
+    pub async fn result(&self) -> Result<O, RunError>
+    where
+        O: DeserializeOwned,
+    {
         let end = self.ended().await?;
         match end.status {
             ExecutionStatus::Completed => decode(&end),
@@ -154,19 +157,19 @@ fn failed(end: EndView) -> RunError {
     }
 }
 
-impl<W> Clone for Run<W> {
-    fn clone(&self) -> Run<W> {
+impl<O> Clone for Run<O> {
+    fn clone(&self) -> Run<O> {
         Run {
             engine: self.engine.clone(),
             id: self.id,
             instance: Arc::clone(&self.instance),
             created: self.created,
-            workflow: PhantomData,
+            output: PhantomData,
         }
     }
 }
 
-impl<W> fmt::Debug for Run<W> {
+impl<O> fmt::Debug for Run<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Run")
             .field("id", &format_args!("{}", self.id))

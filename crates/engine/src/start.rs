@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::authoring::{BoxFuture, BuiltGraph, GraphOf, Workflow};
+use crate::authoring::{BoxFuture, BuiltGraph, GraphOf};
 use crate::clock::{timestamp_of, us_of};
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -32,8 +32,9 @@ const MAX_ROOTS_CLAIMED: usize = 8;
 /// definite, or if it is dropped, it may have been made or not: ask again with the same instance
 /// id and the same input.
 #[must_use = "a start does nothing until it is awaited"]
-pub struct StartRequest<'a, W> {
+pub struct StartRequest<'a, I, O> {
     engine: &'a Engine,
+    version: BoxFuture<'a, Result<Startable, EngineError>>,
     instance: Arc<str>,
     input: Option<Result<String, serde_json::Error>>,
     graph: Option<Result<BuiltGraph, EngineError>>,
@@ -44,13 +45,18 @@ pub struct StartRequest<'a, W> {
     priority: Option<i16>,
     tags: Vec<String>,
     actor: Option<Arc<str>>,
-    workflow: PhantomData<fn() -> W>,
+    types: PhantomData<fn(I) -> O>,
 }
 
-impl<'a, W: Workflow> StartRequest<'a, W> {
-    pub(crate) fn new(engine: &'a Engine, instance: &str) -> StartRequest<'a, W> {
+impl<'a, I: Serialize, O> StartRequest<'a, I, O> {
+    pub(crate) fn new(
+        engine: &'a Engine,
+        version: BoxFuture<'a, Result<Startable, EngineError>>,
+        instance: &str,
+    ) -> StartRequest<'a, I, O> {
         StartRequest {
             engine,
+            version,
             instance: Arc::from(instance),
             input: None,
             graph: None,
@@ -61,17 +67,18 @@ impl<'a, W: Workflow> StartRequest<'a, W> {
             priority: None,
             tags: Vec::new(),
             actor: None,
-            workflow: PhantomData,
+            types: PhantomData,
         }
     }
 
     /// The workflow's input, beside a graph whose nodes have inputs of their own.
-    pub fn input(mut self, input: &W::Input) -> Self {
+    pub fn input(mut self, input: &I) -> Self {
         self.input = Some(serde_json::to_string(input));
         self
     }
 
-    pub(crate) fn graph(mut self, graph: GraphOf<W>) -> Self {
+    /// A graph built at run time, in place of the workflow's own.
+    pub fn graph<W>(mut self, graph: GraphOf<W>) -> Self {
         self.graph = Some(graph.build().map_err(EngineError::from));
         self
     }
@@ -121,15 +128,16 @@ impl<'a, W: Workflow> StartRequest<'a, W> {
         self
     }
 
-    async fn make(self) -> Result<Run<W>, EngineError> {
-        let version = self.engine.versions().of::<W>().await?;
+    async fn make(mut self) -> Result<Run<O>, EngineError> {
+        let version = (&mut self.version).await?;
         let engine = self.engine;
+        let instance = Arc::clone(&self.instance);
         let start = self.describe(version)?;
-        let started = send(engine, start.clone()).await?;
+        let started = send(engine, start).await?;
         Ok(Run::new(
             engine.clone(),
             started.id,
-            start.instance,
+            instance,
             started.created,
         ))
     }
@@ -137,7 +145,7 @@ impl<'a, W: Workflow> StartRequest<'a, W> {
     fn describe(self, version: Startable) -> Result<Start, EngineError> {
         let now = self.engine.clock().now();
         let input = self.input.transpose().map_err(|source| {
-            let what = format!("the input of workflow `{}`", W::NAME);
+            let what = format!("the input of workflow `{}`", version.spec.name);
             EngineError::Encode { what, source }
         })?;
         let spec = &version.spec;
@@ -178,8 +186,8 @@ impl<'a, W: Workflow> StartRequest<'a, W> {
     }
 }
 
-impl<'a, W: Workflow> IntoFuture for StartRequest<'a, W> {
-    type Output = Result<Run<W>, EngineError>;
+impl<'a, I: Serialize + Send + 'a, O: Send + 'a> IntoFuture for StartRequest<'a, I, O> {
+    type Output = Result<Run<O>, EngineError>;
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {

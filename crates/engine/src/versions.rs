@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use abide_core::graph::Graph;
 use abide_core::ids::VersionId;
@@ -25,7 +25,8 @@ pub(crate) struct Versions {
     registry: Arc<Registry>,
     /// Whether only what is registered may be started.
     registered_only: bool,
-    known: Mutex<HashMap<TypeId, Startable>>,
+    by_type: Mutex<HashMap<TypeId, Startable>>,
+    by_name: Mutex<HashMap<String, Startable>>,
 }
 
 impl Versions {
@@ -34,22 +35,33 @@ impl Versions {
             store,
             registry,
             registered_only,
-            known: Mutex::default(),
+            by_type: Mutex::default(),
+            by_name: Mutex::default(),
         }
     }
 
     /// The version that `W` says it is.
     pub(crate) async fn of<W: Workflow>(&self) -> Result<Startable, EngineError> {
-        if let Some(known) = self.lock().get(&TypeId::of::<W>()) {
+        if let Some(known) = self.by_type().get(&TypeId::of::<W>()) {
             return Ok(known.clone());
         }
         let startable = self.of_spec(Arc::new(W::spec()?)).await?;
-        self.lock().insert(TypeId::of::<W>(), startable.clone());
+        self.by_type().insert(TypeId::of::<W>(), startable.clone());
         Ok(startable)
     }
 
-    /// The version that a workflow made by a builder is.
-    pub(crate) async fn of_spec(&self, spec: Arc<WorkflowSpec>) -> Result<Startable, EngineError> {
+    /// The version of a registered workflow.
+    pub(crate) async fn named(&self, name: String) -> Result<Startable, EngineError> {
+        if let Some(known) = self.by_name().get(&name) {
+            return Ok(known.clone());
+        }
+        let spec = Arc::clone(self.registry.latest(&name)?);
+        let startable = self.of_spec(spec).await?;
+        self.by_name().insert(name, startable.clone());
+        Ok(startable)
+    }
+
+    async fn of_spec(&self, spec: Arc<WorkflowSpec>) -> Result<Startable, EngineError> {
         let registered = self.registry.workflow(&spec.name, &spec.version);
         if self.registered_only && registered.is_none() {
             return Err(EngineError::NotRegistered(spec.name.clone()));
@@ -63,8 +75,12 @@ impl Versions {
         Ok(Startable { id, graph, spec })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TypeId, Startable>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn by_type(&self) -> MutexGuard<'_, HashMap<TypeId, Startable>> {
+        self.by_type.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn by_name(&self) -> MutexGuard<'_, HashMap<String, Startable>> {
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
