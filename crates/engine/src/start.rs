@@ -10,7 +10,7 @@ use abide_core::ids::Timestamp;
 use abide_core::kernel::{IfExists, Start, Started};
 use abide_core::payload::{Payload, canonical_digest};
 use abide_core::table::By;
-use abide_store::ApplyError;
+use abide_store::{ApplyError, StoreError};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -25,6 +25,9 @@ use crate::worker::Worker;
 
 /// The most roots of a graph that are claimed with its start.
 const MAX_ROOTS_CLAIMED: usize = 8;
+
+/// The most ids tried for one start: two processes whose generators drew the same tag may meet.
+const MAX_IDS: u32 = 16;
 
 /// A start that is being described; `.await` makes it.
 ///
@@ -195,8 +198,19 @@ impl<'a, I: Serialize + Send + 'a, O: Send + 'a> IntoFuture for StartRequest<'a,
     }
 }
 
-/// Sends a start to the store; with a free slot, its first tasks begin in the same transaction.
+/// Sends a start to the store, under another id if its own is taken.
 async fn send(engine: &Engine, mut start: Start) -> Result<Started, EngineError> {
+    for _ in 1..MAX_IDS {
+        match send_once(engine, start.clone()).await {
+            Err(ApplyError::Store(StoreError::IdTaken)) => start.id = engine.next_execution_id(),
+            answer => return Ok(answer?),
+        }
+    }
+    Ok(send_once(engine, start).await?)
+}
+
+/// Sends a start to the store; with a free slot, its first tasks begin in the same transaction.
+async fn send_once(engine: &Engine, mut start: Start) -> Result<Started, ApplyError> {
     let worker = engine.worker().filter(|_| start.start_at.is_none());
     let roots = start.graph.roots().take(MAX_ROOTS_CLAIMED).count();
     let (offer, permits) = worker.and_then(|worker| worker.offer(roots)).unzip();

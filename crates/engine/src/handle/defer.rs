@@ -72,16 +72,23 @@ impl TaskHandle {
     /// }
     /// # fn main() {}
     /// ```
-    pub async fn defer_until<C, Kind>(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the bound spares the compiler the question whether the condition's future is \
+                  Send, which it can't answer for an async function that borrows"
+    )]
+    pub fn defer_until<C, Kind>(
         &self,
         condition: C,
         interval: Duration,
-    ) -> Result<(), TaskError>
+    ) -> impl Future<Output = Result<(), TaskError>> + Send
     where
         C: Condition<Kind>,
     {
-        let _met = self.wait_until(condition, interval, None).await?;
-        Ok(())
+        async move {
+            let _met = self.wait_until(condition, interval, None).await?;
+            Ok(())
+        }
     }
 
     /// [`defer_until`](TaskHandle::defer_until) with an end: a [`Duration`] from now, or a

@@ -32,14 +32,12 @@ impl Worker {
 
     /// Whether the store still counts the attempt as this worker's.
     pub(super) fn is_held(&self, attempt: &Attempt) -> Result<bool, StoreError> {
-        let key = attempt.key();
-        let found = self.store.tasks(key.execution, key.number - 1, 1)?;
+        let found = self.store.task(attempt.key())?;
         let is_held = |view: &TaskView| {
-            view.task.key == key
-                && view.task.epoch == attempt.held.epoch
+            view.task.epoch == attempt.held.epoch
                 && view.task.worker == Some(attempt.held.worker)
                 && view.task.phase.is_held()
         };
-        Ok(found.iter().any(is_held))
+        Ok(found.as_ref().is_some_and(is_held))
     }
 }

@@ -1,7 +1,16 @@
-//! What the behaviour tests share: a store in a directory of its own, and readings of its history.
+//! What the behaviour tests share: a store in a directory of its own, workflows made of closures,
+//! and readings of the history.
 
-use abide::{Engine, EngineBuilder, EventView, ExecutionId};
+use std::sync::Arc;
+
+use abide::authoring::{Handler, WorkflowSpec};
+use abide::{
+    Engine, EngineBuilder, EventView, ExecutionId, Run, TaskBuilder, TaskKey, VirtualClock,
+    WorkflowBuilder,
+};
+use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 
 /// A store that goes away with the test.
 pub(crate) struct Home {
@@ -23,6 +32,23 @@ impl Home {
     }
 }
 
+/// A durable function without options.
+pub(crate) fn function<Args, H: Handler<Args>>(id: &str, body: H) -> WorkflowSpec {
+    function_of(TaskBuilder::new(id, body))
+}
+
+/// A durable function.
+pub(crate) fn function_of(task: TaskBuilder) -> WorkflowSpec {
+    let spec = WorkflowBuilder::function(task).build();
+    spec.expect("a workflow without mistakes")
+}
+
+/// Starts an execution without an input, whose instance is named like its workflow.
+pub(crate) async fn begin(engine: &Engine, workflow: &str) -> Run<Value> {
+    let started = engine.start_named(workflow, workflow, &()).await;
+    started.expect("a durable start")
+}
+
 /// The whole history of an execution.
 pub(crate) async fn history(engine: &Engine, id: ExecutionId) -> Vec<EventView> {
     let events = engine.history(id, 0, 1_000_000).await;
@@ -34,4 +60,60 @@ pub(crate) async fn task_events(engine: &Engine, id: ExecutionId, task: u32) -> 
     let events = history(engine, id).await;
     let of_task = events.into_iter().filter(|event| event.task == task);
     of_task.map(|event| event.kind).collect()
+}
+
+/// Waits until the store's history has an event of a task, looking whenever other tasks of this
+/// thread have had their turn.
+pub(crate) async fn until_event(engine: &Engine, key: TaskKey, kind: &str) {
+    while !task_events(engine, key.execution, key.number)
+        .await
+        .contains(&kind)
+    {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The first task of an execution.
+pub(crate) fn first(run: &Run<Value>) -> TaskKey {
+    TaskKey::new(run.id(), 1)
+}
+
+/// Plays a virtual clock at full speed, as long as this is kept.
+pub(crate) struct Player(tokio::task::JoinHandle<()>);
+
+impl Player {
+    pub(crate) fn of(clock: &VirtualClock) -> Player {
+        let clock = clock.clone();
+        Player(tokio::spawn(async move {
+            loop {
+                clock.skip().await;
+            }
+        }))
+    }
+}
+
+impl Drop for Player {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Something that tests open for tasks to go on.
+#[derive(Clone)]
+pub(crate) struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub(crate) fn shut() -> Gate {
+        Gate(Arc::new(Semaphore::new(0)))
+    }
+
+    /// Lets so many pass.
+    pub(crate) fn open(&self, times: usize) {
+        self.0.add_permits(times);
+    }
+
+    pub(crate) async fn pass(&self) {
+        let permit = self.0.acquire().await;
+        permit.expect("gates are never torn down").forget();
+    }
 }

@@ -1,4 +1,6 @@
 //! The behaviour of the running engine. One binary, since each links a database.
 
 mod common;
+mod deferral;
+mod durable;
 mod results;
