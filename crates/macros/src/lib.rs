@@ -6,6 +6,7 @@ mod backoff;
 mod duration;
 mod function;
 mod graph;
+mod members;
 mod module;
 mod names;
 mod options;

@@ -59,6 +59,11 @@ impl TaskName {
         }
     }
 
+    /// Whether it is a path into another module.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(self, TaskName::Path(path) if path.get_ident().is_none())
+    }
+
     /// An expression of the task's id.
     pub(crate) fn id(&self) -> TokenStream {
         match self {

@@ -6,9 +6,7 @@ use quote::quote;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{
-    Error, Ident, LitInt, LitStr, Path, Result, Token, Visibility, bracketed, parenthesized,
-};
+use syn::{Error, Ident, LitInt, LitStr, Result, Token, Visibility, bracketed, parenthesized};
 
 use crate::backoff::{Backoff, share};
 use crate::duration::Duration;
@@ -317,9 +315,4 @@ fn skip_to_comma(input: ParseStream<'_>) {
             return;
         }
     }
-}
-
-/// Whether an attribute's path is `name` or ends in it, as `abide::task` does.
-pub(crate) fn is_named(path: &Path, name: &str) -> bool {
-    path.segments.last().is_some_and(|last| last.ident == name)
 }

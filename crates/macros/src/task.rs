@@ -159,6 +159,20 @@ pub(crate) fn id(options: &Options, function: &ItemFn) -> LitStr {
         .unwrap_or_else(|| LitStr::new(&plain(name), name.span()))
 }
 
+/// The attribute that makes a function a task, by its name: it isn't resolved yet.
+pub(crate) fn attribute(attributes: &[Attribute]) -> Option<&Attribute> {
+    attributes.iter().find(|attribute| is_task(attribute))
+}
+
+pub(crate) fn attribute_mut(attributes: &mut [Attribute]) -> Option<&mut Attribute> {
+    attributes.iter_mut().find(|attribute| is_task(attribute))
+}
+
+fn is_task(attribute: &Attribute) -> bool {
+    let last = attribute.path().segments.last();
+    last.is_some_and(|last| last.ident == "task")
+}
+
 /// The attributes that decide whether an item exists at all.
 pub(crate) fn cfgs(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute> {
     attributes

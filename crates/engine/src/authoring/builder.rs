@@ -40,7 +40,8 @@ type Body = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Produced, TaskError>> 
 /// ```
 ///
 /// The function's parameters are what it needs, by type: see [`Extract`](super::extract::Extract).
-/// `&mut Context<_>` and `&TaskHandle` come first.
+/// `&mut Context<_>` and `&TaskHandle` come first. It fails with anything that converts to a
+/// [`TaskError`]; callers get an error's value back if it is wrapped by [`TaskError::typed`].
 #[derive(Clone)]
 #[must_use = "a task does nothing until it is part of a workflow"]
 pub struct TaskBuilder {
