@@ -11,7 +11,7 @@ use rusqlite::{Connection, Transaction, params};
 const BATCH: i64 = 1000;
 
 /// One-task workflows a second through three transactions per batch: submit, claim, finish.
-pub fn one_step_workflows_per_s(path: &Path, workflows: i64) -> rusqlite::Result<f64> {
+pub(crate) fn one_step_workflows_per_s(path: &Path, workflows: i64) -> rusqlite::Result<f64> {
     let mut connection = open(path)?;
     let start = Instant::now();
     for first in (0..workflows).step_by(BATCH as usize) {
@@ -33,7 +33,7 @@ pub fn one_step_workflows_per_s(path: &Path, workflows: i64) -> rusqlite::Result
 
 /// Milliseconds for a step of a chain: the end of one task and the claim of the next, in one
 /// commit.
-pub fn chain_step_ms(path: &Path, steps: u32) -> rusqlite::Result<f64> {
+pub(crate) fn chain_step_ms(path: &Path, steps: u32) -> rusqlite::Result<f64> {
     let mut connection = open(path)?;
     let transaction = connection.transaction()?;
     submit(&transaction, 1, steps)?;
@@ -53,24 +53,68 @@ pub fn chain_step_ms(path: &Path, steps: u32) -> rusqlite::Result<f64> {
 }
 
 /// Milliseconds for one recorded step of a function: one row, one commit.
-pub fn function_step_ms(path: &Path, steps: u32) -> rusqlite::Result<f64> {
+pub(crate) fn function_step_ms(path: &Path, steps: u32) -> rusqlite::Result<f64> {
     let mut connection = open(path)?;
     let start = Instant::now();
     for step in 1..=steps {
         let transaction = connection.transaction()?;
-        transaction
-            .prepare_cached(
-                "INSERT INTO steps (execution, task, number, kind, name, state, ordinal, result, recorded_at) \
-                 VALUES (1, 1, ?1, 'step', 'step', 'done', ?1, '1', ?2)",
-            )?
-            .execute(params![step, NOW])?;
+        record(&transaction, 1, step)?;
         transaction.commit()?;
     }
     Ok(start.elapsed().as_secs_f64() * 1000.0 / f64::from(steps))
 }
 
+/// Steps a second of so many chains side by side: in each transaction every chain takes a step.
+pub(crate) fn chains_steps_per_s(path: &Path, chains: i64, links: u32) -> rusqlite::Result<f64> {
+    let mut connection = open(path)?;
+    let start = Instant::now();
+    let transaction = connection.transaction()?;
+    for id in 1..=chains {
+        submit(&transaction, id, links)?;
+        claim(&transaction, id, 1, true)?;
+    }
+    transaction.commit()?;
+    for link in 1..=links {
+        let transaction = connection.transaction()?;
+        for id in 1..=chains {
+            finish(&transaction, id, link, link == links)?;
+            if link < links {
+                ready(&transaction, id, link + 1)?;
+                claim(&transaction, id, link + 1, false)?;
+            }
+        }
+        transaction.commit()?;
+    }
+    Ok(chains as f64 * f64::from(links) / start.elapsed().as_secs_f64())
+}
+
+/// Steps a second of so many functions side by side: in each transaction every one records a step.
+pub(crate) fn functions_steps_per_s(
+    path: &Path,
+    functions: u32,
+    steps: u32,
+) -> rusqlite::Result<f64> {
+    let mut connection = open(path)?;
+    let start = Instant::now();
+    for step in 1..=steps {
+        let transaction = connection.transaction()?;
+        (1..=functions).try_for_each(|id| record(&transaction, id, step))?;
+        transaction.commit()?;
+    }
+    Ok(f64::from(functions) * f64::from(steps) / start.elapsed().as_secs_f64())
+}
+
+/// Bytes of the database once its log is worked off.
+pub(crate) fn bytes(path: &Path) -> rusqlite::Result<u64> {
+    let connection = open(path)?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+    let size: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    Ok((pages * size).unsigned_abs())
+}
+
 /// Milliseconds for a commit of one small row: what durability costs by itself.
-pub fn commit_ms(path: &Path, commits: u32) -> rusqlite::Result<f64> {
+pub(crate) fn commit_ms(path: &Path, commits: u32) -> rusqlite::Result<f64> {
     let mut connection = open(path)?;
     let start = Instant::now();
     for id in 1..=commits {
@@ -85,7 +129,7 @@ pub fn commit_ms(path: &Path, commits: u32) -> rusqlite::Result<f64> {
 
 /// Seconds to write all rows of a graph of `width` independent tasks between a first and a last,
 /// a thousand tasks in a transaction.
-pub fn fanout_s(path: &Path, width: u32) -> rusqlite::Result<f64> {
+pub(crate) fn fanout_s(path: &Path, width: u32) -> rusqlite::Result<f64> {
     let mut connection = open(path)?;
     let last = width + 2;
     let start = Instant::now();
@@ -140,6 +184,16 @@ fn event(
          VALUES (?1, ?2, ?3, ?4, ?5, 7, 1, 1, ?6, ?7, ?8)",
     )?;
     statement.execute(params![execution, task, n, kind, NOW, from, to, data])?;
+    Ok(())
+}
+
+fn record(transaction: &Transaction<'_>, execution: u32, step: u32) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO steps (execution, task, number, kind, name, state, ordinal, result, recorded_at) \
+             VALUES (?1, 1, ?2, 'step', 'step', 'done', ?2, '1', ?3)",
+        )?
+        .execute(params![execution, step, NOW])?;
     Ok(())
 }
 

@@ -1,46 +1,145 @@
-//! Benchmarks.
+//! Benchmarks: what the engine does, beside the floor, which writes the same rows with nothing
+//! decided, in the same run.
+//!
+//! Every group runs in a process of its own, so that none inherits another's memory or caches.
+//! Results are counted from the store's rows.
+
 mod floor;
-fn main() {
-    let dir = tempfile::tempdir_in(".").expect("dir");
-    let new = |name: &str| {
-        let path = dir.path().join(name);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("rt");
-        runtime.block_on(async {
-            abide_store::Store::open(path.to_str().expect("utf8"), Default::default())
-                .await
-                .expect("opens")
-                .close()
-                .await;
-        });
-        path
+mod measure;
+mod report;
+mod workloads;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, ValueEnum};
+
+use measure::{GROUPS, Group};
+use report::Measured;
+
+/// Measures the engine and prints a table: each figure beside its floor, and their ratio.
+#[derive(Parser)]
+struct Arguments {
+    /// The store to measure.
+    #[arg(long, value_enum, default_value_t = Backend::Sqlite)]
+    backend: Backend,
+    /// Also write the results to this file, as a JSON array.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Only figures whose name contains this. Repeatable.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Less of everything, to see that it works: the figures mean little.
+    #[arg(long)]
+    quick: bool,
+    /// Directory for the databases. Its file system is part of what is measured.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    directory: PathBuf,
+    /// Runs one group in this process; for the program itself.
+    #[arg(long, hide = true)]
+    group: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Backend {
+    Sqlite,
+}
+
+impl Backend {
+    fn name(self) -> &'static str {
+        match self {
+            Backend::Sqlite => "sqlite",
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match &arguments.group {
+        Some(name) => run_group(&arguments, name),
+        None => run_all(&arguments),
     };
-    println!(
-        "floor one step {:.0}/s",
-        floor::one_step_workflows_per_s(&new("a.db"), 100_000).expect("floor")
-    );
-    println!(
-        "floor bytes {}",
-        std::fs::metadata(dir.path().join("a.db"))
-            .expect("meta")
-            .len()
-            / 100_000
-    );
-    println!(
-        "commit {:.3} ms",
-        floor::commit_ms(&new("b.db"), 2000).expect("floor")
-    );
-    println!(
-        "chain {:.3} ms",
-        floor::chain_step_ms(&new("c.db"), 2000).expect("floor")
-    );
-    println!(
-        "function {:.3} ms",
-        floor::function_step_ms(&new("d.db"), 2000).expect("floor")
-    );
-    println!(
-        "fanout 10k {:.3} s",
-        floor::fanout_s(&new("e.db"), 10_000).expect("floor")
-    );
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("abide-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_group(arguments: &Arguments, name: &str) -> Result<(), measure::Error> {
+    let group = GROUPS
+        .iter()
+        .find(|group| group.name == name)
+        .ok_or_else(|| format!("no group `{name}`"))?;
+    let setting = measure::Setting {
+        directory: arguments.directory.clone(),
+        quick: arguments.quick,
+    };
+    for measured in (group.run)(&setting)? {
+        println!("{}", serde_json::to_string(&measured)?);
+    }
+    Ok(())
+}
+
+fn run_all(arguments: &Arguments) -> Result<(), measure::Error> {
+    let wanted = |name: &str| {
+        arguments.only.is_empty()
+            || arguments
+                .only
+                .iter()
+                .any(|only| name.contains(only.as_str()))
+    };
+    let groups: Vec<&Group> = GROUPS
+        .iter()
+        .filter(|group| group.figures.iter().any(|name| wanted(name)))
+        .collect();
+    if groups.is_empty() {
+        let names: Vec<&str> = GROUPS
+            .iter()
+            .flat_map(|group| group.figures)
+            .copied()
+            .collect();
+        return Err(format!("no figure is called so; there are: {}", names.join(", ")).into());
+    }
+    let mut results = Vec::new();
+    println!("{}", report::header());
+    for group in groups {
+        for measured in in_own_process(arguments, group)? {
+            if wanted(&measured.name) {
+                println!("{measured}");
+                results.push(measured);
+            }
+        }
+    }
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, serde_json::to_string_pretty(&results)?)?;
+    }
+    Ok(())
+}
+
+fn in_own_process(arguments: &Arguments, group: &Group) -> Result<Vec<Measured>, measure::Error> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .arg("--group")
+        .arg(group.name)
+        .arg("--directory")
+        .arg(&arguments.directory);
+    if arguments.quick {
+        command.arg("--quick");
+    }
+    let output = command.stderr(std::process::Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(format!("measuring {} failed", group.name).into());
+    }
+    let mut results = Vec::new();
+    for line in String::from_utf8(output.stdout)?.lines() {
+        let measured: Measured = serde_json::from_str(line)?;
+        results.push(Measured {
+            backend: arguments.backend.name().to_owned(),
+            ..measured
+        });
+    }
+    Ok(results)
 }
