@@ -169,14 +169,12 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// A stream, the event's number in it, its type, and the statuses before and after.
+type Event<'a> = (i64, u32, u32, u32, Option<&'a str>, &'a str);
+
 fn event(
     transaction: &Transaction<'_>,
-    execution: i64,
-    task: u32,
-    n: u32,
-    kind: u32,
-    from: Option<&str>,
-    to: &str,
+    (execution, task, n, kind, from, to): Event<'_>,
     data: Option<&str>,
 ) -> rusqlite::Result<()> {
     let mut statement = transaction.prepare_cached(
@@ -207,12 +205,7 @@ fn submit(transaction: &Transaction<'_>, execution: i64, tasks: u32) -> rusqlite
         .execute(params![execution, format!("instance-{execution}"), tasks, NOW])?;
     event(
         transaction,
-        execution,
-        0,
-        1,
-        1,
-        None,
-        "Pending",
+        (execution, 0, 1, 1, None, "Pending"),
         Some(
             r#"{"input":{"len":1,"sha256":"6b86b273ff34fce19d6b804eff5a3f57"},"tasks":1,"workflow":1}"#,
         ),
@@ -225,7 +218,11 @@ fn submit(transaction: &Transaction<'_>, execution: i64, tasks: u32) -> rusqlite
                  VALUES (?1, ?2, 'only', 'Pending', 1, 0, 0, 0, 0, 0, 1, ?3, ?3, 0, 0, 0, 0)",
             )?
             .execute(params![execution, number, NOW])?;
-        event(transaction, execution, number, 1, 13, None, "Pending", None)?;
+        event(
+            transaction,
+            (execution, number, 1, 13, None, "Pending"),
+            None,
+        )?;
     }
     ready(transaction, execution, 1)
 }
@@ -239,12 +236,7 @@ fn ready(transaction: &Transaction<'_>, execution: i64, number: u32) -> rusqlite
         .execute(params![NOW, execution, number])?;
     event(
         transaction,
-        execution,
-        number,
-        2,
-        14,
-        Some("Pending"),
-        "Ready",
+        (execution, number, 2, 14, Some("Pending"), "Ready"),
         None,
     )
 }
@@ -270,33 +262,18 @@ fn claim(
             .execute(params![NOW, execution])?;
         event(
             transaction,
-            execution,
-            0,
-            2,
-            2,
-            Some("Pending"),
-            "Running",
+            (execution, 0, 2, 2, Some("Pending"), "Running"),
             None,
         )?;
     }
     event(
         transaction,
-        execution,
-        number,
-        3,
-        15,
-        Some("Ready"),
-        "Running::Active",
+        (execution, number, 3, 15, Some("Ready"), "Running::Active"),
         None,
     )?;
     event(
         transaction,
-        execution,
-        number,
-        4,
-        16,
-        Some("Ready"),
-        "Running::Active",
+        (execution, number, 4, 16, Some("Ready"), "Running::Active"),
         None,
     )
 }
@@ -315,12 +292,14 @@ fn finish(
         .execute(params![NOW, execution, number])?;
     event(
         transaction,
-        execution,
-        number,
-        5,
-        21,
-        Some("Running::Active"),
-        "Completed",
+        (
+            execution,
+            number,
+            5,
+            21,
+            Some("Running::Active"),
+            "Completed",
+        ),
         Some(r#"{"output":{"len":1,"sha256":"6b86b273ff34fce19d6b804eff5a3f57"}}"#),
     )?;
     if last {
@@ -329,12 +308,7 @@ fn finish(
             .execute(params![NOW, execution])?;
         event(
             transaction,
-            execution,
-            0,
-            3,
-            3,
-            Some("Running"),
-            "Completed",
+            (execution, 0, 3, 3, Some("Running"), "Completed"),
             None,
         )
     } else {

@@ -7,6 +7,7 @@
 mod floor;
 mod measure;
 mod report;
+#[expect(unreachable_pub, reason = "written as users write them")]
 mod workloads;
 
 use std::path::PathBuf;

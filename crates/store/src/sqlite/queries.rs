@@ -433,7 +433,7 @@ impl Reader<'_> {
     }
 
     pub(crate) fn versions(&self) -> Result<Vec<VersionInfo>, StoreError> {
-        let read = || -> Read<Vec<(i64, String, String, WorkflowKind, u32)>> {
+        let read = || -> Read<Vec<_>> {
             let mut statement = self.connection.prepare_cached(
                 "SELECT w.id, w.name, w.version, w.kind, (SELECT count(*) FROM executions e \
                  WHERE e.workflow_version = w.id AND e.closed_at IS NULL) FROM workflow_versions w ORDER BY w.id",
