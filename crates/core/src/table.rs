@@ -193,7 +193,7 @@ pub static TASKS: &[Row<Phase, TaskMove>] = &[
     row(TaskMove::Fail,      HELD,                  P::Failed,    &[Worker],               &[E::TaskFailed]),
     row(TaskMove::Release,   HELD,                  P::Ready,     &[Worker],               &[E::TaskReleased]),
     row(TaskMove::Recover,   HELD,                  P::Ready,     &[Engine],               &[E::TaskRecovered]),
-    row(TaskMove::Abandon,   HELD,                  P::Abandoned, &[Engine],               &[E::TaskAbandoned]),
+    row(TaskMove::Abandon,   &[Some(P::Active)],    P::Abandoned, &[Engine],               &[E::TaskAbandoned]),
     row(TaskMove::Cancel,    OPEN,                  P::Cancelled, &[Engine, Worker],       &[E::TaskCancelled]),
     later(TaskMove::Reset,   &[Some(P::Failed), Some(P::Abandoned), Some(P::Skipped), Some(P::Cancelled), Some(P::Completed)],
                                                     P::Pending,   &[User],                 &[E::TaskReset]),

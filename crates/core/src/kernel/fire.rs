@@ -36,10 +36,13 @@ impl Working {
                 let task = self.task(key)?;
                 let waits_for_it =
                     task.phase == Phase::Evicted && task.wake_at == Some(timer.due_at);
-                if waits_for_it && (timer.kind == TimerKind::Wait || timer.due_at == NEVER) {
+                let waits_for_code = timer.due_at == NEVER;
+                if waits_for_it && waits_for_code == (timer.kind == TimerKind::Code) {
                     self.wake_task(key, &timer_cause)?;
                 }
             }
+            // A task that has not ended has nothing to tell.
+            TimerKind::Propagate if !self.task(key)?.phase.is_terminal() => {}
             TimerKind::Propagate => {
                 let graph = self.graph_of(self.execution(id)?)?;
                 let mut spread = Spread::new(id, graph, None, false);

@@ -61,7 +61,15 @@ impl Working {
     pub(super) fn evict(&mut self, held: Held) -> Result<Reply, Stop> {
         self.require_held(held)?;
         if self.task(held.key)?.phase == Phase::Deferred {
-            self.leave_memory(held)?;
+            match self.is_stopping(held.key)? {
+                // Nobody would be there to stop it before the grace period is over.
+                true => {
+                    let cause = Cause::worker(self.now, held.worker);
+                    self.cancel_task(held.key, &cause)?;
+                    self.end_if_done(held.key.execution)?;
+                }
+                false => self.leave_memory(held)?,
+            }
         }
         self.answer(held.key, Vec::new())
     }
