@@ -1,0 +1,314 @@
+//! What the tests share: a store in a directory of its own, with a clock that stands still until it is moved,
+//! one live worker, and short ways through the doors.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use abide_core::failure::Failure;
+use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
+use abide_core::ids::{ExecutionId, IdGenerator, TaskKey, Timestamp, VersionId, WorkerId};
+use abide_core::kernel::{
+    Await, Cancel, Claimed, Finish, Finished, Held, IfExists, Outcome, Reply, Request, Start,
+};
+use abide_core::payload::Payload;
+use abide_core::status::Phase;
+use abide_core::step::{Operation, StepId, StepKind};
+use abide_core::table::By;
+use abide_store::{Store, StoreOptions, WorkerRow, WorkersLock, WorkflowKind};
+use rusqlite::types::Value;
+use tempfile::TempDir;
+
+pub(crate) const SECOND_US: i64 = 1_000_000;
+const BEGIN: Timestamp = Timestamp(1_767_225_600_000_000);
+
+/// A store that goes away with the test. It holds the workers' lock, so its workers count as alive.
+pub(crate) struct Home {
+    pub(crate) store: Store,
+    pub(crate) worker: WorkerId,
+    clock: Arc<AtomicI64>,
+    ids: Mutex<IdGenerator>,
+    _lock: WorkersLock,
+    directory: TempDir,
+}
+
+/// Every table's rows, in the order of their keys.
+pub(crate) type Dump = BTreeMap<String, Vec<DumpedRow>>;
+
+/// A row's columns with their names.
+pub(crate) type DumpedRow = Vec<(String, Value)>;
+
+impl Home {
+    pub(crate) async fn new() -> Home {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let clock = Arc::new(AtomicI64::new(BEGIN.0));
+        let time = Arc::clone(&clock);
+        let options = StoreOptions {
+            now: Arc::new(move || Timestamp(time.load(Ordering::SeqCst))),
+            ..StoreOptions::default()
+        };
+        let path = directory.path().join("store.db");
+        let store = Store::open(path.to_str().expect("utf-8"), options).await;
+        let store = store.expect("opens");
+        let lock = store.try_lock_workers().expect("asked").expect("free");
+        let mut home = Home {
+            store,
+            worker: WorkerId(0),
+            clock,
+            ids: Mutex::new(IdGenerator::new(1)),
+            _lock: lock,
+            directory,
+        };
+        home.worker = home.new_worker().await;
+        home
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("store.db")
+    }
+
+    // ---- time and ids ----
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp(self.clock.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn advance(&self, us: i64) {
+        self.clock.fetch_add(us, Ordering::SeqCst);
+    }
+
+    pub(crate) fn next_id(&self) -> i64 {
+        let mut ids = self.ids.lock().expect("no test panics while it holds this");
+        ids.next(self.now())
+    }
+
+    /// A worker whose lease outlasts the test.
+    pub(crate) async fn new_worker(&self) -> WorkerId {
+        let id = WorkerId(self.next_id());
+        let row = WorkerRow {
+            id,
+            host: "host".into(),
+            pid: 1,
+            started_at: self.now(),
+            lease_until: self.now().plus_us(1_000_000 * SECOND_US),
+        };
+        self.store.register_worker(row).await.expect("registered");
+        id
+    }
+
+    // ---- executions ----
+
+    /// A start of this graph for an instance of its own.
+    pub(crate) async fn request(&self, graph: &Arc<Graph>) -> Start {
+        let version = &graph.fingerprint();
+        let workflow = self
+            .store
+            .ensure_version("w", version, WorkflowKind::Graph, graph.clone())
+            .await
+            .expect("recorded");
+        let id = ExecutionId(self.next_id());
+        Start {
+            id,
+            instance: id.to_string().into(),
+            workflow,
+            graph: graph.clone(),
+            own_graph: false,
+            input: None,
+            node_inputs: Vec::new(),
+            input_hash: "input".into(),
+            if_exists: IfExists::UseExisting,
+            priority: 0,
+            start_at: None,
+            deadline_at: None,
+            tags: None,
+            by: By::User,
+            actor: None,
+            offer: None,
+        }
+    }
+
+    pub(crate) async fn start(&self, graph: &Arc<Graph>) -> ExecutionId {
+        let started = self.store.start(self.request(graph).await).await;
+        started.expect("starts").id
+    }
+
+    pub(crate) async fn queues(&self) -> Arc<[VersionId]> {
+        let versions = self.store.versions().expect("reads");
+        versions.into_iter().map(|version| version.id).collect()
+    }
+
+    /// Claims the one task that is ready.
+    pub(crate) async fn claim(&self) -> Claimed {
+        let [claimed] = self.claim_all().await.try_into().expect("one is ready");
+        claimed
+    }
+
+    pub(crate) async fn claim_all(&self) -> Vec<Claimed> {
+        let claims = self.store.claim(self.worker, self.queues().await, 1000);
+        claims.await.expect("claims").claimed
+    }
+
+    pub(crate) async fn apply(&self, request: Request) -> Reply {
+        self.store.apply(request).await.expect("applied")
+    }
+
+    pub(crate) async fn finish(&self, held: Held, outcome: Outcome) -> Finished {
+        match self.apply(finish(held, outcome)).await {
+            Reply::Finished(finished) => finished,
+            other => panic!("not finished: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn cancel(&self, execution: ExecutionId) {
+        let cancel = Cancel {
+            execution,
+            reason: "test".into(),
+            grace_us: 30 * SECOND_US,
+            actor: None,
+        };
+        self.apply(Request::Cancel(cancel)).await;
+    }
+
+    /// Fires what is due until nothing is.
+    pub(crate) async fn fire_timers(&self) {
+        while self.store.fire_timers(1000).await.expect("fires").fired > 0 {}
+    }
+
+    pub(crate) fn phase(&self, execution: ExecutionId, number: u32) -> Phase {
+        let task = self.store.task(TaskKey::new(execution, number));
+        task.expect("reads").expect("exists").task.phase
+    }
+
+    // ---- the file ----
+
+    /// A connection of the test's own.
+    pub(crate) fn sqlite(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.path()).expect("opens")
+    }
+
+    pub(crate) fn dump(&self) -> Dump {
+        let sqlite = self.sqlite();
+        let mut tables = sqlite
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+            .expect("sound");
+        let names = tables.query_map([], |row| row.get::<_, String>(0));
+        let names = names.expect("reads").map(|name| name.expect("a text"));
+        names
+            .map(|name| (name.clone(), rows(&sqlite, &name)))
+            .collect()
+    }
+}
+
+fn rows(sqlite: &rusqlite::Connection, table: &str) -> Vec<DumpedRow> {
+    let mut statement = sqlite
+        .prepare(&format!("SELECT * FROM {table}"))
+        .expect("sound");
+    let names = statement.column_names();
+    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    let rows = statement.query_map([], |row| {
+        let columns = names.iter().enumerate();
+        columns
+            .map(|(at, name)| Ok((name.clone(), row.get(at)?)))
+            .collect()
+    });
+    rows.expect("reads")
+        .collect::<Result<_, _>>()
+        .expect("every value reads")
+}
+
+// ---- graphs ----
+
+/// A graph with a node of the same name for each task, and these edges.
+pub(crate) fn graph(tasks: Vec<TaskSpec>, edges: &[(&str, &str)]) -> Arc<Graph> {
+    let mut builder = GraphBuilder::new();
+    for task in tasks {
+        let id = task.id.clone();
+        builder.task(task).node(id.clone(), &id);
+    }
+    for (from, to) in edges {
+        builder.edge(from, to);
+    }
+    Arc::new(builder.build().expect("a sound graph"))
+}
+
+/// A graph of one task.
+pub(crate) fn single() -> Arc<Graph> {
+    graph(vec![TaskSpec::new("only")], &[])
+}
+
+// ---- requests ----
+
+pub(crate) fn held(claimed: &Claimed) -> Held {
+    Held {
+        key: claimed.task.key,
+        epoch: claimed.task.epoch,
+        worker: claimed.task.worker.expect("claimed"),
+    }
+}
+
+pub(crate) fn finish(held: Held, outcome: Outcome) -> Request {
+    Request::Finish(Box::new(Finish {
+        held,
+        outcome,
+        offer: None,
+    }))
+}
+
+pub(crate) fn completed() -> Outcome {
+    Outcome::Completed {
+        output: Some(Payload::from_json("1")),
+        changes: None,
+        checkpoint: None,
+    }
+}
+
+/// Fails for good.
+pub(crate) fn failed() -> Outcome {
+    Outcome::Failed {
+        failure: Failure::fatal("broken", "on purpose"),
+        random: 0.0,
+        supersede: None,
+    }
+}
+
+/// Fails so that another attempt follows, if the task's policy has one left.
+pub(crate) fn failed_once() -> Outcome {
+    Outcome::Failed {
+        failure: Failure::new("flaky", "on purpose"),
+        random: 0.0,
+        supersede: None,
+    }
+}
+
+pub(crate) fn sleep(number: u32, due_at: Timestamp) -> Operation {
+    Operation {
+        id: step_id(number, StepKind::Sleep, "sleep"),
+        due_at: Some(due_at),
+    }
+}
+
+pub(crate) fn signal(number: u32, name: &str) -> Operation {
+    Operation {
+        id: step_id(number, StepKind::Signal, name),
+        due_at: None,
+    }
+}
+
+pub(crate) fn step_id(number: u32, kind: StepKind, name: &str) -> StepId {
+    StepId {
+        number,
+        kind,
+        name: name.to_owned(),
+        fingerprint: None,
+    }
+}
+
+pub(crate) fn await_operations(held: Held, operations: Vec<Operation>, evict: bool) -> Request {
+    Request::Await(Await {
+        held,
+        operations,
+        next_order: 1,
+        evict,
+    })
+}
