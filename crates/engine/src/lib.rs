@@ -23,6 +23,7 @@ pub mod __private {
     pub use crate::authoring::private::*;
 }
 
+pub use abide_core::graph::{MAX_EDGES, MAX_NODES};
 pub use abide_core::ids::{ExecutionId, TaskKey, Timestamp};
 pub use abide_core::kernel::{CancelReply, IfExists, Refusal, Signalled};
 pub use abide_core::status::{ExecutionStatus, Phase, SubStatus, TaskStatus};

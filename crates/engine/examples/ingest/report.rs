@@ -1,0 +1,262 @@
+//! What the files add up to, and the two files that say so. They depend on the directory alone:
+//! no times, no ids, one order.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use abide::TaskError;
+use indicatif::{HumanBytes, HumanCount};
+use serde::{Deserialize, Serialize};
+
+use crate::names::path_of;
+use crate::reading::FileInfo;
+use crate::workflow::{MarkerSeen, Outcome, Settings, Unreadable};
+
+/// Types and unreadable files that a summary names.
+const SUMMARY_LINES: usize = 10;
+
+/// Everything, as it is written to disk.
+pub(crate) struct Report {
+    settings: Settings,
+    files: Vec<FileInfo>,
+    unreadable: Vec<Unreadable>,
+    summary: Summary,
+}
+
+/// What matters of it, small enough to be recorded: the workflow's result.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    pub(crate) directory: String,
+    /// Where the report is, as text; see [`crate::names`].
+    pub(crate) report: String,
+    pub(crate) totals: Totals,
+    /// The most frequent ones.
+    types: Vec<OfType>,
+    other_types: usize,
+    /// The first ones.
+    unreadable: Vec<Unreadable>,
+    marker: MarkerSeen,
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    files: u64,
+    pub(crate) bytes: u64,
+    lines: u64,
+    words: u64,
+    unreadable: u64,
+    /// Symbolic links, not followed.
+    links: usize,
+    /// Pipes, sockets and devices.
+    special: usize,
+    /// Files beyond the limit.
+    left_out: usize,
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct OfType {
+    r#type: String,
+    files: u64,
+    bytes: u64,
+    lines: u64,
+    words: u64,
+}
+
+impl Report {
+    pub(crate) fn new(
+        settings: Settings,
+        outcomes: impl IntoIterator<Item = Outcome>,
+        marker: MarkerSeen,
+    ) -> Report {
+        let (mut files, mut unreadable) = (Vec::new(), Vec::new());
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Read(file) => files.push(file),
+                Outcome::Unreadable(file) => unreadable.push(file),
+            }
+        }
+        let sum = |of: fn(&FileInfo) -> u64| files.iter().map(of).sum();
+        let totals = Totals {
+            files: files.len() as u64,
+            bytes: sum(|file| file.bytes),
+            lines: sum(|file| file.lines),
+            words: sum(|file| file.words),
+            unreadable: unreadable.len() as u64,
+            links: settings.links,
+            special: settings.special,
+            left_out: settings.left_out,
+        };
+        let types = types(&files);
+        let summary = Summary {
+            directory: settings.root.clone(),
+            report: format!("{}/report.json", settings.out),
+            totals,
+            other_types: types.len().saturating_sub(SUMMARY_LINES),
+            types,
+            unreadable: unreadable.clone(),
+            marker,
+        };
+        Report {
+            settings,
+            files,
+            unreadable,
+            summary,
+        }
+    }
+
+    /// Writes both files, each at once: whoever reads them sees an old or a new one, never half of
+    /// one. Returns the summary, cut to what can be recorded.
+    pub(crate) fn write(self) -> Result<Summary, TaskError> {
+        let out = path_of(&self.settings.out);
+        let failed = |name: &str, error: io::Error| {
+            let file = out.join(name);
+            TaskError::new(
+                "unwritable",
+                format!("can't write {}: {error}", file.display()),
+            )
+        };
+        fs::create_dir_all(&out).map_err(|error| failed("", error))?;
+        write_whole(&out, "report.json", |to| self.write_json(to))
+            .map_err(|error| failed("report.json", error))?;
+        let mut summary = self.summary;
+        summary.types.truncate(SUMMARY_LINES);
+        summary.unreadable.truncate(SUMMARY_LINES);
+        write_whole(&out, "summary.txt", |to| write!(to, "{summary}"))
+            .map_err(|error| failed("summary.txt", error))?;
+        Ok(summary)
+    }
+
+    /// One line for each file, so that line tools can work on it too.
+    fn write_json(&self, to: &mut impl Write) -> io::Result<()> {
+        let text = |value: &str| serde_json::to_string(value).map_err(io::Error::from);
+        writeln!(to, "{{\n\"directory\": {},", text(&self.settings.root)?)?;
+        writeln!(
+            to,
+            "\"totals\": {},",
+            serde_json::to_string(&self.summary.totals)?
+        )?;
+        write_list(to, "types", &self.summary.types)?;
+        writeln!(to, ",")?;
+        write_list(to, "unreadable", &self.unreadable)?;
+        writeln!(to, ",")?;
+        write_list(to, "files", &self.files)?;
+        writeln!(to, "\n}}")
+    }
+}
+
+/// By type, the most frequent first.
+fn types(files: &[FileInfo]) -> Vec<OfType> {
+    let mut types: HashMap<&str, OfType> = HashMap::new();
+    for file in files {
+        let of = types.entry(&file.r#type).or_default();
+        of.files += 1;
+        of.bytes += file.bytes;
+        of.lines += file.lines;
+        of.words += file.words;
+    }
+    let named = types.into_iter().map(|(name, of)| OfType {
+        r#type: name.to_owned(),
+        ..of
+    });
+    let mut types: Vec<OfType> = named.collect();
+    types.sort_unstable_by(|a, b| b.files.cmp(&a.files).then_with(|| a.r#type.cmp(&b.r#type)));
+    types
+}
+
+fn write_list(to: &mut impl Write, name: &str, items: &[impl Serialize]) -> io::Result<()> {
+    write!(to, "\"{name}\": [")?;
+    for (number, item) in items.iter().enumerate() {
+        to.write_all(if number == 0 { b"\n  " } else { b",\n  " })?;
+        serde_json::to_writer(&mut *to, item)?;
+    }
+    let end = if items.is_empty() { "]" } else { "\n]" };
+    to.write_all(end.as_bytes())
+}
+
+/// Writes a file beside its place, makes it durable, and moves it there.
+fn write_whole(
+    directory: &Path,
+    name: &str,
+    content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let unfinished = directory.join(format!("{name}.unfinished"));
+    let mut file = BufWriter::new(File::create(&unfinished)?);
+    content(&mut file)?;
+    file.into_inner()?.sync_all()?;
+    fs::rename(unfinished, directory.join(name))
+}
+
+/// What is written to a report's directory.
+pub(crate) fn own_files(out: &Path) -> Vec<PathBuf> {
+    let names = ["report.json", "summary.txt"];
+    let files = names.map(|name| [out.join(name), out.join(format!("{name}.unfinished"))]);
+    files.into_iter().flatten().collect()
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Totals {
+            files,
+            bytes,
+            lines,
+            words,
+            unreadable,
+            links,
+            special,
+            left_out,
+        } = &self.totals;
+        writeln!(f, "{}", self.directory)?;
+        writeln!(
+            f,
+            "{} files, {}, {} lines, {} words",
+            HumanCount(*files),
+            HumanBytes(*bytes),
+            HumanCount(*lines),
+            HumanCount(*words)
+        )?;
+        let counts = [
+            (*links, "symbolic links not followed"),
+            (*special, "pipes, sockets and devices not read"),
+            (*left_out, "files beyond the limit not read"),
+        ];
+        for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
+            writeln!(f, "{} {what}", HumanCount(count as u64))?;
+        }
+        match self.marker {
+            MarkerSeen::Seen => writeln!(f, "the marker was seen")?,
+            MarkerSeen::TimedOut => writeln!(f, "the marker was not seen in time")?,
+        }
+        if !self.types.is_empty() {
+            writeln!(
+                f,
+                "\n{:<36} {:>9} {:>12} {:>13}",
+                "type", "files", "size", "lines"
+            )?;
+        }
+        for of in &self.types {
+            writeln!(
+                f,
+                "{:<36} {:>9} {:>12} {:>13}",
+                of.r#type,
+                HumanCount(of.files).to_string(),
+                HumanBytes(of.bytes).to_string(),
+                HumanCount(of.lines).to_string()
+            )?;
+        }
+        if self.other_types > 0 {
+            writeln!(f, "and {} more types", self.other_types)?;
+        }
+        if *unreadable > 0 {
+            writeln!(f, "\n{} unreadable:", HumanCount(*unreadable))?;
+        }
+        for Unreadable { path, reason } in &self.unreadable {
+            writeln!(f, "  {path}: {reason}")?;
+        }
+        match usize::try_from(*unreadable).unwrap_or(usize::MAX) - self.unreadable.len() {
+            0 => Ok(()),
+            more => writeln!(f, "  and {} more", HumanCount(more as u64)),
+        }
+    }
+}
