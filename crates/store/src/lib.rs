@@ -5,6 +5,7 @@
 //! commit; [`Store::fire_timers`] is `apply` for what fell due. Everything else reads, or keeps
 //! workers, leases and workflow versions.
 
+mod answer;
 mod error;
 mod flush;
 mod graphs;

@@ -13,6 +13,7 @@ use abide_core::payload::Payload;
 use abide_core::step::StepRecord;
 use abide_core::text;
 
+use crate::answer::Waiting;
 use crate::error::{ApplyError, StoreError};
 use crate::hints::{EndWatch, Hints};
 use crate::rollup::Rollup;
@@ -29,6 +30,7 @@ use crate::{Claims, Fired, StoreOptions};
 pub struct Store {
     driver: Arc<Sqlite>,
     hints: Arc<Hints>,
+    waiting: Arc<Waiting>,
     payload_limit_bytes: usize,
 }
 
@@ -67,6 +69,7 @@ impl Store {
         Ok(Store {
             driver: Arc::new(driver),
             hints,
+            waiting: Arc::default(),
             payload_limit_bytes,
         })
     }
@@ -93,7 +96,7 @@ impl Store {
         let answer = self
             .driver
             .send(|answer| Job::Apply(Box::new(request), answer))?;
-        answer.await.map_err(|_| StoreError::Closed)?
+        self.waiting.until(answer).await?
     }
 
     /// Claims at most `max` tasks of these queues, and empties the worker's inbox.

@@ -7,7 +7,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvError};
+use std::sync::mpsc::{Receiver, RecvError, TryRecvError};
+use std::time::{Duration, Instant};
 
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{Claim, Inbox, OutboxRow, Reply, Request, Working};
@@ -29,6 +30,8 @@ use super::{rows, write};
 
 /// The most jobs in one transaction: bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 2048;
+/// How long the writer looks for the next job before it sleeps.
+const LINGER: Duration = Duration::from_micros(100);
 
 pub(crate) type Answer<T> = oneshot::Sender<T>;
 /// Work on the write connection that is no transition: it runs inside the batch's transaction.
@@ -268,7 +271,7 @@ impl After {
 
 fn gather(jobs: &Receiver<Job>, closing: &mut Option<Answer<()>>) -> Result<Vec<Job>, RecvError> {
     let mut batch = Vec::new();
-    let mut next = Some(jobs.recv()?);
+    let mut next = Some(receive(jobs)?);
     while let Some(job) = next {
         match job {
             Job::Close(answer) => {
@@ -284,6 +287,20 @@ fn gather(jobs: &Receiver<Job>, closing: &mut Option<Answer<()>>) -> Result<Vec<
         };
     }
     Ok(batch)
+}
+
+/// The next job. Looks for a moment before it lets the processor go: whoever takes one step after
+/// the other asks again at once, and waking a thread costs as much as a small transaction.
+fn receive(jobs: &Receiver<Job>) -> Result<Job, RecvError> {
+    let begun = Instant::now();
+    loop {
+        match jobs.try_recv() {
+            Ok(job) => return Ok(job),
+            Err(TryRecvError::Disconnected) => return Err(RecvError),
+            Err(TryRecvError::Empty) if begun.elapsed() > LINGER => return jobs.recv(),
+            Err(TryRecvError::Empty) => std::hint::spin_loop(),
+        }
+    }
 }
 
 fn run(loader: &Loader<'_>, working: &mut Working, request: &Request) -> Result<Reply, ApplyError> {
