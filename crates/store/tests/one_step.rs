@@ -138,4 +138,46 @@ async fn a_task_goes_through_the_outbox_to_its_end() {
         ]
     );
     store.close().await;
+    views_have_the_columns_of_the_documents(&path);
+}
+
+fn views_have_the_columns_of_the_documents(path: &std::path::Path) {
+    let connection = rusqlite::Connection::open(path).expect("opens");
+    let row: (String, i64, String, String) = connection
+        .query_row(
+            "SELECT instance_id, execution_id, status, completed_at FROM execution_status",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+        )
+        .expect("one execution");
+    assert_eq!(
+        (row.0.as_str(), row.1, row.2.as_str()),
+        ("a", 1, "Completed")
+    );
+    assert!(
+        row.3.ends_with('Z') && row.3.contains('T'),
+        "{} is a time",
+        row.3
+    );
+
+    let mut statement = connection
+        .prepare("SELECT event_type, task_execution_id IS NULL, sequence_num FROM execution_history ORDER BY sequence_num")
+        .expect("the columns are there");
+    let rows: Vec<(String, bool, i64)> = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .expect("reads")
+        .collect::<Result<_, _>>()
+        .expect("reads");
+    assert_eq!(rows[0], ("execution.created".to_owned(), true, 1));
+    assert_eq!(rows[1], ("task.created".to_owned(), false, 2));
+    assert_eq!(rows.len(), 8);
+
+    let task: (String, String, Option<String>) = connection
+        .query_row(
+            "SELECT task_name, status, sub_status FROM task_status",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
+        .expect("one task");
+    assert_eq!(task, ("only".to_owned(), "Completed".to_owned(), None));
 }
