@@ -278,6 +278,11 @@ impl Store {
         self.driver.unlock_workers(lock);
     }
 
+    /// Whether any process holds the workers' lock: whether somebody runs the tasks.
+    pub fn has_workers(&self) -> bool {
+        self.driver.has_workers()
+    }
+
     /// Who holds the workers' lock, in words.
     pub fn lock_holder(&self) -> String {
         self.driver.lock_holder()

@@ -9,6 +9,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::StoreError;
 
+use super::schema;
+
 /// A database file and how it is opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
@@ -45,6 +47,10 @@ impl Database {
         let connection = Connection::open_with_flags(&*self.path, flags)
             .map_err(|error| self.open_error(error))?;
         self.set_up(&connection)?;
+        // Before anything is changed: it may be another program's, and keep its journal mode.
+        if schema::check(self, &connection)? == 0 && !create {
+            return Err(StoreError::NotADatabase(self.name()));
+        }
         self.expect(&connection, "journal_mode", "wal", true)?;
         self.expect(&connection, "synchronous", "2", false)?;
         // Pages go back into the main file apart from commits, see `Writer`.

@@ -151,6 +151,11 @@ impl Sqlite {
         drop(lock);
     }
 
+    /// Whether any process, this one included, holds the workers' lock.
+    pub(crate) fn has_workers(&self) -> bool {
+        self.holds_lock.load(Ordering::Acquire) || lock::is_held(&self.database)
+    }
+
     pub(crate) fn lock_holder(&self) -> String {
         lock::holder(&self.database)
     }
