@@ -1,0 +1,73 @@
+//! The command line: what all commands share, and the commands.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{cancel, completions, describe, events, list, signal, tasks, wait, watch};
+use crate::output::Format;
+use crate::problem::{Outcome, Problem};
+use crate::session::Session;
+
+/// Look into durable executions, and act on them.
+///
+/// Works on the database of a program that uses Abide, whether that program runs or not.
+#[derive(Debug, Parser)]
+#[command(name = "abide", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// The database: a SQLite file, or `sqlite:` and a file
+    #[arg(long, global = true, env = "ABIDE_DB", value_name = "FILE|URL")]
+    db: Option<String>,
+
+    /// How data is written
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    output: Format,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 124 time is up.
+Data goes to standard output, words to standard error. Colours only on a terminal, never with NO_COLOR.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List executions, newest first
+    #[command(visible_alias = "ls")]
+    List(list::List),
+    /// Show all about an execution
+    Describe(describe::Describe),
+    /// List the tasks of an execution
+    Tasks(tasks::Tasks),
+    /// Show the history of an execution, and follow it
+    Events(events::Events),
+    /// Watch an execution's progress until it ends
+    Watch(watch::Watch),
+    /// Wait until an execution has a status
+    Wait(wait::Wait),
+    /// Stop an execution
+    Cancel(cancel::Cancel),
+    /// Send a signal to an instance
+    Signal(signal::Signal),
+    /// Write a completion script for a shell
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub(crate) async fn run(self) -> Result<Outcome, Problem> {
+        let session = Session {
+            database: self.db,
+            format: self.output,
+        };
+        match self.command {
+            Command::List(list) => list.run(&session).await,
+            Command::Describe(describe) => describe.run(&session).await,
+            Command::Tasks(tasks) => tasks.run(&session).await,
+            Command::Events(events) => events.run(&session).await,
+            Command::Watch(watch) => watch.run(&session).await,
+            Command::Wait(wait) => wait.run(&session).await,
+            Command::Cancel(cancel) => cancel.run(&session).await,
+            Command::Signal(signal) => signal.run(&session).await,
+            Command::Completions(completions) => completions.run(),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Columns for people. Rows are laid out in portions, so that a long table needs little memory and
+//! a live one shows every row at once; a column never becomes narrower again.
+
+use std::io::{self, Write};
+
+use console::{Alignment, Term, measure_text_width, pad_str, truncate_str};
+
+use super::{Tone, text};
+
+/// Rows that are laid out together.
+const PORTION: usize = 500;
+
+/// Spaces between columns.
+const GAP: usize = 3;
+
+/// A last column is not cut to less than this.
+const LEAST_WIDTH: usize = 12;
+
+/// One field.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+impl Cell {
+    /// A field of this colour. Its text is data, and is escaped.
+    pub(crate) fn new(text: impl AsRef<str>, tone: Tone) -> Cell {
+        let text = text::escape(text.as_ref()).into_owned();
+        Cell { text, tone }
+    }
+}
+
+impl<T: AsRef<str>> From<T> for Cell {
+    fn from(text: T) -> Cell {
+        Cell::new(text, Tone::Plain)
+    }
+}
+
+/// A table that is being written.
+#[derive(Debug)]
+pub(crate) struct Table {
+    columns: &'static [&'static str],
+    widths: Vec<usize>,
+    pending: Vec<Vec<Cell>>,
+    has_heading: bool,
+    colours: bool,
+    /// Where lines are cut.
+    line_width: Option<usize>,
+}
+
+impl Table {
+    /// A table with these headings, for standard output.
+    pub(crate) fn new(columns: &'static [&'static str]) -> Table {
+        let terminal = Term::stdout();
+        Table {
+            columns,
+            widths: columns.iter().map(|name| name.len()).collect(),
+            pending: Vec::new(),
+            has_heading: false,
+            colours: super::colours(),
+            line_width: terminal.size_checked().map(|(_, width)| usize::from(width)),
+        }
+    }
+
+    /// Adds a row; writes the rows so far when there are enough.
+    pub(crate) fn push(&mut self, row: Vec<Cell>, out: &mut impl Write) -> io::Result<()> {
+        self.pending.push(row);
+        match self.pending.len() {
+            PORTION.. => self.flush(out),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the rows that were added since the last time. A table without rows has no headings.
+    pub(crate) fn flush(&mut self, out: &mut impl Write) -> io::Result<()> {
+        let rows = std::mem::take(&mut self.pending);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for row in &rows {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = measure_text_width(&cell.text).max(*width);
+            }
+        }
+        if !std::mem::replace(&mut self.has_heading, true) {
+            let heading = |name: &&str| Cell::new(name, Tone::Heading);
+            let headings: Vec<Cell> = self.columns.iter().map(heading).collect();
+            self.write_row(&headings, out)?;
+        }
+        rows.iter().try_for_each(|row| self.write_row(row, out))
+    }
+
+    fn write_row(&self, row: &[Cell], out: &mut impl Write) -> io::Result<()> {
+        let last = row.iter().rposition(|cell| !cell.text.is_empty());
+        let mut used = 0;
+        for (at, (cell, &width)) in row.iter().zip(&self.widths).enumerate() {
+            if Some(at) >= last {
+                let text = self.cut(&cell.text, used);
+                writeln!(out, "{}", cell.tone.paint(&text, self.colours))?;
+                break;
+            }
+            let painted = cell.tone.paint(&cell.text, self.colours);
+            let padded = pad_str(&painted, width, Alignment::Left, None);
+            write!(out, "{padded}{:GAP$}", "")?;
+            used += width + GAP;
+        }
+        Ok(())
+    }
+
+    /// The last field of a line, cut to what is left of the terminal's width.
+    fn cut(&self, text: &str, used: usize) -> String {
+        match self.line_width {
+            Some(width) => {
+                let left = width.saturating_sub(used).max(LEAST_WIDTH);
+                truncate_str(text, left, "…").into_owned()
+            }
+            None => text.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(line_width: Option<usize>, rows: &[&[&str]]) -> String {
+        let mut table = Table {
+            line_width,
+            colours: false,
+            ..Table::new(&["A", "NAME", "REST"])
+        };
+        let mut out = Vec::new();
+        for row in rows {
+            let row = row.iter().map(Cell::from).collect();
+            table.push(row, &mut out).expect("memory takes it");
+        }
+        table.flush(&mut out).expect("memory takes it");
+        String::from_utf8(out).expect("texts")
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_characters_are_shown() {
+        let rows: &[&[&str]] = &[&["1", "漢字", "x"], &["22", "b", "y\nz"], &["3", "c", ""]];
+        let expected = "A    NAME   REST\n1    漢字   x\n22   b      y\\nz\n3    c\n";
+        assert_eq!(written(None, rows), expected);
+        assert_eq!(written(None, &[]), "");
+    }
+
+    #[test]
+    fn a_terminal_gets_the_last_column_cut() {
+        let rows: &[&[&str]] = &[&["1", "b", "a long text that does not fit"]];
+        assert_eq!(
+            written(Some(30), rows),
+            "A   NAME   REST\n1   b      a long text that d…\n"
+        );
+    }
+}

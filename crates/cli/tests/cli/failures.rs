@@ -1,0 +1,160 @@
+//! What goes wrong: clear words, the right exit code, never a panic.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use crate::support::{Run, World, abide, chain, wide};
+
+fn run(arguments: &[&str]) -> Run {
+    Run::of(&mut abide(arguments), "")
+}
+
+#[test]
+fn a_database_must_be_named() {
+    run(&["list"]).failed_with(2, "--db FILE");
+    Run::of(abide(&["list"]).env("ABIDE_DB", ""), "").failed_with(2, "--db FILE");
+    run(&["list", "--db", "postgres://localhost/app"]).failed_with(2, "PostgreSQL");
+    run(&["list", "--db", "ftp:file"]).failed_with(2, "`ftp:`");
+    run(&["--db", "sqlite::memory:", "list"]).failed_with(2, "names no file");
+}
+
+#[test]
+fn a_database_must_be_there_and_be_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let refuse = |name: &str, part: &str| {
+        let path = directory.path().join(name);
+        let run = run(&["list", "--db", path.to_str().expect("utf-8")]);
+        run.failed_with(1, part);
+        assert_eq!(run.err.lines().count(), 1, "{run:?}");
+        assert!(run.err.starts_with("error: "), "{run:?}");
+    };
+    refuse("missing.db", "no such file");
+    assert!(!directory.path().join("missing.db").exists());
+    refuse("no/where.db", "no/where.db");
+    refuse("", "directory");
+    std::fs::write(
+        directory.path().join("text.db"),
+        "just a text, long enough to be looked at ".repeat(50),
+    )
+    .expect("written");
+    refuse("text.db", "is not an Abide database");
+    std::fs::write(directory.path().join("empty.db"), "").expect("written");
+    refuse("empty.db", "is not an Abide database");
+    assert_eq!(
+        std::fs::read(directory.path().join("empty.db")).expect("reads"),
+        b""
+    );
+}
+
+#[tokio::test]
+async fn a_newer_database_asks_for_a_newer_program() {
+    let world = World::new().await;
+    let path = world.path();
+    world.store.close().await;
+    // The schema's number, `user_version`, stands at offset 60 of the file.
+    let mut file = std::fs::read(&path).expect("reads");
+    file[60..64].copy_from_slice(&9999_u32.to_be_bytes());
+    let newer = path.with_file_name("newer.db");
+    std::fs::write(&newer, file).expect("written");
+    let run = run(&["list", "--db", newer.to_str().expect("utf-8")]);
+    run.failed_with(1, "written by a newer version");
+}
+
+#[test]
+fn misuse_is_explained_by_the_option() {
+    let refuse = |arguments: &[&str], part: &str| run(arguments).failed_with(2, part);
+    refuse(&[], "Usage: abide");
+    refuse(&["lsit"], "similar subcommands exist: 'ls', 'list'");
+    refuse(&["list", "--status", "runing"], "'Running'");
+    refuse(&["list", "--since", "yesterday"], "--since");
+    refuse(&["list", "--cursor", "page2"], "--cursor");
+    refuse(&["list", "--limit", "many"], "--limit");
+    refuse(&["list", "-o", "xml"], "jsonl");
+    refuse(&["wait"], "<EXEC>");
+    refuse(&["wait", "x", "--for", "tea"], "completed");
+    refuse(&["completions", "cmd"], "bash");
+    let help = run(&["--help"]);
+    assert_eq!((help.code, help.err.as_str()), (0, ""));
+    assert!(help.out.contains("124 time is up"), "{}", help.out);
+}
+
+#[tokio::test]
+async fn odd_names_are_looked_up_and_not_found() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &chain(&["a"])).await;
+    for name in [
+        "",
+        "/",
+        "/1",
+        "order-1/",
+        "order-1/0",
+        "order-1/99999999999",
+        "%",
+        "'; --",
+        "\u{1b}[31m",
+        "0000000000000",
+        "zzzzzzzzzzzzz",
+        "漢字",
+    ] {
+        for command in ["describe", "tasks", "events", "wait", "watch", "cancel"] {
+            let run = world.abide(&[command, name]);
+            run.failed_with(3, "no execution or instance");
+            assert!(!run.err.contains('\u{1b}'), "{run:?}");
+        }
+    }
+    let long = "x".repeat(100_000);
+    world
+        .abide(&["describe", &long])
+        .failed_with(3, "no execution or instance");
+}
+
+#[tokio::test]
+async fn a_reader_that_has_enough_is_no_error() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &wide(3000)).await;
+    for arguments in [
+        &["tasks", "order-1"][..],
+        &["tasks", "order-1", "-o", "json"],
+        &["tasks", "order-1", "-o", "yaml"],
+        &["events", "order-1", "-o", "jsonl"],
+    ] {
+        let mut child = world
+            .command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut first = [0; 10];
+        let mut output = child.stdout.take().expect("piped");
+        output.read_exact(&mut first).expect("reads");
+        drop(output);
+        let mut words = String::new();
+        let mut err = child.stderr.take().expect("piped");
+        err.read_to_string(&mut words).expect("reads");
+        let code = child.wait().expect("ends").code();
+        assert_eq!((code, words.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_output_that_cannot_be_written_is_an_error() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &wide(300)).await;
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("opens");
+    let output = world
+        .command(&["tasks", "order-1", "-o", "json"])
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    let words = String::from_utf8(output.stderr).expect("texts");
+    assert!(
+        words.starts_with("error: cannot write the output"),
+        "{words}"
+    );
+}

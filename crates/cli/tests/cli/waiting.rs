@@ -1,0 +1,161 @@
+//! `abide wait` and `abide watch`: what they wait for, and how they end.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use abide_core::failure::Failure;
+
+use crate::support::{Run, SECOND, World, chain, held};
+
+#[tokio::test]
+async fn waiting_ends_as_the_execution_does() {
+    let mut world = World::new().await;
+    let graph = chain(&["a"]);
+    world.start("good", "ship", &graph).await;
+    world.run("ship").await;
+    world.start("bad", "ship", &graph).await;
+    let task = world.claim("ship").await;
+    world.fail(held(&task), Failure::fatal("Io", "gone")).await;
+    let check = |arguments: &[&str], code: i32, out: &str| {
+        let run = world.abide(&[&["wait"], arguments].concat());
+        assert_eq!(
+            (run.code, run.out.as_str(), run.err.as_str()),
+            (code, out, ""),
+            "{arguments:?}"
+        );
+    };
+    check(&["good"], 0, "Completed\n");
+    check(&["bad"], 1, "Failed\n");
+    check(&["bad", "--for", "failed"], 0, "Failed\n");
+    check(&["bad", "--for", "Ended"], 0, "Failed\n");
+    check(&["good", "--for", "running"], 0, "Completed\n");
+    check(
+        &["good", "--for", "cancelled", "--timeout", "1s"],
+        1,
+        "Completed\n",
+    );
+}
+
+#[tokio::test]
+async fn the_time_is_up_after_the_timeout() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &chain(&["a"])).await;
+    let run = world.abide(&["wait", "order-1", "--timeout", "50ms"]);
+    run.failed_with(124, "order-1 is Pending::Queued");
+    assert_eq!(run.out, "Pending::Queued\n");
+    world
+        .abide(&["wait", "order-1", "--timeout", "0s"])
+        .failed_with(124, "the time is up");
+    world
+        .abide(&["wait", "order-1", "--timeout", "5"])
+        .failed_with(2, "did you mean `5s`?");
+    world
+        .abide(&["wait", "order-2"])
+        .failed_with(3, "did you mean `order-1`?");
+}
+
+#[tokio::test]
+async fn waiting_sees_an_end_that_comes_later() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &chain(&["a", "b"])).await;
+    let mut follower = world
+        .command(&["events", "order-1", "--follow", "-o", "name"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let waiting = world
+        .command(&["wait", "order-1", "-o", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let running = world
+        .command(&["wait", "order-1", "--for", "running"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    // The follower is up, so the others have had their time to begin; it does not matter if not.
+    let mut line = String::new();
+    let mut output = BufReader::new(follower.stdout.take().expect("piped"));
+    output.read_line(&mut line).expect("reads");
+    let task = world.claim("ship").await;
+    let running = running.wait_with_output().expect("ends");
+    assert_eq!(running.status.code(), Some(0));
+    world.complete(held(&task), None).await;
+    world.run("ship").await;
+    let waited = waiting.wait_with_output().expect("ends");
+    assert_eq!(waited.status.code(), Some(0));
+    let record: serde_json::Value = serde_json::from_slice(&waited.stdout).expect("JSON");
+    assert_eq!(record["status"], "Completed");
+    drop(output);
+    follower.wait().expect("ends");
+}
+
+#[tokio::test]
+async fn watching_writes_a_line_for_every_change() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &chain(&["a", "b"])).await;
+    let task = world.claim("ship").await;
+    world
+        .progress(held(&task), r#"{"percent":50.0,"step":"reading"}"#)
+        .await;
+    let mut child = world
+        .command(&["watch", "order-1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut output = BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = || {
+        let mut line = String::new();
+        output.read_line(&mut line).expect("reads");
+        line
+    };
+    assert_eq!(
+        line(),
+        "order-1  Running::Active  25%  0/2 tasks  a (50% reading)\n"
+    );
+    world.pass(SECOND);
+    world.complete(held(&task), None).await;
+    let task = world.claim("ship").await;
+    world.defer(held(&task), "a file").await;
+    let mut changed = line();
+    // It may have looked in between.
+    while !changed.contains("Deferred") {
+        changed = line();
+    }
+    assert_eq!(
+        changed,
+        "order-1  Running::Deferred  50%  1/2 tasks  b (a file)\n"
+    );
+    world.fail(held(&task), Failure::fatal("Io", "gone")).await;
+    let last = line();
+    assert!(
+        last.starts_with("order-1  Failed  50%  2/2 tasks  in 1.0s"),
+        "{last}"
+    );
+    assert_eq!(child.wait().expect("ends").code(), Some(1));
+}
+
+#[tokio::test]
+async fn watching_what_has_ended_shows_how() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &chain(&["a"])).await;
+    world.run("ship").await;
+    let run = world.abide(&["watch", "order-1"]);
+    assert_eq!(
+        (run.code, run.out.as_str()),
+        (0, "order-1  Completed  100%  1/1 tasks  in 0us\n")
+    );
+    let json = world.json(&["watch", "order-1"]);
+    assert_eq!(
+        (&json["status"], &json["percent"]),
+        (&"Completed".into(), &100.0.into())
+    );
+    assert_eq!(
+        world
+            .output(&["watch", "order-1", "-o", "jsonl"])
+            .lines()
+            .count(),
+        1
+    );
+    Run::of(&mut world.command(&["watch", "nobody"]), "").failed_with(3, "`nobody`");
+}
