@@ -10,7 +10,7 @@ use super::working::{Stop, Working};
 
 impl Working {
     pub(super) fn claim(&mut self, claim: &Claim) -> Result<Reply, Stop> {
-        self.effects.outbox_removed.push(claim.row);
+        self.remove_from_outbox(claim.row);
         let may_run = match self.find_task(claim.key)? {
             None => false,
             Some(task) => {
@@ -59,7 +59,7 @@ impl Working {
 
     /// Takes a wake-up out of a worker's inbox and says what it means now.
     pub(super) fn inbox(&mut self, inbox: &Inbox) -> Result<Reply, Stop> {
-        self.effects.outbox_removed.push(inbox.row);
+        self.remove_from_outbox(inbox.row);
         let key = inbox.row.key;
         let held = self
             .find_task(key)?

@@ -11,7 +11,7 @@ use super::working::{Stop, Working};
 
 impl Working {
     pub(super) fn fire(&mut self, timer: Timer) -> Result<Reply, Stop> {
-        self.effects.timers_removed.push(timer);
+        self.remove_timer(timer);
         let key = timer.key();
         let id = timer.execution;
         let timer_cause = Cause::actor(self.now, By::Timer, By::Timer.as_str().into());
