@@ -14,6 +14,7 @@ mod rollup;
 mod sqlite;
 mod stats;
 mod store;
+mod verify;
 mod views;
 
 use std::sync::Arc;
@@ -28,6 +29,9 @@ pub use rollup::{ExecutionSubStatus, Rollup, TaskGroup, TaskTimes};
 pub use sqlite::WorkersLock;
 pub use stats::Stats;
 pub use store::{RecoverySummary, Store};
+pub use verify::{
+    Checked, Finding, Integrity, Invariant, Subject, VerifyOptions, VerifyReport, verify_file,
+};
 pub use views::{
     ContextView, EndView, EventFilter, EventView, ExecutionFilter, ExecutionView, TaskInputs,
     TaskView, VersionInfo, WorkerRow, WorkflowKind,

@@ -19,6 +19,7 @@ use crate::hints::{EndWatch, Hints};
 use crate::rollup::Rollup;
 use crate::sqlite::{Job, Sqlite, WorkersLock, maintenance};
 use crate::stats::Stats;
+use crate::verify::{self, VerifyOptions, VerifyReport};
 use crate::views::{
     EndView, EventFilter, EventView, ExecutionFilter, ExecutionView, TaskInputs, TaskView,
     VersionInfo, WorkerRow, WorkflowKind,
@@ -546,6 +547,17 @@ impl Store {
         self.driver.read(|reader| reader.workers())
     }
 
+    /// Checks whether everything stored keeps the store's promises, as of one moment, on a
+    /// connection of its own. Work goes on meanwhile.
+    pub async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, StoreError> {
+        let driver = self.driver.clone();
+        blocking(move || {
+            let connection = driver.database().open_reader()?;
+            verify::run(driver.database(), &connection, &options)
+        })
+        .await
+    }
+
     /// Finishes what was asked, and closes the file. Later requests answer [`StoreError::Closed`].
     pub async fn close(&self) {
         if let Ok(answer) = self.driver.send(Job::Close) {
@@ -618,7 +630,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// The path that an address names.
-fn sqlite_path(url: &str) -> Result<PathBuf, StoreError> {
+pub(crate) fn sqlite_path(url: &str) -> Result<PathBuf, StoreError> {
     let path = match url.split_once(':') {
         Some(("sqlite", path)) => path.strip_prefix("//").unwrap_or(path),
         Some(("postgres" | "postgresql", _)) => {

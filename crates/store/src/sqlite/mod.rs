@@ -1,14 +1,14 @@
 //! The SQLite driver: one file, one writer thread, read connections apart.
 
 mod checkpoint;
-mod connection;
+pub(crate) mod connection;
 mod load;
 mod lock;
 pub(crate) mod maintenance;
 mod queries;
 mod rollup;
-mod rows;
-mod schema;
+pub(crate) mod rows;
+pub(crate) mod schema;
 mod wake;
 mod write;
 mod writer;
@@ -96,6 +96,10 @@ impl Sqlite {
 
     pub(crate) fn name(&self) -> String {
         self.database.name()
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Sends a job to the writer; the answer comes after the commit.

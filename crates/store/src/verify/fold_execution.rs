@@ -1,0 +1,122 @@
+//! An execution's row, worked out from its events alone, as [`super::fold_task`] does for tasks.
+
+use abide_core::event::EventType;
+use abide_core::execution::REASON_DEADLINE;
+use abide_core::status::ExecutionStatus;
+use serde::Deserialize;
+
+use super::fold_task::Recorded;
+use super::history::{EXECUTIONS, Place, Stream};
+use super::report::{Invariant, Problems};
+use super::rows::{EventCells, State, StoredEvent};
+
+/// What an execution's events come to.
+pub(super) struct ExecutionFold {
+    pub(super) stream: Stream,
+    pub(super) created: Option<Created>,
+    pub(super) reason: Option<String>,
+    pub(super) created_at: i64,
+    pub(super) started_at: Option<i64>,
+    pub(super) closed_at: Option<i64>,
+    /// The position of the event that ended it.
+    pub(super) end_position: Option<i64>,
+}
+
+/// What history keeps of how an execution was started.
+#[derive(Deserialize)]
+pub(super) struct Created {
+    pub(super) instance: String,
+    pub(super) workflow: i64,
+    pub(super) tasks: u32,
+    pub(super) input: Option<Recorded>,
+    pub(super) start_at: Option<i64>,
+    pub(super) deadline_at: Option<i64>,
+    #[serde(default)]
+    pub(super) priority: i16,
+}
+
+#[derive(Deserialize)]
+struct Because {
+    reason: String,
+}
+
+impl ExecutionFold {
+    pub(super) fn new() -> ExecutionFold {
+        ExecutionFold {
+            stream: Stream::new(EXECUTIONS),
+            created: None,
+            reason: None,
+            created_at: 0,
+            started_at: None,
+            closed_at: None,
+            end_position: None,
+        }
+    }
+
+    /// Where the execution stands after its last event.
+    pub(super) fn status(&self) -> Option<ExecutionStatus> {
+        match self.stream.state {
+            Some(State::Execution(status)) => Some(status),
+            _ => None,
+        }
+    }
+
+    pub(super) fn take(&mut self, event: &StoredEvent, problems: &mut Problems) {
+        let before = self.status();
+        let (place, Some(cells)) = self.stream.take(event, problems) else {
+            return;
+        };
+        if place != Place::Move {
+            return;
+        }
+        if let Err(error) = self.change(event, cells, before, problems) {
+            let what = format!("the data of event {} ({}): {error}", event.n, cells.kind);
+            self.stream.misfit(problems, Invariant::I5, what);
+        }
+    }
+
+    fn change(
+        &mut self,
+        event: &StoredEvent,
+        cells: &EventCells,
+        before: Option<ExecutionStatus>,
+        problems: &mut Problems,
+    ) -> Result<(), String> {
+        use EventType as E;
+        match cells.kind {
+            E::ExecutionCreated => {
+                let json = cells.data.as_deref().ok_or("it has none")?;
+                self.created = Some(serde_json::from_str(json).map_err(|error| error.to_string())?);
+                self.created_at = cells.at;
+            }
+            E::ExecutionStarted => self.started_at = Some(cells.at),
+            _ => {}
+        }
+        // Why it is stopped is said once: when it is asked to, or with the end if that is all.
+        let stopping = before == Some(ExecutionStatus::Cancelling);
+        let says_why = match cells.kind {
+            E::ExecutionCancelling | E::ExecutionFailed => true,
+            E::ExecutionCancelled | E::ExecutionTimedOut => !stopping,
+            _ => false,
+        };
+        if says_why {
+            let json = cells.data.as_deref().ok_or("it has none")?;
+            let because: Because = serde_json::from_str(json).map_err(|error| error.to_string())?;
+            self.reason = Some(because.reason);
+        }
+        if cells.to.is_terminal() {
+            self.closed_at = Some(cells.at);
+            self.end_position = Some(event.position);
+            let by_deadline = self.reason.as_deref() == Some(REASON_DEADLINE);
+            if stopping && by_deadline != (cells.kind == E::ExecutionTimedOut) {
+                let reason = self.reason.as_deref().unwrap_or_default();
+                let what = format!(
+                    "it was stopped because of `{reason}`, but ended with {}",
+                    cells.kind
+                );
+                problems.add(Invariant::I6, what);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,215 @@
+//! Verification: whether a store keeps its promises, found out by reading it.
+//!
+//! Every history is replayed by code that shares no rule with the code that wrote it, and compared
+//! with the stored rows; rows that say what happens next are compared with what is open. One
+//! ordered pass over one snapshot, one execution in memory at a time. Nothing is ever written.
+
+mod compare;
+mod cursor;
+mod decisions;
+mod fold_execution;
+mod fold_task;
+mod graphs;
+mod history;
+mod payloads;
+mod queue;
+mod report;
+mod rows;
+mod steps;
+mod walk;
+mod whole;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use abide_core::ids::WorkerId;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::error::StoreError;
+use crate::sqlite::connection::Database;
+use crate::sqlite::rows::is_content;
+use crate::sqlite::schema;
+
+use report::Findings;
+pub use report::{Checked, Finding, Invariant, Subject, VerifyReport};
+
+/// How the database checks itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Integrity {
+    /// Every page and every index entry.
+    #[default]
+    Full,
+    /// Every page, but not whether indexes match their tables: faster.
+    Quick,
+    /// Not at all.
+    Skip,
+}
+
+/// How a store is verified.
+#[derive(Clone, Debug)]
+pub struct VerifyOptions {
+    /// The most findings that are kept; more are counted. Default: 1000.
+    pub max_findings: usize,
+    /// How the database checks itself. Default: fully.
+    pub integrity: Integrity,
+    /// How long to wait for a lock that another process holds. Default: 5 seconds.
+    pub busy_timeout: Duration,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        VerifyOptions {
+            max_findings: 1000,
+            integrity: Integrity::Full,
+            busy_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Verifies a database file, whether or not it is in use, without writing to it. For a file that is
+/// damaged, too, where opening a [`crate::Store`] fails.
+///
+/// # Errors
+///
+/// [`StoreError`] if the file cannot be read at all, is not Abide's, or was written by a newer
+/// version. Damage inside it is a finding, not an error.
+pub fn verify_file(url: &str, options: &VerifyOptions) -> Result<VerifyReport, StoreError> {
+    let database = Database {
+        path: Arc::new(crate::store::sqlite_path(url)?),
+        busy_timeout: options.busy_timeout,
+    };
+    let connection = open(&database)?;
+    run(&database, &connection, options)
+}
+
+fn open(database: &Database) -> Result<Connection, StoreError> {
+    let refuse = |detail: String| StoreError::CannotOpen {
+        path: database.name(),
+        detail,
+    };
+    match database.path.metadata() {
+        Err(error) => return Err(refuse(error.to_string())),
+        Ok(metadata) if metadata.is_dir() => return Err(refuse("it is a directory".into())),
+        Ok(_) => {}
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&*database.path, flags)
+        .map_err(|error| refuse(error.to_string()))?;
+    let fail = |error| database.error(error, false);
+    connection
+        .busy_timeout(database.busy_timeout)
+        .map_err(fail)?;
+    match connection.query_row("PRAGMA schema_version", [], |_| Ok(())) {
+        Err(error)
+            if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !has_log(database) =>
+        {
+            // On a medium that cannot be written there is no place for the log's index; without a
+            // log none is needed.
+            let uri = format!("file:{}?immutable=1", percent_encoded(&database.name()));
+            Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI).map_err(fail)
+        }
+        // Whatever else is wrong shows when it is read.
+        _ => Ok(connection),
+    }
+}
+
+fn has_log(database: &Database) -> bool {
+    database
+        .beside("-wal")
+        .metadata()
+        .is_ok_and(|metadata| metadata.len() > 0)
+}
+
+fn percent_encoded(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+    let encode = |byte: u8| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    path.bytes().map(encode).collect()
+}
+
+/// Verifies what a connection sees, in one snapshot.
+pub(crate) fn run(
+    database: &Database,
+    connection: &Connection,
+    options: &VerifyOptions,
+) -> Result<VerifyReport, StoreError> {
+    let fail = |error| database.error(error, false);
+    connection
+        .execute_batch("PRAGMA cache_size = -65536; BEGIN")
+        .map_err(fail)?;
+    let report = check_all(database, connection, options);
+    // Nothing was written, so there is nothing to lose.
+    connection.execute_batch("ROLLBACK").ok();
+    report
+}
+
+fn check_all(
+    database: &Database,
+    connection: &Connection,
+    options: &VerifyOptions,
+) -> Result<VerifyReport, StoreError> {
+    let mut findings = Findings::new(options.max_findings);
+    let mut checked = Checked::default();
+    match schema::check(database, connection) {
+        Ok(schema::SCHEMA) => {}
+        Ok(0) => return Err(StoreError::NotADatabase(database.name())),
+        Ok(older) => {
+            return Err(StoreError::Invalid(format!(
+                "the database {} has the older schema {older}: open it once with this version, which brings it up to date",
+                database.name()
+            )));
+        }
+        Err(StoreError::Corrupt { detail, .. }) => {
+            findings.add(
+                Invariant::I12,
+                Subject::Database,
+                format!("it is damaged: {detail}"),
+            );
+        }
+        Err(error) => return Err(error),
+    }
+    let section = |what: &str, findings: &mut Findings, result: rusqlite::Result<()>| match result {
+        Ok(()) => Ok(()),
+        Err(error) if is_content(&error) => {
+            let what = format!("{what} cannot be read: {error}");
+            findings.add(Invariant::I1, Subject::Database, what);
+            Ok(())
+        }
+        Err(error) => match database.error(error, false) {
+            StoreError::Corrupt { detail, .. } | StoreError::Internal(detail) => {
+                let what = format!("{what} could not be read to their end: {detail}");
+                findings.add(Invariant::I12, Subject::Database, what);
+                Ok(())
+            }
+            error => Err(error),
+        },
+    };
+    let result = whole::integrity(connection, options.integrity, &mut findings);
+    section("its pages", &mut findings, result)?;
+    let result = whole::versions(connection, &mut findings, &mut checked);
+    section("workflow versions", &mut findings, result)?;
+    let mut workers = queue::Workers::new();
+    let result = whole::workers(connection, &mut checked).map(|found| workers = found);
+    section("workers", &mut findings, result)?;
+    let result = walk::walk(connection, &workers, &mut findings, &mut checked);
+    section("executions", &mut findings, result)?;
+    let result = whole::instances(connection, &mut findings, &mut checked);
+    section("instances", &mut findings, result)?;
+    let result = whole::signals(connection, &mut findings, &mut checked);
+    section("signals", &mut findings, result)?;
+    Ok(VerifyReport {
+        findings: findings.kept,
+        more: findings.more,
+        checked,
+    })
+}
+
+/// A worker, in words.
+fn worker(id: Option<i64>) -> String {
+    id.map_or_else(
+        || "nobody".to_owned(),
+        |id| format!("worker {}", WorkerId(id)),
+    )
+}

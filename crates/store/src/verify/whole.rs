@@ -1,0 +1,255 @@
+//! What is checked apart from single executions: the database itself, workflow versions, instances
+//! with their generations, mailboxes.
+
+use abide_core::ids::{ExecutionId, VersionId};
+use abide_core::status::ExecutionStatus;
+use abide_core::step::{StepKind, StepState};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::views::WorkflowKind;
+
+use super::Integrity;
+use super::graphs;
+use super::payloads::Payloads;
+use super::queue::Workers;
+use super::report::{Checked, Findings, Invariant, Problems, Subject};
+
+/// The most that the database's own check says before it stops.
+const INTEGRITY_LINES: u32 = 100;
+
+/// The database's own check.
+pub(super) fn integrity(
+    connection: &Connection,
+    which: Integrity,
+    findings: &mut Findings,
+) -> rusqlite::Result<()> {
+    let pragma = match which {
+        Integrity::Full => "integrity_check",
+        Integrity::Quick => "quick_check",
+        Integrity::Skip => return Ok(()),
+    };
+    let mut statement = connection.prepare(&format!("PRAGMA {pragma}({INTEGRITY_LINES})"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let line: String = row.get(0)?;
+        if line != "ok" {
+            let what = format!("{pragma} says: {line}");
+            findings.add(Invariant::I12, Subject::Database, what);
+        }
+    }
+    Ok(())
+}
+
+/// Every worker, and whether it has ended.
+pub(super) fn workers(connection: &Connection, checked: &mut Checked) -> rusqlite::Result<Workers> {
+    let mut statement = connection.prepare("SELECT id, ended_at IS NOT NULL FROM workers")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let workers: Workers = rows.collect::<rusqlite::Result<_>>()?;
+    checked.workers = workers.len() as u64;
+    Ok(workers)
+}
+
+/// Every workflow version: its graph reads back, and is the one it was recorded with.
+pub(super) fn versions(
+    connection: &Connection,
+    findings: &mut Findings,
+    checked: &mut Checked,
+) -> rusqlite::Result<()> {
+    let mut payloads = Payloads::new(connection);
+    let mut statement = connection
+        .prepare("SELECT id, kind, fingerprint, graph FROM workflow_versions ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        checked.versions += 1;
+        let subject = Subject::Version {
+            version: VersionId(row.get(0)?),
+        };
+        let mut problems = Problems::default();
+        let (kind, fingerprint): (String, String) = (row.get(1)?, row.get(2)?);
+        if WorkflowKind::parse(&kind).is_none() {
+            let kind = kind.escape_debug();
+            problems.add(Invariant::I1, format!("its kind `{kind}` is unknown"));
+        }
+        let stored: String = row.get(3)?;
+        let json = payloads.text("its graph", Some(&stored), &mut problems)?;
+        let graph = json.and_then(|json| graphs::parse("its graph", &json, &mut problems));
+        if let Some(found) = graph
+            .map(|graph| graph.fingerprint())
+            .filter(|found| *found != fingerprint)
+        {
+            let what = format!(
+                "its graph has the fingerprint {found}, it was recorded with {fingerprint}"
+            );
+            problems.add(Invariant::I1, what);
+        }
+        findings.take(&subject, &mut problems);
+    }
+    checked.payloads += payloads.read;
+    Ok(())
+}
+
+/// The generations of each instance: 1 to n, and only the last may be live.
+pub(super) fn instances(
+    connection: &Connection,
+    findings: &mut Findings,
+    checked: &mut Checked,
+) -> rusqlite::Result<()> {
+    // Relies on executions_instance.
+    let mut statement = connection.prepare(
+        "SELECT instance, generation, id, status FROM executions WHERE generation IS NOT NULL \
+         ORDER BY instance, generation",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut before: Option<(String, i64, Option<ExecutionId>)> = None;
+    while let Some(row) = rows.next()? {
+        let (instance, generation): (String, i64) = (row.get(0)?, row.get(1)?);
+        let status: String = row.get(3)?;
+        let open = ExecutionStatus::parse(&status).is_some_and(|status| !status.is_terminal());
+        let id = ExecutionId(row.get(2)?);
+        let last = before.take().filter(|(of, ..)| *of == instance);
+        let (expected, live) = last.map_or((1, None), |(_, last, live)| (last + 1, live));
+        let mut add = |what: String| {
+            let instance = instance.clone();
+            findings.add(Invariant::I2, Subject::Instance { instance }, what);
+        };
+        if expected == 1 {
+            checked.instances += 1;
+        }
+        if generation != expected {
+            add(format!(
+                "generation {generation} (execution {id}) stands where {expected} should"
+            ));
+        }
+        if let Some(live) = live {
+            add(format!(
+                "execution {live} is live although generation {generation} was started after it"
+            ));
+        }
+        before = Some((instance, generation, open.then_some(id)));
+    }
+    Ok(())
+}
+
+/// A signal as it is stored.
+struct Signal {
+    instance: String,
+    name: String,
+    number: i64,
+    payload: String,
+    read: Option<(i64, Option<u32>, Option<u32>)>,
+}
+
+fn signal(row: &Row<'_>) -> rusqlite::Result<Signal> {
+    let execution: Option<i64> = row.get(4)?;
+    let (task, operation) = (row.get(5)?, row.get(6)?);
+    Ok(Signal {
+        instance: row.get(0)?,
+        name: row.get(1)?,
+        number: row.get(2)?,
+        payload: row.get(3)?,
+        read: execution.map(|execution| (execution, task, operation)),
+    })
+}
+
+/// Every mailbox: numbered 1 to n, and what was read is the result of the operation that read it.
+pub(super) fn signals(
+    connection: &Connection,
+    findings: &mut Findings,
+    checked: &mut Checked,
+) -> rusqlite::Result<()> {
+    let mut payloads = Payloads::new(connection);
+    let mut statement = connection.prepare(
+        "SELECT instance, name, number, payload, read_execution, read_task, read_operation FROM signals \
+         ORDER BY instance, name, number",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut before: Option<Signal> = None;
+    while let Some(row) = rows.next()? {
+        checked.signals += 1;
+        let signal = signal(row)?;
+        let mut problems = Problems::default();
+        let same_instance = before
+            .as_ref()
+            .is_some_and(|before| before.instance == signal.instance);
+        let last = before
+            .take()
+            .filter(|before| same_instance && before.name == signal.name);
+        if !same_instance && !instance_exists(connection, &signal.instance)? {
+            problems.add(Invariant::I1, "its instance is not stored");
+        }
+        let expected = last.map_or(1, |last| last.number + 1);
+        if signal.number != expected {
+            let what = match signal.number - expected {
+                1 => format!("signal {expected} is missing"),
+                _ => format!("signals {expected} to {} are missing", signal.number - 1),
+            };
+            problems.add(Invariant::I1, what);
+        }
+        check_signal(connection, &signal, &mut payloads, &mut problems)?;
+        let (instance, name) = (signal.instance.clone(), signal.name.clone());
+        findings.take(&Subject::Mailbox { instance, name }, &mut problems);
+        before = Some(signal);
+    }
+    checked.payloads += payloads.read;
+    Ok(())
+}
+
+fn instance_exists(connection: &Connection, instance: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM executions WHERE instance = ?1)")?
+        .query_row([instance], |row| row.get(0))
+}
+
+fn check_signal(
+    connection: &Connection,
+    signal: &Signal,
+    payloads: &mut Payloads<'_>,
+    problems: &mut Problems,
+) -> rusqlite::Result<()> {
+    let number = signal.number;
+    let what = format!("the payload of number {number}");
+    let payload = payloads.text(&what, Some(&signal.payload), problems)?;
+    let Some((execution, task, operation)) = signal.read else {
+        return Ok(());
+    };
+    type Found = (String, Option<String>, String, String, String);
+    let found: Option<Found> = connection
+        .prepare_cached(
+            "SELECT s.state, s.result, s.kind, s.name, e.instance FROM steps s JOIN executions e ON e.id = s.execution \
+             WHERE s.execution = ?1 AND s.task = ?2 AND s.number = ?3",
+        )?
+        .query_row(params![execution, task, operation], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })
+        .optional()?;
+    let shown =
+        |value: Option<u32>| value.map_or_else(|| "none".to_owned(), |value| value.to_string());
+    let reader = format!(
+        "operation {} of task {}/{}",
+        shown(operation),
+        ExecutionId(execution),
+        shown(task)
+    );
+    let Some((state, result, kind, name, instance)) = found else {
+        let what = format!("number {number} was read by {reader}, which is not recorded");
+        problems.add(Invariant::I4, what);
+        return Ok(());
+    };
+    let reads_it =
+        kind == StepKind::Signal.as_str() && name == signal.name && instance == signal.instance;
+    if !reads_it || state != StepState::Done.as_str() {
+        let what =
+            format!("number {number} was read by {reader}, which is {kind} `{name}` and {state}");
+        problems.add(Invariant::I4, what);
+        return Ok(());
+    }
+    let mut said_elsewhere = Problems::default();
+    let result = payloads.text("its result", result.as_deref(), &mut said_elsewhere)?;
+    if let (Some(payload), Some(result)) = (payload, result)
+        && payload != result
+    {
+        let what = format!("number {number} was read by {reader}, whose result is another payload");
+        problems.add(Invariant::I4, what);
+    }
+    Ok(())
+}
