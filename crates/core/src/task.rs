@@ -128,7 +128,9 @@ impl Task {
         cause: &Cause,
         log: &mut Vec<Event>,
     ) -> Result<(), Illegal> {
-        self.make(TaskMove::Skip, cause, [to_json(reason), None], log)
+        self.make(TaskMove::Skip, cause, [to_json(reason), None], log)?;
+        self.close();
+        Ok(())
     }
 
     /// One of its dependencies ended. Answers whether it was the last.

@@ -86,7 +86,7 @@ impl Working {
                     spread.key(number),
                     from + now_told as u32,
                 );
-                self.add_timer(timer);
+                self.set_timer(timer);
             }
         }
         Ok(())

@@ -76,7 +76,7 @@ impl Working {
         self.change_execution(id, |execution, log| {
             execution.request_stop(reason, by_deadline, grace_until, cause, log)
         })?;
-        self.add_timer(Timer::of_execution(grace_until, TimerKind::Cancel, id, 0));
+        self.set_timer(Timer::of_execution(grace_until, TimerKind::Cancel, id, 0));
         self.stop_piece(id)
     }
 
@@ -90,9 +90,6 @@ impl Working {
     ) -> Result<(), Stop> {
         self.graph_of(self.execution(id)?)?;
         let (open, _) = self.open_tasks(id)?;
-        if let Some(at) = self.execution(id)?.start_at {
-            self.remove_timer(Timer::of_execution(at, TimerKind::Start, id, 0));
-        }
         self.disarm(id)?;
         self.change_execution(id, |execution, _| {
             execution.reason = Some(reason.to_owned());
@@ -138,10 +135,7 @@ impl Working {
             self.cancel_task(key, &cause)?;
         }
         if more || cancelled == PIECE {
-            // Later than any timer that fires in this transaction, so that this one is not read again
-            // before the rest has been written.
-            let at = self.now.plus_us(1);
-            self.add_timer(Timer::of_execution(at, TimerKind::Cancel, id, 1));
+            self.set_timer(Timer::of_execution(self.now, TimerKind::Cancel, id, 1));
         }
         self.end_if_done(id)
     }

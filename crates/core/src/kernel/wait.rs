@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::ids::{TaskKey, Timestamp};
 use crate::status::{ExecutionStatus, Phase};
-use crate::step::{Operation, OperationResult, StepEnd, StepKind, StepRecord};
+use crate::step::{Operation, OperationResult, StepEnd, StepKind};
 use crate::timer::{Timer, TimerKind};
 use crate::transition::Cause;
 
@@ -74,10 +74,14 @@ impl Working {
         self.answer(held.key, Vec::new())
     }
 
-    /// Deferred to Evicted; and on to Ready if what it waits for came meanwhile.
+    /// Deferred to Evicted; and on to Ready if what it waits for came meanwhile. A task without a
+    /// recorded wait stays where it is: only its worker knows what it waits for.
     fn leave_memory(&mut self, held: Held) -> Result<(), Stop> {
         let key = held.key;
         let waits = self.waits(key)?.to_vec();
+        if waits.is_empty() {
+            return Ok(());
+        }
         let due_at = waits.iter().filter_map(|operation| operation.due_at).min();
         let cause = Cause::worker(self.now, held.worker);
         self.change_task(key, |task, log| task.evict(due_at, &cause, log))?;
@@ -87,7 +91,7 @@ impl Working {
             return self.queue(key);
         }
         if let Some(at) = due_at {
-            self.add_timer(Timer::of_task(at, TimerKind::Wait, key, 0));
+            self.set_timer(Timer::of_task(at, TimerKind::Wait, key, 0));
         }
         Ok(())
     }
@@ -110,9 +114,8 @@ impl Working {
             .iter()
             .cloned()
             .partition(|recorded| numbers.contains(&recorded.id.number));
-        for operation in withdrawn {
-            self.withdraw_wait(key, operation.id.number);
-        }
+        let gone = withdrawn.iter().map(|operation| (key, operation.id.number));
+        self.effects.withdrawn.extend(gone);
         for operation in operations {
             if waits
                 .iter()
@@ -124,8 +127,7 @@ impl Working {
             let end = StepEnd::Waiting {
                 due_at: operation.due_at,
             };
-            let id = operation.id.clone();
-            self.add_step(key, StepRecord { id, end, order: 0 })?;
+            self.write_wait(key, operation.id.clone(), end, 0);
             if operation.id.kind == StepKind::Signal {
                 let name = Arc::from(operation.id.name.as_str());
                 self.effects.waiters.push((key.execution, name, key));
@@ -168,8 +170,12 @@ impl Working {
             match payload {
                 Some(payload) => {
                     let order = next_order + results.len() as u32;
-                    let (id, end) = (operation.id.clone(), StepEnd::Done(payload.clone()));
-                    self.answer_wait(key, StepRecord { id, end, order });
+                    self.write_wait(
+                        key,
+                        operation.id.clone(),
+                        StepEnd::Done(payload.clone()),
+                        order,
+                    );
                     results.push(OperationResult {
                         number: operation.id.number,
                         payload,

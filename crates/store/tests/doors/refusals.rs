@@ -514,7 +514,8 @@ fn expect(situation: Situation, subject: &Subject, ask: Ask) -> Expect {
         Ask::Resume => task_may(TaskMove::Resume, phase),
         // A wait is recorded.
         Ask::Await | Ask::AwaitEvicted => held,
-        Ask::Evict => task_may(TaskMove::Evict, phase),
+        // What is polled is known to the worker alone.
+        Ask::Evict => task_may(TaskMove::Evict, phase) && situation != S::Polling,
         Ask::Record | Ask::Progress => held,
         Ask::Recover => task_may(TaskMove::Recover, phase),
         Ask::Inbox => false,

@@ -1,0 +1,445 @@
+//! A store on a file of its own, under a clock that only moves when told to: what tests of the
+//! store and of its verification stand on.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use abide_core::failure::Failure;
+use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
+use abide_core::ids::{ExecutionId, IdGenerator, TaskKey, Timestamp, VersionId, WorkerId};
+use abide_core::kernel::{
+    Answered, Await, Cancel, Claimed, Defer, Finish, Finished, Held, IfExists, Outcome, Record,
+    Reply, Request, Resume, Signal, Start, Started,
+};
+use abide_core::payload::Payload;
+use abide_core::status::ExecutionStatus;
+use abide_core::step::{Operation, StepEnd, StepId, StepKind, StepRecord};
+use abide_core::table::By;
+use abide_store::{
+    ApplyError, RecoverySummary, Store, StoreOptions, VerifyOptions, VerifyReport, WorkerRow,
+    WorkersLock, WorkflowKind,
+};
+use tempfile::TempDir;
+
+/// When every test begins.
+pub(crate) const BEGIN: Timestamp = Timestamp(1_800_000_000_000_000);
+/// A second.
+pub(crate) const SECOND: i64 = 1_000_000;
+
+/// A store, its clock, and one live worker.
+pub(crate) struct Fixture {
+    pub(crate) store: Store,
+    pub(crate) worker: WorkerId,
+    pub(crate) directory: TempDir,
+    clock: Arc<AtomicI64>,
+    gate: Arc<Gate>,
+    ids: Mutex<IdGenerator>,
+    _lock: WorkersLock,
+}
+
+/// Holds the writer thread up, so that what is sent meanwhile becomes one batch.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    closed: bool,
+    waiting: bool,
+}
+
+impl Gate {
+    fn pass(&self) {
+        if std::thread::current().name() != Some("abide-writer") {
+            return;
+        }
+        let mut state = self.state.lock().expect("not poisoned");
+        while state.closed {
+            state.waiting = true;
+            self.changed.notify_all();
+            state = self.changed.wait(state).expect("not poisoned");
+        }
+        state.waiting = false;
+    }
+
+    fn close(&self) {
+        self.state.lock().expect("not poisoned").closed = true;
+    }
+
+    fn until_writer_waits(&self) {
+        let mut state = self.state.lock().expect("not poisoned");
+        while !state.waiting {
+            state = self.changed.wait(state).expect("not poisoned");
+        }
+    }
+
+    fn open(&self) {
+        self.state.lock().expect("not poisoned").closed = false;
+        self.changed.notify_all();
+    }
+}
+
+impl Fixture {
+    pub(crate) async fn new() -> Fixture {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("store.db");
+        let clock = Arc::new(AtomicI64::new(BEGIN.0));
+        let gate = Arc::new(Gate::default());
+        let (now, passed) = (clock.clone(), gate.clone());
+        let options = StoreOptions {
+            now: Arc::new(move || {
+                passed.pass();
+                Timestamp(now.load(Ordering::SeqCst))
+            }),
+            ..StoreOptions::default()
+        };
+        let store = Store::open(path.to_str().expect("utf-8"), options)
+            .await
+            .expect("opens");
+        let lock = store.try_lock_workers().expect("can be locked");
+        let lock = lock.expect("nobody else has it");
+        let mut fixture = Fixture {
+            store,
+            worker: WorkerId(0),
+            directory,
+            clock,
+            gate,
+            ids: Mutex::new(IdGenerator::new(1)),
+            _lock: lock,
+        };
+        fixture.worker = fixture.add_worker().await;
+        fixture
+    }
+
+    // ---- time and ids ----
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp(self.clock.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn advance(&self, us: i64) {
+        self.clock.fetch_add(us, Ordering::SeqCst);
+    }
+
+    pub(crate) fn next_id(&self) -> i64 {
+        self.ids.lock().expect("not poisoned").next(self.now())
+    }
+
+    // ---- workers ----
+
+    async fn add_worker(&self) -> WorkerId {
+        let id = WorkerId(self.next_id());
+        let row = WorkerRow {
+            id,
+            host: "host".into(),
+            pid: 1,
+            started_at: self.now(),
+            lease_until: self.now().plus_us(1_000_000 * SECOND),
+        };
+        self.store.register_worker(row).await.expect("registered");
+        id
+    }
+
+    /// The worker's process dies; another one takes its tasks back.
+    pub(crate) async fn crash(&mut self, crash_cap: u32) -> RecoverySummary {
+        self.worker = self.add_worker().await;
+        self.store
+            .recover(crash_cap, self.worker)
+            .await
+            .expect("recovers")
+    }
+
+    // ---- batches ----
+
+    /// Runs requests in one transaction, in this order.
+    pub(crate) async fn batch(&self, requests: Vec<Request>) -> Vec<Result<Reply, ApplyError>> {
+        self.gate.close();
+        let store = self.store.clone();
+        let (worker, until) = (self.worker, self.now().plus_us(1_000_000 * SECOND));
+        let occupied = tokio::spawn(async move { store.heartbeat(worker, until).await });
+        tokio::task::yield_now().await;
+        self.gate.until_writer_waits();
+        let mut answers = Vec::new();
+        for request in requests {
+            let store = self.store.clone();
+            answers.push(tokio::spawn(async move { store.apply(request).await }));
+            // On a runtime of one thread this sends the request.
+            tokio::task::yield_now().await;
+        }
+        self.gate.open();
+        occupied.await.expect("runs").expect("renews");
+        let mut replies = Vec::new();
+        for answer in answers {
+            replies.push(answer.await.expect("runs"));
+        }
+        replies
+    }
+
+    // ---- executions ----
+
+    pub(crate) async fn version(&self, name: &str, graph: &Arc<Graph>) -> VersionId {
+        self.store
+            .ensure_version(name, "1", WorkflowKind::Graph, graph.clone())
+            .await
+            .expect("recorded")
+    }
+
+    pub(crate) fn start_request(
+        &self,
+        instance: &str,
+        version: VersionId,
+        graph: &Arc<Graph>,
+    ) -> Start {
+        Start {
+            id: ExecutionId(self.next_id()),
+            instance: instance.into(),
+            workflow: version,
+            graph: graph.clone(),
+            own_graph: false,
+            input: Some(Payload::from_json(format!("{{\"for\":\"{instance}\"}}"))),
+            node_inputs: Vec::new(),
+            input_hash: instance.to_owned(),
+            if_exists: IfExists::UseExisting,
+            priority: 0,
+            start_at: None,
+            deadline_at: None,
+            tags: Some("[\"a\",\"b\"]".into()),
+            by: By::User,
+            actor: Some("user:test".into()),
+            offer: None,
+        }
+    }
+
+    pub(crate) async fn start(
+        &self,
+        instance: &str,
+        version: VersionId,
+        graph: &Arc<Graph>,
+    ) -> ExecutionId {
+        self.start_with(self.start_request(instance, version, graph))
+            .await
+            .id
+    }
+
+    pub(crate) async fn start_with(&self, start: Start) -> Started {
+        self.store.start(start).await.expect("starts")
+    }
+
+    pub(crate) async fn claim(&self, version: VersionId, max: u32) -> Vec<Claimed> {
+        let claims = self
+            .store
+            .claim(self.worker, Arc::new([version]), max)
+            .await;
+        claims.expect("claims").claimed
+    }
+
+    /// Claims the one task that is ready.
+    pub(crate) async fn claim_one(&self, version: VersionId) -> Held {
+        let claimed = self.claim(version, 1).await;
+        assert_eq!(claimed.len(), 1, "a task is ready");
+        held(&claimed[0])
+    }
+
+    /// Claims the node of that name, which must be ready.
+    pub(crate) async fn claim_node(&self, version: VersionId, node: &str) -> Held {
+        let claimed = self.claim(version, 1).await;
+        let claimed = claimed.first().expect("a task is ready");
+        assert_eq!(claimed.graph.node_id(claimed.task.key.number), node);
+        held(claimed)
+    }
+
+    // ---- outcomes ----
+
+    pub(crate) async fn finish(&self, held: Held, outcome: Outcome) -> Finished {
+        let finish = Finish {
+            held,
+            outcome,
+            offer: None,
+        };
+        match self.store.apply(Request::Finish(Box::new(finish))).await {
+            Ok(Reply::Finished(finished)) => finished,
+            other => panic!("not recorded: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn complete(&self, held: Held, json: &str) -> Finished {
+        self.finish(held, completed(json)).await
+    }
+
+    pub(crate) async fn fail(&self, held: Held, message: &str) -> Finished {
+        self.finish(held, failed(message)).await
+    }
+
+    // ---- waits ----
+
+    async fn answered(&self, request: Request) -> Answered {
+        match self.store.apply(request).await {
+            Ok(Reply::Answered(answered)) => answered,
+            other => panic!("not answered: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn defer(&self, held: Held, wait: &str) -> Answered {
+        let wait = wait.to_owned();
+        self.answered(Request::Defer(Defer { held, wait })).await
+    }
+
+    pub(crate) async fn resume(&self, held: Held) -> Answered {
+        let resume = Resume {
+            held,
+            always: true,
+            next_order: self.next_order(held.key),
+        };
+        self.answered(Request::Resume(resume)).await
+    }
+
+    pub(crate) async fn await_operations(
+        &self,
+        held: Held,
+        operations: Vec<Operation>,
+        evict: bool,
+    ) -> Answered {
+        let request = Await {
+            held,
+            operations,
+            next_order: self.next_order(held.key),
+            evict,
+        };
+        self.answered(Request::Await(request)).await
+    }
+
+    pub(crate) async fn evict(&self, held: Held) -> Answered {
+        self.answered(Request::Evict(held)).await
+    }
+
+    /// Records a finished step.
+    pub(crate) async fn record(&self, held: Held, number: u32, end: StepEnd) {
+        let step = StepRecord {
+            id: step_id(number, StepKind::Step, &format!("step-{number}")),
+            end,
+            order: self.next_order(held.key),
+        };
+        let steps = vec![step];
+        let reply = self
+            .store
+            .apply(Request::Record(Record { held, steps }))
+            .await;
+        assert!(matches!(reply, Ok(Reply::Done)), "{reply:?}");
+    }
+
+    /// The place that the task's next result gets.
+    pub(crate) fn next_order(&self, key: TaskKey) -> u32 {
+        let steps = self.store.steps(key).expect("reads");
+        steps.iter().map(|step| step.order).max().unwrap_or(0) + 1
+    }
+
+    pub(crate) async fn signal(&self, instance: &str, name: &str, json: &str) {
+        let signal = Signal {
+            instance: instance.into(),
+            name: name.into(),
+            payload: Payload::from_json(json),
+            actor: Some("user:sender".into()),
+        };
+        self.store.signal(signal).await.expect("sent");
+    }
+
+    pub(crate) async fn cancel(&self, execution: ExecutionId, grace_us: i64) -> ExecutionStatus {
+        let cancel = Cancel {
+            execution,
+            reason: "no longer wanted".into(),
+            grace_us,
+            actor: Some("user:test".into()),
+        };
+        self.store.cancel(cancel).await.expect("cancels").status
+    }
+
+    /// Fires everything that is due, and what follows from it at once.
+    pub(crate) async fn fire(&self) {
+        while self.store.fire_timers(100).await.expect("fires").fired > 0 {}
+    }
+
+    // ---- verification ----
+
+    pub(crate) async fn verify(&self) -> VerifyReport {
+        self.store
+            .verify(VerifyOptions::default())
+            .await
+            .expect("reads")
+    }
+
+    pub(crate) async fn assert_clean(&self) -> VerifyReport {
+        let report = self.verify().await;
+        assert!(report.is_clean(), "{report}");
+        report
+    }
+
+    pub(crate) fn status(&self, execution: ExecutionId) -> ExecutionStatus {
+        let view = self.store.execution(execution).expect("reads");
+        view.expect("exists").execution.status
+    }
+}
+
+/// A claimed task as its holder names it.
+pub(crate) fn held(claimed: &Claimed) -> Held {
+    Held {
+        key: claimed.task.key,
+        epoch: claimed.task.epoch,
+        worker: claimed.task.worker.expect("claimed by a worker"),
+    }
+}
+
+pub(crate) fn completed(json: &str) -> Outcome {
+    Outcome::Completed {
+        output: Some(Payload::from_json(json)),
+        changes: None,
+        checkpoint: None,
+    }
+}
+
+pub(crate) fn failed(message: &str) -> Outcome {
+    Outcome::Failed {
+        failure: Failure::new("error", message),
+        random: 0.5,
+        supersede: None,
+    }
+}
+
+pub(crate) fn step_id(number: u32, kind: StepKind, name: &str) -> StepId {
+    StepId {
+        number,
+        kind,
+        name: name.into(),
+        fingerprint: None,
+    }
+}
+
+pub(crate) fn sleep(number: u32, due_at: Timestamp) -> Operation {
+    Operation {
+        id: step_id(number, StepKind::Sleep, "sleep"),
+        due_at: Some(due_at),
+    }
+}
+
+pub(crate) fn signal(number: u32, name: &str) -> Operation {
+    Operation {
+        id: step_id(number, StepKind::Signal, name),
+        due_at: None,
+    }
+}
+
+/// A graph of nodes that each run a task of their own, with edges between them.
+pub(crate) fn graph(tasks: Vec<TaskSpec>, edges: &[(&str, &str)]) -> Arc<Graph> {
+    let mut builder = GraphBuilder::new();
+    for task in tasks {
+        let id = task.id.clone();
+        builder.task(task);
+        builder.node(id.clone(), &id);
+        builder.output(&id);
+    }
+    for (from, to) in edges {
+        builder.edge(from, to);
+    }
+    Arc::new(builder.build().expect("a graph"))
+}
