@@ -1,0 +1,7 @@
+//! Verification finds what is wrong with a store, and nothing where nothing is.
+
+mod fixture;
+mod planted;
+mod random;
+mod regressions;
+mod scenario;
