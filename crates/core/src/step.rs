@@ -1,6 +1,8 @@
 //! Recorded operations of a task: what it did or waits for, by number. Numbers are given when an
 //! operation is built, so that concurrent branches replay alike.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -43,6 +45,12 @@ pub struct StepId {
     pub name: String,
     /// Digest of its input, where it has one.
     pub fingerprint: Option<String>,
+}
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", self.kind, self.name)
+    }
 }
 
 /// A durable wait.

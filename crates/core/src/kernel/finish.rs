@@ -152,9 +152,9 @@ impl Working {
             RetryDecision::Retry { delay_us } => {
                 let retry_at = self.now.plus_us(delay_us);
                 self.change_task(key, |task, log| task.retry(failure, retry_at, cause, log))?;
-                self.effects
-                    .superseded
-                    .extend(supersede.map(|supersede| (key, supersede)));
+                if let Some(supersede) = supersede {
+                    self.supersede(key, supersede);
+                }
                 self.arm_retry(key)?;
                 Ok(Vec::new())
             }
@@ -169,7 +169,7 @@ impl Working {
     pub(super) fn arm_retry(&mut self, key: TaskKey) -> Result<(), Stop> {
         match self.task(key)?.ready_at {
             Some(due) if due > self.now => {
-                self.set_timer(Timer::of_task(due, TimerKind::Retry, key, 0));
+                self.add_timer(Timer::of_task(due, TimerKind::Retry, key, 0));
                 Ok(())
             }
             _ => self.queue(key),
@@ -183,7 +183,7 @@ impl Working {
             self.change_task(held.key, |task, log| task.defer(wait.clone(), cause, log))?;
         }
         self.change_task(held.key, |task, log| task.evict(Some(NEVER), cause, log))?;
-        self.set_timer(Timer::of_task(NEVER, TimerKind::Code, held.key, 0));
+        self.add_timer(Timer::of_task(NEVER, TimerKind::Code, held.key, 0));
         Ok(())
     }
 
@@ -243,10 +243,9 @@ impl Working {
                 .grace_until
                 .map(|at| Timer::of_execution(at, TimerKind::Cancel, id, 0)),
         ];
-        timers
-            .into_iter()
-            .flatten()
-            .for_each(|timer| self.remove_timer(timer));
+        for timer in timers.into_iter().flatten() {
+            self.remove_timer(timer);
+        }
         Ok(())
     }
 
@@ -281,8 +280,8 @@ impl Working {
             .unwrap_or_default();
         match self.task(key)?.phase {
             Phase::Ready => {
-                // It is in the outbox, or its retry is still to fire, due or not.
                 let row = self.outbox_row(key)?;
+                // A retry that fell due a moment ago may still have its timer.
                 self.remove_timer(Timer::of_task(row.ready_at, TimerKind::Retry, key, 0));
                 self.remove_from_outbox(row);
             }

@@ -20,11 +20,10 @@ mod working;
 pub use request::*;
 pub use working::{
     Change, ContextParts, Effects, Ended, Latest, Mailbox, Need, NewExecutionRow, NewTaskRow, Row,
-    SignalRead, SignalWrite, StepWrite, Stop, TaskEnd, Working,
+    SignalRead, SignalWrite, StepChange, StepWrite, Stop, TaskEnd, Working,
 };
 
 use crate::ids::TaskKey;
-use crate::step::{StepEnd, StepId, StepRecord};
 
 /// The most claims in a row that may bypass the outbox.
 pub const MAX_HOPS: u8 = 16;
@@ -87,7 +86,12 @@ impl Request {
                 needs.push(Need::Waits(request.held.key));
                 needs
             }
-            Request::Record(record) => of_task(record.held.key),
+            Request::Record(record) => {
+                let mut needs = of_task(record.held.key);
+                let numbers = record.steps.iter().map(|step| step.id.number);
+                needs.extend(numbers.map(|number| Need::Step(record.held.key, number)));
+                needs
+            }
             Request::Signal(signal) => vec![
                 Need::Instance(signal.instance.clone()),
                 Need::Mailbox(signal.instance.clone(), signal.name.clone()),
@@ -126,11 +130,7 @@ impl Working {
     fn record(&mut self, record: &Record) -> Result<Reply, Stop> {
         self.require_held(record.held)?;
         for step in &record.steps {
-            self.effects.steps.push(StepWrite {
-                key: record.held.key,
-                step: step.clone(),
-                answers: false,
-            });
+            self.add_step(record.held.key, step.clone())?;
         }
         Ok(Reply::Done)
     }
@@ -141,11 +141,5 @@ impl Working {
             .progress
             .push((progress.held.key, progress.value.clone()));
         Ok(Reply::Done)
-    }
-
-    fn write_wait(&mut self, key: TaskKey, id: StepId, end: StepEnd, order: u32) {
-        let answers = order > 0;
-        let step = StepRecord { id, end, order };
-        self.effects.steps.push(StepWrite { key, step, answers });
     }
 }

@@ -86,7 +86,7 @@ impl Working {
                     spread.key(number),
                     from + now_told as u32,
                 );
-                self.set_timer(timer);
+                self.add_timer(timer);
             }
         }
         Ok(())

@@ -205,10 +205,10 @@ impl Working {
             },
         );
         if let Some(at) = deadline_at {
-            self.set_timer(Timer::of_execution(at, TimerKind::Deadline, id, 0));
+            self.add_timer(Timer::of_execution(at, TimerKind::Deadline, id, 0));
         }
         if let Some(at) = start_at {
-            self.set_timer(Timer::of_execution(at, TimerKind::Start, id, 0));
+            self.add_timer(Timer::of_execution(at, TimerKind::Start, id, 0));
             return Ok(Vec::new());
         }
         self.start_roots(id, 0, offer)
@@ -226,7 +226,7 @@ impl Working {
         let piece: Vec<u32> = roots.by_ref().take(PIECE as usize).collect();
         if roots.next().is_some() {
             let timer = Timer::of_execution(self.now, TimerKind::Start, id, from + PIECE);
-            self.set_timer(timer);
+            self.add_timer(timer);
         }
         // A root of an execution that was already published may have been cancelled meanwhile.
         self.require_tasks(piece.iter().map(|&number| TaskKey::new(id, number)))?;

@@ -76,7 +76,7 @@ impl Working {
         self.change_execution(id, |execution, log| {
             execution.request_stop(reason, by_deadline, grace_until, cause, log)
         })?;
-        self.set_timer(Timer::of_execution(grace_until, TimerKind::Cancel, id, 0));
+        self.add_timer(Timer::of_execution(grace_until, TimerKind::Cancel, id, 0));
         self.stop_piece(id)
     }
 
@@ -135,7 +135,10 @@ impl Working {
             self.cancel_task(key, &cause)?;
         }
         if more || cancelled == PIECE {
-            self.set_timer(Timer::of_execution(self.now, TimerKind::Cancel, id, 1));
+            // Later than any timer that fires in this transaction, so that this one is not read again
+            // before the rest has been written.
+            let at = self.now.plus_us(1);
+            self.add_timer(Timer::of_execution(at, TimerKind::Cancel, id, 1));
         }
         self.end_if_done(id)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::ids::{TaskKey, Timestamp};
 use crate::status::{ExecutionStatus, Phase};
-use crate::step::{Operation, OperationResult, StepEnd, StepKind};
+use crate::step::{Operation, OperationResult, StepEnd, StepKind, StepRecord};
 use crate::timer::{Timer, TimerKind};
 use crate::transition::Cause;
 
@@ -91,7 +91,7 @@ impl Working {
             return self.queue(key);
         }
         if let Some(at) = due_at {
-            self.set_timer(Timer::of_task(at, TimerKind::Wait, key, 0));
+            self.add_timer(Timer::of_task(at, TimerKind::Wait, key, 0));
         }
         Ok(())
     }
@@ -114,8 +114,9 @@ impl Working {
             .iter()
             .cloned()
             .partition(|recorded| numbers.contains(&recorded.id.number));
-        let gone = withdrawn.iter().map(|operation| (key, operation.id.number));
-        self.effects.withdrawn.extend(gone);
+        for operation in withdrawn {
+            self.withdraw_wait(key, operation.id.number);
+        }
         for operation in operations {
             if waits
                 .iter()
@@ -127,7 +128,8 @@ impl Working {
             let end = StepEnd::Waiting {
                 due_at: operation.due_at,
             };
-            self.write_wait(key, operation.id.clone(), end, 0);
+            let id = operation.id.clone();
+            self.add_step(key, StepRecord { id, end, order: 0 })?;
             if operation.id.kind == StepKind::Signal {
                 let name = Arc::from(operation.id.name.as_str());
                 self.effects.waiters.push((key.execution, name, key));
@@ -170,12 +172,8 @@ impl Working {
             match payload {
                 Some(payload) => {
                     let order = next_order + results.len() as u32;
-                    self.write_wait(
-                        key,
-                        operation.id.clone(),
-                        StepEnd::Done(payload.clone()),
-                        order,
-                    );
+                    let (id, end) = (operation.id.clone(), StepEnd::Done(payload.clone()));
+                    self.answer_wait(key, StepRecord { id, end, order });
                     results.push(OperationResult {
                         number: operation.id.number,
                         payload,

@@ -14,7 +14,7 @@ use crate::graph::Graph;
 use crate::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use crate::payload::Payload;
 use crate::status::ExecutionStatus;
-use crate::step::{Operation, StepRecord};
+use crate::step::{Operation, StepKind, StepRecord};
 use crate::table::Illegal;
 use crate::task::Task;
 use crate::timer::Timer;
@@ -44,6 +44,8 @@ pub enum Need {
     Waits(TaskKey),
     /// How many operations a task has recorded.
     StepCount(TaskKey),
+    /// What a task has recorded at a number.
+    Step(TaskKey, u32),
     /// The unread signals of a mailbox.
     Mailbox(Arc<str>, Arc<str>),
     /// The tasks of an execution that wait for a signal of that name.
@@ -171,6 +173,17 @@ pub struct Ended {
     pub status: ExecutionStatus,
 }
 
+/// What happens to the record of a task's operations.
+#[derive(Clone, Debug)]
+pub enum StepChange {
+    /// A step is written.
+    Write(StepWrite),
+    /// A recorded wait is withdrawn.
+    Withdraw(TaskKey, u32),
+    /// Steps no longer count.
+    Supersede(TaskKey, Supersede),
+}
+
 /// A step to write.
 #[derive(Clone, Debug)]
 pub struct StepWrite {
@@ -214,23 +227,14 @@ pub struct SignalRead {
     pub operation: u32,
 }
 
-/// A row that is all key comes or goes.
+/// A row that is nothing but its key. What one request adds, a later one of the same flush may
+/// remove, and the other way round: so these are written in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change<T> {
-    /// It comes.
+    /// Add it, unless it is there.
     Add(T),
-    /// It goes.
+    /// Remove it, if it is there.
     Remove(T),
-}
-
-impl<T> Change<T> {
-    /// The row, if it comes.
-    pub fn added(&self) -> Option<&T> {
-        match self {
-            Change::Add(row) => Some(row),
-            Change::Remove(_) => None,
-        }
-    }
 }
 
 macro_rules! effects {
@@ -258,17 +262,12 @@ effects! {
     new_tasks: NewTaskRow,
     /// Columns of ended attempts.
     task_ends: (TaskKey, TaskEnd),
-    /// Outbox rows to add and to delete, in this order: what one request of a flush adds, another
-    /// may delete.
+    /// Outbox rows that come and go.
     outbox: Change<OutboxRow>,
-    /// Timers to add and to delete, in this order.
+    /// Timers that come and go.
     timers: Change<Timer>,
-    /// Steps to write.
-    steps: StepWrite,
-    /// Recorded waits that are withdrawn.
-    withdrawn: (TaskKey, u32),
-    /// Steps that no longer count.
-    superseded: (TaskKey, Supersede),
+    /// Steps that are written or removed.
+    steps: StepChange,
     /// Signals to add.
     signals: SignalWrite,
     /// Signals that were read.
@@ -288,6 +287,7 @@ enum Undo {
     Mailbox((Arc<str>, Arc<str>), Mailbox),
     Instance(Arc<str>, Option<Latest>),
     Fresh(TaskKey),
+    Step((TaskKey, u32), Option<String>),
     ReadyHead(Option<Option<i16>>),
 }
 
@@ -306,6 +306,7 @@ pub struct Working {
     fresh_changes: FxHashMap<TaskKey, Changes>,
     waits: FxHashMap<TaskKey, Vec<Operation>>,
     step_counts: FxHashMap<TaskKey, u32>,
+    steps: FxHashMap<(TaskKey, u32), Option<String>>,
     mailboxes: FxHashMap<(Arc<str>, Arc<str>), Mailbox>,
     signal_waiters: FxHashMap<(ExecutionId, Arc<str>), Vec<TaskKey>>,
     workers: FxHashMap<WorkerId, bool>,
@@ -330,6 +331,7 @@ impl Working {
             fresh_changes: FxHashMap::default(),
             waits: FxHashMap::default(),
             step_counts: FxHashMap::default(),
+            steps: FxHashMap::default(),
             mailboxes: FxHashMap::default(),
             signal_waiters: FxHashMap::default(),
             workers: FxHashMap::default(),
@@ -362,6 +364,7 @@ impl Working {
                 Undo::Mailbox(key, mailbox) => drop(self.mailboxes.insert(key, mailbox)),
                 Undo::Instance(instance, latest) => drop(self.instances.insert(instance, latest)),
                 Undo::Fresh(key) => drop(self.fresh_changes.remove(&key)),
+                Undo::Step(at, recorded) => drop(self.steps.insert(at, recorded)),
                 Undo::ReadyHead(head) => self.ready_head = head,
             }
         }
@@ -405,6 +408,7 @@ impl Working {
             Need::Context(id) => self.contexts.contains_key(id),
             Need::Waits(key) => self.waits.contains_key(key),
             Need::StepCount(key) => self.step_counts.contains_key(key),
+            Need::Step(key, number) => self.steps.contains_key(&(*key, *number)),
             Need::Mailbox(instance, name) => self
                 .mailboxes
                 .contains_key(&(instance.clone(), name.clone())),
@@ -478,6 +482,11 @@ impl Working {
     /// How many operations a task has recorded.
     pub fn load_step_count(&mut self, key: TaskKey, count: u32) {
         self.step_counts.insert(key, count);
+    }
+
+    /// What a task has recorded at a number, in words.
+    pub fn load_step(&mut self, key: TaskKey, number: u32, recorded: Option<String>) {
+        self.steps.insert((key, number), recorded);
     }
 
     /// A mailbox.
@@ -687,15 +696,67 @@ impl Working {
         self.undo.push(Undo::Waits(key, before));
     }
 
+    /// How many operations the task has recorded, those of this flush included.
     pub(super) fn step_count(&self, key: TaskKey) -> Result<u32, Stop> {
         let recorded = *self.step_counts.get(&key).ok_or(Need::StepCount(key))?;
-        let fresh = self
-            .effects
+        let fresh = self.effects.steps.iter().filter(
+            |change| matches!(change, StepChange::Write(write) if write.key == key && !write.answers),
+        );
+        Ok(recorded + fresh.count() as u32)
+    }
+
+    /// Writes a step where none is.
+    pub(super) fn add_step(&mut self, key: TaskKey, step: StepRecord) -> Result<(), Stop> {
+        let number = step.id.number;
+        let at = (key, number);
+        let before = self.steps.get(&at).ok_or(Need::Step(key, number))?.clone();
+        if let Some(recorded) = before {
+            return Err(Refusal::StepTaken {
+                key,
+                number,
+                recorded,
+            }
+            .into());
+        }
+        self.undo.push(Undo::Step(at, before));
+        self.steps.insert(at, Some(step.id.to_string()));
+        let write = StepWrite {
+            key,
+            step,
+            answers: false,
+        };
+        self.effects.steps.push(StepChange::Write(write));
+        Ok(())
+    }
+
+    /// Writes the result of a recorded wait.
+    pub(super) fn answer_wait(&mut self, key: TaskKey, step: StepRecord) {
+        let write = StepWrite {
+            key,
+            step,
+            answers: true,
+        };
+        self.effects.steps.push(StepChange::Write(write));
+    }
+
+    pub(super) fn withdraw_wait(&mut self, key: TaskKey, number: u32) {
+        self.forget_steps(key, |of| of == number);
+        self.effects.steps.push(StepChange::Withdraw(key, number));
+    }
+
+    pub(super) fn supersede(&mut self, key: TaskKey, supersede: Supersede) {
+        self.forget_steps(key, |of| of == supersede.failed || of >= supersede.from);
+        self.effects
             .steps
-            .iter()
-            .filter(|write| write.key == key && !write.answers)
-            .count();
-        Ok(recorded + fresh as u32)
+            .push(StepChange::Supersede(key, supersede));
+    }
+
+    fn forget_steps(&mut self, key: TaskKey, which: impl Fn(u32) -> bool) {
+        for (at, recorded) in &mut self.steps {
+            if at.0 == key && which(at.1) && recorded.is_some() {
+                self.undo.push(Undo::Step(*at, recorded.take()));
+            }
+        }
     }
 
     pub(super) fn mailbox(
@@ -731,6 +792,11 @@ impl Working {
                 .filter(|(of, n, _)| *of == id && n == name)
                 .map(|(_, _, key)| *key),
         );
+        // What was withdrawn or answered in this flush is still recorded.
+        waiters.retain(|key| {
+            let waits = self.waits.get(key);
+            waits.is_none_or(|waits| waits.iter().any(|wait| waits_for(wait, name)))
+        });
         waiters.sort_unstable();
         waiters.dedup();
         Ok(waiters)
@@ -764,11 +830,15 @@ impl Working {
         self.effects.outbox.push(Change::Remove(row));
     }
 
-    pub(super) fn set_timer(&mut self, timer: Timer) {
+    pub(super) fn add_timer(&mut self, timer: Timer) {
         self.effects.timers.push(Change::Add(timer));
     }
 
     pub(super) fn remove_timer(&mut self, timer: Timer) {
         self.effects.timers.push(Change::Remove(timer));
     }
+}
+
+fn waits_for(wait: &Operation, signal: &str) -> bool {
+    wait.id.kind == StepKind::Signal && wait.id.name == signal
 }

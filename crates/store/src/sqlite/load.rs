@@ -58,6 +58,10 @@ impl Loader<'_> {
             Need::StepCount(key) => {
                 working.load_step_count(*key, self.step_count(*key).map_err(of)?)
             }
+            Need::Step(key, number) => {
+                let recorded = self.recorded(*key, *number).map_err(of)?;
+                working.load_step(*key, *number, recorded);
+            }
             Need::Mailbox(instance, name) => {
                 let mailbox = self.mailbox(instance, name).map_err(of)?;
                 working.load_mailbox(instance.clone(), name.clone(), mailbox);
@@ -148,6 +152,17 @@ impl Loader<'_> {
         self.connection
             .prepare_cached("SELECT count(*) FROM steps WHERE execution = ?1 AND task = ?2")?
             .query_row(params![key.execution.0, key.number], |row| row.get(0))
+    }
+
+    fn recorded(&self, key: TaskKey, number: u32) -> Read<Option<String>> {
+        let sql =
+            format!("SELECT {STEP} FROM steps WHERE execution = ?1 AND task = ?2 AND number = ?3");
+        self.connection
+            .prepare_cached(&sql)?
+            .query_row(params![key.execution.0, key.number, number], |row| {
+                Ok(rows::step(self.connection, row)?.id.to_string())
+            })
+            .optional()
     }
 
     // Relies on signals_unread.
@@ -347,7 +362,9 @@ fn describe(need: &Need) -> String {
         Need::Task(key) => format!("task {key}"),
         Need::OpenTasks(id) | Need::Failures(id) => format!("a task of execution {id}"),
         Need::Context(id) => format!("the context of execution {id}"),
-        Need::Waits(key) | Need::StepCount(key) => format!("the recorded operations of task {key}"),
+        Need::Waits(key) | Need::StepCount(key) | Need::Step(key, _) => {
+            format!("the recorded operations of task {key}")
+        }
         Need::Mailbox(instance, name) => format!("mailbox `{name}` of instance `{instance}`"),
         other => format!("{other:?}"),
     }

@@ -6,7 +6,7 @@ use abide_core::execution::Execution;
 use abide_core::ids::{TaskKey, Timestamp};
 use abide_core::kernel::{
     Change, Effects, NewExecutionRow, NewTaskRow, OutboxRow, Row, SignalRead, SignalWrite,
-    StepWrite, Supersede, TaskEnd,
+    StepChange, StepWrite, Supersede, TaskEnd,
 };
 use abide_core::payload::Payload;
 use abide_core::step::{StepEnd, StepState};
@@ -63,8 +63,6 @@ pub(crate) fn write(
     write_outbox(connection, &effects.outbox)?;
     write_timers(connection, &effects.timers)?;
     write_signals(connection, &effects.signals, &effects.signals_read)?;
-    supersede(connection, &effects.superseded)?;
-    withdraw(connection, &effects.withdrawn)?;
     write_steps(connection, now, &effects.steps)?;
     write_progress(connection, &effects.progress)
 }
@@ -304,29 +302,24 @@ fn insert_events(statement: &mut CachedStatement<'_>, events: &[Event]) -> Write
     Ok(())
 }
 
-const INSERT_OUTBOX: &str = "INSERT OR IGNORE INTO task_outbox (worker, queue, priority, ready_at, execution, task) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-const DELETE_OUTBOX: &str = "DELETE FROM task_outbox WHERE worker = ?1 AND queue = ?2 AND priority = ?3 \
-     AND ready_at = ?4 AND execution = ?5 AND task = ?6";
-
-fn write_outbox(connection: &Connection, changes: &[Change<OutboxRow>]) -> Write {
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let mut insert = connection.prepare_cached(INSERT_OUTBOX)?;
-    let mut delete = connection.prepare_cached(DELETE_OUTBOX)?;
+/// In order: a task that is claimed and becomes ready again within one flush keeps its new row, one
+/// that becomes ready and is cancelled has none.
+pub(crate) fn write_outbox(connection: &Connection, changes: &[Change<OutboxRow>]) -> Write {
     for change in changes {
-        match change {
-            Change::Add(row) => bind_outbox(&mut insert, row)?.run()?,
-            Change::Remove(row) => bind_outbox(&mut delete, row)?.run()?,
+        let (sql, row) = match change {
+            Change::Add(row) => (
+                "INSERT OR IGNORE INTO task_outbox (worker, queue, priority, ready_at, execution, task) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                row,
+            ),
+            Change::Remove(row) => (
+                "DELETE FROM task_outbox WHERE worker = ?1 AND queue = ?2 AND priority = ?3 AND ready_at = ?4 \
+                 AND execution = ?5 AND task = ?6",
+                row,
+            ),
         };
+        bind_outbox(&mut connection.prepare_cached(sql)?, row)?.run()?;
     }
-    Ok(())
-}
-
-/// Deletes a row by its whole key.
-pub(crate) fn delete_outbox(connection: &Connection, row: &OutboxRow) -> Write {
-    bind_outbox(&mut connection.prepare_cached(DELETE_OUTBOX)?, row)?.run()?;
     Ok(())
 }
 
@@ -346,27 +339,27 @@ fn bind_outbox<'s, 'c>(
     Ok(binder)
 }
 
+/// In order, as with the outbox.
 fn write_timers(connection: &Connection, changes: &[Change<Timer>]) -> Write {
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let mut insert = connection.prepare_cached(
-        "INSERT OR IGNORE INTO timers (due_at, kind, execution, task, piece) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?;
-    let mut delete = connection.prepare_cached(
-        "DELETE FROM timers WHERE due_at = ?1 AND kind = ?2 AND execution = ?3 AND task = ?4 AND piece = ?5",
-    )?;
     for change in changes {
-        let (statement, timer) = match change {
-            Change::Add(timer) => (&mut insert, timer),
-            Change::Remove(timer) => (&mut delete, timer),
+        let (sql, timer) = match change {
+            Change::Add(timer) => (
+                "INSERT OR IGNORE INTO timers (due_at, kind, execution, task, piece) VALUES (?1, ?2, ?3, ?4, ?5)",
+                timer,
+            ),
+            Change::Remove(timer) => (
+                "DELETE FROM timers WHERE due_at = ?1 AND kind = ?2 AND execution = ?3 AND task = ?4 AND piece = ?5",
+                timer,
+            ),
         };
-        let mut binder = Binder::new(statement);
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut binder = Binder::new(&mut statement);
         binder
             .bind(timer.due_at.0)?
             .bind(timer.kind.code())?
-            .bind(timer.execution.0)?;
-        binder.bind(timer.task)?.bind(timer.from)?;
+            .bind(timer.execution.0)?
+            .bind(timer.task)?
+            .bind(timer.from)?;
         binder.run()?;
     }
     Ok(())
@@ -405,75 +398,89 @@ fn write_signals(connection: &Connection, sent: &[SignalWrite], read: &[SignalRe
     Ok(())
 }
 
-fn supersede(connection: &Connection, superseded: &[(TaskKey, Supersede)]) -> Write {
-    for (key, Supersede { failed, from }) in superseded {
-        connection
-            .prepare_cached("DELETE FROM steps WHERE execution = ?1 AND task = ?2 AND (number = ?3 OR number >= ?4)")?
-            .execute(params![key.execution.0, key.number, failed, from])?;
-    }
-    Ok(())
-}
-
-fn withdraw(connection: &Connection, withdrawn: &[(TaskKey, u32)]) -> Write {
-    for (key, number) in withdrawn {
-        connection
-            .prepare_cached(
-                "DELETE FROM steps WHERE execution = ?1 AND task = ?2 AND number = ?3 AND state = 'waiting'",
-            )?
-            .execute(params![key.execution.0, key.number, number])?;
-    }
-    Ok(())
-}
-
-fn write_steps(connection: &Connection, now: Timestamp, writes: &[StepWrite]) -> Write {
-    for StepWrite { key, step, answers } in writes {
-        let (due_at, result) = match &step.end {
-            StepEnd::Waiting { due_at } => (*due_at, None),
-            StepEnd::Done(payload) => (None, Some(store_payload(connection, payload)?)),
-            StepEnd::Failed(failure) => (None, Some(store_text(connection, &json(failure)?)?)),
-        };
-        let state = step.end.state().as_str();
-        if *answers {
-            let changed = connection
-                .prepare_cached(
-                    "UPDATE steps SET state = ?1, ordinal = ?2, result = ?3, recorded_at = ?4 \
-                     WHERE execution = ?5 AND task = ?6 AND number = ?7 AND state = ?8",
-                )?
-                .execute(params![
-                    state,
-                    step.order,
-                    result,
-                    now.0,
-                    key.execution.0,
-                    key.number,
-                    step.id.number,
-                    StepState::Waiting.as_str()
-                ])?;
-            debug_assert_eq!(
-                changed, 1,
-                "the wait that is answered was read in this transaction"
-            );
-            continue;
+/// In order: a number may be given up and used again within one flush.
+fn write_steps(connection: &Connection, now: Timestamp, changes: &[StepChange]) -> Write {
+    for change in changes {
+        match change {
+            StepChange::Write(write) if write.answers => answer_step(connection, now, write)?,
+            StepChange::Write(write) => insert_step(connection, now, write)?,
+            StepChange::Withdraw(key, number) => {
+                connection
+                    .prepare_cached(
+                        "DELETE FROM steps WHERE execution = ?1 AND task = ?2 AND number = ?3 AND state = 'waiting'",
+                    )?
+                    .execute(params![key.execution.0, key.number, number])?;
+            }
+            StepChange::Supersede(key, Supersede { failed, from }) => {
+                connection
+                    .prepare_cached(
+                        "DELETE FROM steps WHERE execution = ?1 AND task = ?2 AND (number = ?3 OR number >= ?4)",
+                    )?
+                    .execute(params![key.execution.0, key.number, failed, from])?;
+            }
         }
-        let mut statement = connection.prepare_cached(
-            "INSERT INTO steps (execution, task, number, kind, name, fingerprint, state, ordinal, due_at, result, \
-             recorded_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        )?;
-        let mut binder = Binder::new(&mut statement);
-        binder
-            .bind(key.execution.0)?
-            .bind(key.number)?
-            .bind(step.id.number)?
-            .bind(step.id.kind.as_str())?;
-        binder
-            .bind(&step.id.name)?
-            .bind(step.id.fingerprint.as_deref())?
-            .bind(state)?
-            .bind(step.order)?;
-        binder.time(due_at)?.bind(result)?.bind(now.0)?;
-        binder.run()?;
     }
     Ok(())
+}
+
+fn answer_step(connection: &Connection, now: Timestamp, write: &StepWrite) -> Write {
+    let StepWrite { key, step, .. } = write;
+    let (_, result) = step_columns(connection, &step.end)?;
+    let changed = connection
+        .prepare_cached(
+            "UPDATE steps SET state = ?1, ordinal = ?2, result = ?3, recorded_at = ?4 \
+             WHERE execution = ?5 AND task = ?6 AND number = ?7 AND state = ?8",
+        )?
+        .execute(params![
+            step.end.state().as_str(),
+            step.order,
+            result,
+            now.0,
+            key.execution.0,
+            key.number,
+            step.id.number,
+            StepState::Waiting.as_str()
+        ])?;
+    debug_assert_eq!(
+        changed, 1,
+        "the wait that is answered was read in this transaction"
+    );
+    Ok(())
+}
+
+fn insert_step(connection: &Connection, now: Timestamp, write: &StepWrite) -> Write {
+    let StepWrite { key, step, .. } = write;
+    let (due_at, result) = step_columns(connection, &step.end)?;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO steps (execution, task, number, kind, name, fingerprint, state, ordinal, due_at, result, \
+         recorded_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )?;
+    let mut binder = Binder::new(&mut statement);
+    binder
+        .bind(key.execution.0)?
+        .bind(key.number)?
+        .bind(step.id.number)?
+        .bind(step.id.kind.as_str())?;
+    binder
+        .bind(&step.id.name)?
+        .bind(step.id.fingerprint.as_deref())?
+        .bind(step.end.state().as_str())?
+        .bind(step.order)?;
+    binder.time(due_at)?.bind(result)?.bind(now.0)?;
+    binder.run()?;
+    Ok(())
+}
+
+/// When a wait is over, and the result or error as it is stored.
+fn step_columns(
+    connection: &Connection,
+    end: &StepEnd,
+) -> Write<(Option<Timestamp>, Option<String>)> {
+    Ok(match end {
+        StepEnd::Waiting { due_at } => (*due_at, None),
+        StepEnd::Done(payload) => (None, Some(store_payload(connection, payload)?)),
+        StepEnd::Failed(failure) => (None, Some(store_text(connection, &json(failure)?)?)),
+    })
 }
 
 fn write_progress(connection: &Connection, progress: &[(TaskKey, String)]) -> Write {

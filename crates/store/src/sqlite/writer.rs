@@ -199,9 +199,8 @@ impl Writer {
         let (executions, tasks, effects) = working.into_effects();
         write::write(connection, now, &executions, &tasks, &effects)
             .map_err(|error| self.database.write_error(error))?;
-        after.work = effects.outbox.iter().any(|change| change.added().is_some());
-        let timers = effects.timers.iter().filter_map(Change::added);
-        after.earliest_timer = timers.map(|timer| timer.due_at).min();
+        after.work = added(&effects.outbox).next().is_some();
+        after.earliest_timer = added(&effects.timers).map(|timer| timer.due_at).min();
         after.ended = effects.ended.iter().map(|ended| ended.id).collect();
         if answers.iter().any(|done| matches!(done, Done::Fired(_))) {
             let next = next_due(connection).map_err(|error| self.database.error(error, false))?;
@@ -214,6 +213,13 @@ impl Writer {
         }
         Ok((answers, after))
     }
+}
+
+fn added<T>(changes: &[Change<T>]) -> impl Iterator<Item = &T> {
+    changes.iter().filter_map(|change| match change {
+        Change::Add(row) => Some(row),
+        Change::Remove(_) => None,
+    })
 }
 
 fn roll_back(connection: &Connection) {
@@ -364,7 +370,7 @@ fn quarantine(loader: &Loader<'_>, row: OutboxRow, error: ApplyError) -> Result<
         ApplyError::Store(error) if !matches!(error, StoreError::Undecodable { .. }) => Err(error),
         error => {
             tracing::error!(task = %row.key, %error, "a task cannot be claimed and is left aside");
-            write::delete_outbox(loader.connection, &row)
+            write::write_outbox(loader.connection, &[Change::Remove(row)])
                 .map_err(|error| loader.database.error(error, false))
         }
     }

@@ -2,9 +2,13 @@
 //! one live worker, and short ways through the doors.
 
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use abide_core::failure::Failure;
 use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
@@ -16,7 +20,7 @@ use abide_core::payload::Payload;
 use abide_core::status::Phase;
 use abide_core::step::{Operation, StepId, StepKind};
 use abide_core::table::By;
-use abide_store::{Store, StoreOptions, WorkerRow, WorkersLock, WorkflowKind};
+use abide_store::{ApplyError, Store, StoreOptions, WorkerRow, WorkersLock, WorkflowKind};
 use rusqlite::types::Value;
 use tempfile::TempDir;
 
@@ -28,10 +32,14 @@ pub(crate) struct Home {
     pub(crate) store: Store,
     pub(crate) worker: WorkerId,
     clock: Arc<AtomicI64>,
+    gate: Arc<Gate>,
     ids: Mutex<IdGenerator>,
     _lock: WorkersLock,
     directory: TempDir,
 }
+
+/// Where the writer stops once, when it next asks for the time: it tells that it is there, and waits.
+type Gate = Mutex<Option<(Sender<()>, Receiver<()>)>>;
 
 /// Every table's rows, in the order of their keys.
 pub(crate) type Dump = BTreeMap<String, Vec<DumpedRow>>;
@@ -43,9 +51,18 @@ impl Home {
     pub(crate) async fn new() -> Home {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let clock = Arc::new(AtomicI64::new(BEGIN.0));
-        let time = Arc::clone(&clock);
+        let gate = Arc::new(Gate::default());
+        let (time, gated) = (Arc::clone(&clock), Arc::clone(&gate));
+        let now = move || {
+            let closed = gated.lock().expect("nobody panics here").take();
+            if let Some((here, open)) = closed {
+                here.send(()).expect("somebody waits for this");
+                open.recv().expect("somebody opens");
+            }
+            Timestamp(time.load(Ordering::SeqCst))
+        };
         let options = StoreOptions {
-            now: Arc::new(move || Timestamp(time.load(Ordering::SeqCst))),
+            now: Arc::new(now),
             ..StoreOptions::default()
         };
         let path = directory.path().join("store.db");
@@ -56,6 +73,7 @@ impl Home {
             store,
             worker: WorkerId(0),
             clock,
+            gate,
             ids: Mutex::new(IdGenerator::new(1)),
             _lock: lock,
             directory,
@@ -151,6 +169,43 @@ impl Home {
 
     pub(crate) async fn apply(&self, request: Request) -> Reply {
         self.store.apply(request).await.expect("applied")
+    }
+
+    /// Applies all of these in one transaction.
+    pub(crate) async fn apply_at_once(
+        &self,
+        requests: Vec<Request>,
+    ) -> Vec<Result<Reply, ApplyError>> {
+        let (here, is_here) = channel();
+        let (open, opened) = channel();
+        *self.gate.lock().expect("nobody panics here") = Some((here, opened));
+        // Changes nothing; the writer stops in the middle of it, and then finds all the others.
+        let nobody = WorkerId(i64::MAX);
+        let mut first = pin!(self.store.heartbeat(nobody, self.now()));
+        let mut answers: Vec<_> = requests
+            .into_iter()
+            .map(|request| Box::pin(self.store.apply(request)))
+            .collect();
+        let before = poll_fn(|cx| {
+            assert!(first.as_mut().poll(cx).is_pending());
+            is_here.recv().expect("the writer comes by");
+            for answer in &mut answers {
+                assert!(answer.as_mut().poll(cx).is_pending(), "sent");
+            }
+            Poll::Ready(self.store.stats())
+        })
+        .await;
+        open.send(()).expect("the writer waits");
+        first.await.expect("asked");
+        let sent = answers.len() as u64;
+        let mut replies = Vec::new();
+        for answer in answers {
+            replies.push(answer.await);
+        }
+        let after = self.store.stats();
+        assert_eq!(after.commits, before.commits + 2, "one transaction");
+        assert_eq!(after.requests, before.requests + 1 + sent);
+        replies
     }
 
     pub(crate) async fn finish(&self, held: Held, outcome: Outcome) -> Finished {

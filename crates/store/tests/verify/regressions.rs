@@ -113,6 +113,7 @@ async fn a_large_graph_that_is_stopped_before_its_time_leaves_no_timer() {
     let id = fixture.start_with(start).await.id;
     fixture.assert_clean().await;
     fixture.cancel(id, 0).await;
+    fixture.advance(1);
     fixture.fire().await;
     assert_eq!(fixture.status(id), ExecutionStatus::Cancelled);
     let report = fixture.assert_clean().await;
