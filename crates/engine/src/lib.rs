@@ -49,3 +49,16 @@ pub use registry::{RegistrationError, Registry};
 pub use run::{Run, RunError};
 pub use slot::SlotToken;
 pub use start::StartRequest;
+
+/// What is compiled with the crate's own examples, so that it stays true.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../../../README.md")]
+    mod readme {}
+
+    #[doc = include_str!("../../../docs/configuration.md")]
+    mod configuration {}
+
+    #[doc = include_str!("../../../docs/tutorial.md")]
+    mod tutorial {}
+}

@@ -1,6 +1,6 @@
 //! `approval`: a durable function that is killed between its steps.
 
-use crate::common::{Process, look_into, run};
+use crate::common::{Process, assert_sound, look_into, run};
 use abide::{Engine, ExecutionId, TaskKey};
 use serde_json::json;
 use tempfile::tempdir;
@@ -64,4 +64,5 @@ async fn killed_between_its_steps_it_goes_on_and_runs_none_twice() {
             "step charge"
         ]
     );
+    assert_sound(&engine).await;
 }

@@ -146,3 +146,10 @@ pub(crate) async fn all_tasks(engine: &Engine, id: ExecutionId) -> Vec<TaskView>
     let tasks = engine.tasks(id, 0, u32::MAX).await;
     tasks.expect("an execution")
 }
+
+/// That everything the store holds keeps the published promises.
+pub(crate) async fn assert_sound(engine: &Engine) {
+    let report = engine.store().verify(Default::default()).await;
+    let report = report.expect("readable");
+    assert!(report.is_clean(), "{report}");
+}

@@ -10,7 +10,7 @@ use abide::{Engine, ExecutionId, ExecutionView, Phase, TaskView};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
-use crate::common::{Process, all_tasks, look_into, run};
+use crate::common::{Process, all_tasks, assert_sound, look_into, run};
 
 /// Enough that there is time to kill it between any two of them, and little enough to take a second.
 const FILES: u32 = 1_500;
@@ -164,6 +164,7 @@ async fn killed_at_any_moment_it_goes_on_and_reads_no_finished_file_again() {
         home.read("ingest-report/report.json") == report,
         "the same files, another report"
     );
+    assert_sound(&engine).await;
 }
 
 #[test]
