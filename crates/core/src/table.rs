@@ -129,6 +129,7 @@ texts! {
     }
 }
 
+use Built::{Later, Now};
 use By::{Child, Deadline, Engine, Parent, Schedule, Sender, Timer, User, Worker};
 use EventType as E;
 use ExecutionStatus as X;
@@ -144,6 +145,7 @@ const OPEN: &[Option<Phase>] = &[
 const HELD: &[Option<Phase>] = &[Some(P::Active), Some(P::Deferred)];
 
 const fn row<S, M>(
+    built: Built,
     name: M,
     from: &'static [Option<S>],
     to: S,
@@ -156,65 +158,48 @@ const fn row<S, M>(
         to,
         by,
         events,
-        built: Built::Now,
-    }
-}
-
-const fn later<S, M>(
-    name: M,
-    from: &'static [Option<S>],
-    to: S,
-    by: &'static [By],
-    events: &'static [EventType],
-) -> Row<S, M> {
-    Row {
-        name,
-        from,
-        to,
-        by,
-        events,
-        built: Built::Later,
+        built,
     }
 }
 
 /// The tasks' table.
 #[rustfmt::skip]
 pub static TASKS: &[Row<Phase, TaskMove>] = &[
-    row(TaskMove::Create,    &[None],               P::Pending,   &[Engine],               &[E::TaskCreated]),
-    row(TaskMove::MarkReady, &[Some(P::Pending)],   P::Ready,     &[Engine],               &[E::TaskMarkedReady]),
-    row(TaskMove::Skip,      &[Some(P::Pending)],   P::Skipped,   &[Engine],               &[E::TaskSkipped]),
-    row(TaskMove::Claim,     &[Some(P::Ready)],     P::Active,    &[Worker],               &[E::TaskClaimed, E::TaskStarted]),
-    row(TaskMove::Defer,     &[Some(P::Active)],    P::Deferred,  &[Worker],               &[E::TaskDeferred]),
-    row(TaskMove::Resume,    &[Some(P::Deferred)],  P::Active,    &[Worker],               &[E::TaskResumed]),
-    row(TaskMove::Evict,     &[Some(P::Deferred)],  P::Evicted,   &[Worker],               &[E::TaskEvicted]),
-    row(TaskMove::Wake,      &[Some(P::Evicted)],   P::Ready,     &[Sender, Timer, Child, Engine], &[E::TaskWoken]),
-    row(TaskMove::Complete,  HELD,                  P::Completed, &[Worker],               &[E::TaskCompleted]),
-    row(TaskMove::Retry,     HELD,                  P::Ready,     &[Worker],               &[E::TaskFailed, E::TaskRetryScheduled]),
-    row(TaskMove::Fail,      HELD,                  P::Failed,    &[Worker],               &[E::TaskFailed]),
-    row(TaskMove::Release,   HELD,                  P::Ready,     &[Worker],               &[E::TaskReleased]),
-    row(TaskMove::Recover,   HELD,                  P::Ready,     &[Engine],               &[E::TaskRecovered]),
-    row(TaskMove::Abandon,   &[Some(P::Active)],    P::Abandoned, &[Engine],               &[E::TaskAbandoned]),
-    row(TaskMove::Cancel,    OPEN,                  P::Cancelled, &[Engine, Worker],       &[E::TaskCancelled]),
-    later(TaskMove::Reset,   &[Some(P::Failed), Some(P::Abandoned), Some(P::Skipped), Some(P::Cancelled), Some(P::Completed)],
+    row(Now,   TaskMove::Create,    &[None],               P::Pending,   &[Engine],               &[E::TaskCreated]),
+    row(Now,   TaskMove::MarkReady, &[Some(P::Pending)],   P::Ready,     &[Engine],               &[E::TaskMarkedReady]),
+    row(Now,   TaskMove::Skip,      &[Some(P::Pending)],   P::Skipped,   &[Engine],               &[E::TaskSkipped]),
+    row(Now,   TaskMove::Claim,     &[Some(P::Ready)],     P::Active,    &[Worker],               &[E::TaskClaimed, E::TaskStarted]),
+    row(Now,   TaskMove::Defer,     &[Some(P::Active)],    P::Deferred,  &[Worker],               &[E::TaskDeferred]),
+    row(Now,   TaskMove::Resume,    &[Some(P::Deferred)],  P::Active,    &[Worker],               &[E::TaskResumed]),
+    row(Now,   TaskMove::Evict,     &[Some(P::Deferred)],  P::Evicted,   &[Worker],               &[E::TaskEvicted]),
+    row(Now,   TaskMove::Wake,      &[Some(P::Evicted)],   P::Ready,     &[Sender, Timer, Child, Engine], &[E::TaskWoken]),
+    row(Now,   TaskMove::Complete,  HELD,                  P::Completed, &[Worker],               &[E::TaskCompleted]),
+    row(Now,   TaskMove::Retry,     HELD,                  P::Ready,     &[Worker],               &[E::TaskFailed, E::TaskRetryScheduled]),
+    row(Now,   TaskMove::Fail,      HELD,                  P::Failed,    &[Worker],               &[E::TaskFailed]),
+    row(Now,   TaskMove::Release,   HELD,                  P::Ready,     &[Worker],               &[E::TaskReleased]),
+    row(Now,   TaskMove::Recover,   HELD,                  P::Ready,     &[Engine],               &[E::TaskRecovered]),
+    row(Now,   TaskMove::Abandon,   &[Some(P::Active)],    P::Abandoned, &[Engine],               &[E::TaskAbandoned]),
+    row(Now,   TaskMove::Cancel,    OPEN,                  P::Cancelled, &[Engine, Worker],       &[E::TaskCancelled]),
+    row(Later, TaskMove::Reset,   &[Some(P::Failed), Some(P::Abandoned), Some(P::Skipped), Some(P::Cancelled), Some(P::Completed)],
                                                     P::Pending,   &[User],                 &[E::TaskReset]),
 ];
 
 /// The executions' table.
 #[rustfmt::skip]
 pub static EXECUTIONS: &[Row<ExecutionStatus, ExecutionMove>] = &[
-    row(ExecutionMove::Create,          &[None],                                   X::Pending,    &[User, Schedule, Parent], &[E::ExecutionCreated]),
-    row(ExecutionMove::Start,           &[Some(X::Pending)],                       X::Running,    &[Worker],                 &[E::ExecutionStarted]),
-    row(ExecutionMove::CancelPending,   &[Some(X::Pending)],                       X::Cancelled,  &[User, Parent],           &[E::ExecutionCancelled]),
-    row(ExecutionMove::TimeOutPending,  &[Some(X::Pending)],                       X::TimedOut,   &[Deadline],               &[E::ExecutionTimedOut]),
-    row(ExecutionMove::RequestCancel,   &[Some(X::Pending), Some(X::Running), Some(X::Paused)], X::Cancelling, &[User, Parent, Deadline], &[E::ExecutionCancelling]),
-    row(ExecutionMove::FinishCancelled, &[Some(X::Cancelling)],                    X::Cancelled,  &[Engine],                 &[E::ExecutionCancelled]),
-    row(ExecutionMove::FinishTimedOut,  &[Some(X::Cancelling)],                    X::TimedOut,   &[Engine],                 &[E::ExecutionTimedOut]),
-    row(ExecutionMove::Complete,        &[Some(X::Pending), Some(X::Running), Some(X::Paused)], X::Completed, &[Engine],     &[E::ExecutionCompleted]),
-    row(ExecutionMove::Fail,            &[Some(X::Running), Some(X::Paused)],      X::Failed,     &[Engine],                 &[E::ExecutionFailed]),
-    later(ExecutionMove::Pause,         &[Some(X::Pending), Some(X::Running)],     X::Paused,     &[User],                   &[E::ExecutionPaused]),
-    later(ExecutionMove::Resume,        &[Some(X::Paused)],                        X::Running,    &[User],                   &[E::ExecutionResumed]),
-    later(ExecutionMove::ContinueAsNew, &[Some(X::Running)],                       X::ContinuedAsNew, &[Engine],             &[E::ExecutionContinuedAsNew]),
-    later(ExecutionMove::Retry,         &[Some(X::Failed), Some(X::TimedOut), Some(X::Cancelled)], X::Pending, &[User],      &[E::ExecutionRetried]),
+    row(Now,   ExecutionMove::Create,          &[None],                                   X::Pending,    &[User, Schedule, Parent], &[E::ExecutionCreated]),
+    row(Now,   ExecutionMove::Start,           &[Some(X::Pending)],                       X::Running,    &[Worker],                 &[E::ExecutionStarted]),
+    row(Now,   ExecutionMove::CancelPending,   &[Some(X::Pending)],                       X::Cancelled,  &[User, Parent],           &[E::ExecutionCancelled]),
+    row(Now,   ExecutionMove::TimeOutPending,  &[Some(X::Pending)],                       X::TimedOut,   &[Deadline],               &[E::ExecutionTimedOut]),
+    row(Now,   ExecutionMove::RequestCancel,   &[Some(X::Pending), Some(X::Running), Some(X::Paused)], X::Cancelling, &[User, Parent, Deadline], &[E::ExecutionCancelling]),
+    row(Now,   ExecutionMove::FinishCancelled, &[Some(X::Cancelling)],                    X::Cancelled,  &[Engine],                 &[E::ExecutionCancelled]),
+    row(Now,   ExecutionMove::FinishTimedOut,  &[Some(X::Cancelling)],                    X::TimedOut,   &[Engine],                 &[E::ExecutionTimedOut]),
+    row(Now,   ExecutionMove::Complete,        &[Some(X::Pending), Some(X::Running), Some(X::Paused)], X::Completed, &[Engine],     &[E::ExecutionCompleted]),
+    row(Now,   ExecutionMove::Fail,            &[Some(X::Running), Some(X::Paused)],      X::Failed,     &[Engine],                 &[E::ExecutionFailed]),
+    row(Later, ExecutionMove::Pause,         &[Some(X::Pending), Some(X::Running)],     X::Paused,     &[User],                   &[E::ExecutionPaused]),
+    row(Later, ExecutionMove::Resume,        &[Some(X::Paused)],                        X::Running,    &[User],                   &[E::ExecutionResumed]),
+    row(Later, ExecutionMove::ContinueAsNew, &[Some(X::Running)],                       X::ContinuedAsNew, &[Engine],             &[E::ExecutionContinuedAsNew]),
+    row(Later, ExecutionMove::Retry,         &[Some(X::Failed), Some(X::TimedOut), Some(X::Cancelled)], X::Pending, &[User],      &[E::ExecutionRetried]),
 ];
 
 /// A move that the table does not have, or does not allow from there or to that party.

@@ -2,5 +2,6 @@
 
 mod flushes;
 mod home;
+mod one_step;
 mod refusals;
 mod transitions;
