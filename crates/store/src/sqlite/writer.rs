@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{Change, Claim, Inbox, OutboxRow, Reply, Request, Working};
+use abide_core::timer::Timer;
 use rusqlite::{Connection, OptionalExtension, params};
+use rustc_hash::FxHashSet;
 use tokio::sync::oneshot;
 
 use crate::error::{ApplyError, StoreError};
@@ -169,6 +171,7 @@ impl Writer {
         let now = (self.clock)();
         let mut working = Working::new(now);
         let mut after = After::default();
+        let mut fired = FxHashSet::default();
         let loader = Loader {
             database: &self.database,
             connection,
@@ -185,7 +188,9 @@ impl Writer {
                     max,
                     ..
                 } => Done::Claim(claim(&loader, &mut working, *worker, queues, *max)),
-                Job::FireTimers { limit, .. } => Done::Fired(fire(&loader, &mut working, *limit)),
+                Job::FireTimers { limit, .. } => {
+                    Done::Fired(fire(&loader, &mut working, *limit, &mut fired))
+                }
                 Job::Errand(errand, _) => {
                     Done::Errand(errand_once(errand, &self.database, connection, now))
                 }
@@ -408,8 +413,14 @@ fn outbox_rows(
     Ok(found)
 }
 
-/// Fires the timers that are due, earliest first.
-fn fire(loader: &Loader<'_>, working: &mut Working, limit: u32) -> Result<Fired, StoreError> {
+/// Fires the timers that are due, earliest first. Those that an earlier job of the same batch fired
+/// are still stored, but must not fire twice.
+fn fire(
+    loader: &Loader<'_>,
+    working: &mut Working,
+    limit: u32,
+    fired_before: &mut FxHashSet<Timer>,
+) -> Result<Fired, StoreError> {
     let read = |error| loader.database.error(error, false);
     let due = {
         let mut statement = loader
@@ -427,6 +438,10 @@ fn fire(loader: &Loader<'_>, working: &mut Working, limit: u32) -> Result<Fired,
     };
     let mut fired = 0;
     for timer in due {
+        if !fired_before.insert(timer) {
+            fired += 1;
+            continue;
+        }
         match run(loader, working, &Request::Fire(timer)) {
             Ok(_) => fired += 1,
             Err(ApplyError::Store(error)) if !matches!(error, StoreError::Undecodable { .. }) => {

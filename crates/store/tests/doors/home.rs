@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::path::PathBuf;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -40,6 +40,13 @@ pub(crate) struct Home {
 
 /// Where the writer stops once, when it next asks for the time: it tells that it is there, and waits.
 type Gate = Mutex<Option<(Sender<()>, Receiver<()>)>>;
+
+/// Something that the store is asked.
+pub(crate) type Asked<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+pub(crate) fn boxed<'a, T>(asked: impl Future<Output = T> + 'a) -> Asked<'a, T> {
+    Box::pin(asked)
+}
 
 /// Every table's rows, in the order of their keys.
 pub(crate) type Dump = BTreeMap<String, Vec<DumpedRow>>;
@@ -176,36 +183,42 @@ impl Home {
         &self,
         requests: Vec<Request>,
     ) -> Vec<Result<Reply, ApplyError>> {
+        let sent = requests.len() as u64;
+        let before = self.store.stats();
+        let asked = requests
+            .into_iter()
+            .map(|request| self.store.apply(request));
+        let replies = self.at_once(asked.map(boxed).collect()).await;
+        let after = self.store.stats();
+        assert_eq!(after.commits, before.commits + 2, "one transaction");
+        assert_eq!(after.requests, before.requests + 1 + sent);
+        replies
+    }
+
+    /// Asks the store all of this while its writer is busy, so that it finds it together.
+    pub(crate) async fn at_once<T>(&self, mut asked: Vec<Asked<'_, T>>) -> Vec<T> {
         let (here, is_here) = channel();
         let (open, opened) = channel();
         *self.gate.lock().expect("nobody panics here") = Some((here, opened));
         // Changes nothing; the writer stops in the middle of it, and then finds all the others.
         let nobody = WorkerId(i64::MAX);
         let mut first = pin!(self.store.heartbeat(nobody, self.now()));
-        let mut answers: Vec<_> = requests
-            .into_iter()
-            .map(|request| Box::pin(self.store.apply(request)))
-            .collect();
-        let before = poll_fn(|cx| {
+        poll_fn(|cx| {
             assert!(first.as_mut().poll(cx).is_pending());
             is_here.recv().expect("the writer comes by");
-            for answer in &mut answers {
+            for answer in &mut asked {
                 assert!(answer.as_mut().poll(cx).is_pending(), "sent");
             }
-            Poll::Ready(self.store.stats())
+            Poll::Ready(())
         })
         .await;
         open.send(()).expect("the writer waits");
         first.await.expect("asked");
-        let sent = answers.len() as u64;
-        let mut replies = Vec::new();
-        for answer in answers {
-            replies.push(answer.await);
+        let mut answers = Vec::new();
+        for answer in asked {
+            answers.push(answer.await);
         }
-        let after = self.store.stats();
-        assert_eq!(after.commits, before.commits + 2, "one transaction");
-        assert_eq!(after.requests, before.requests + 1 + sent);
-        replies
+        answers
     }
 
     pub(crate) async fn finish(&self, held: Held, outcome: Outcome) -> Finished {

@@ -2,6 +2,7 @@
 
 mod flushes;
 mod home;
+mod neighbours;
 mod one_step;
 mod refusals;
 mod transitions;

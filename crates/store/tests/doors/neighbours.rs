@@ -1,0 +1,38 @@
+//! What is asked together, in one transaction, does not harm or repeat each other.
+
+use abide_core::graph::TaskSpec;
+use abide_core::ids::TaskKey;
+use abide_core::kernel::PIECE;
+use abide_core::status::Phase;
+
+use crate::home::{Home, boxed, completed, graph, held};
+
+/// How many ask at once.
+const TWO: usize = 2;
+
+#[tokio::test]
+async fn a_timer_fires_once_however_many_ask_for_it_at_once() {
+    let home = Home::new().await;
+    // One dependent too many for a piece: telling the last of them is left to a timer.
+    let names: Vec<String> = (0..=PIECE).map(|number| format!("n{number}")).collect();
+    let mut tasks = vec![TaskSpec::new("first"), TaskSpec::new("other")];
+    tasks.extend(names.iter().map(|name| TaskSpec::new(name.clone())));
+    let mut edges: Vec<(&str, &str)> = names.iter().map(|name| ("first", name.as_str())).collect();
+    let last = names.last().expect("many");
+    edges.push(("other", last));
+    let wide = graph(tasks, &edges);
+    let number = wide.number_of(last).expect("a node");
+    let id = home.start(&wide).await;
+    home.fire_timers().await;
+    let claims = home.claim_all().await;
+    let first = claims.iter().find(|claimed| claimed.task.key.number == 1);
+    home.finish(held(first.expect("a root")), completed()).await;
+
+    let asked = (0..TWO).map(|_| boxed(home.store.fire_timers(16)));
+    for fired in home.at_once(asked.collect()).await {
+        assert_eq!(fired.expect("fires").fired, 1);
+    }
+    let task = home.store.task(TaskKey::new(id, number));
+    let task = task.expect("reads").expect("exists").task;
+    assert_eq!((task.phase, task.waiting), (Phase::Pending, 1));
+}
