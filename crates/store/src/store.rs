@@ -597,7 +597,7 @@ impl Store {
     async fn errand<T: Send + 'static>(
         &self,
         what: &'static str,
-        run: impl FnOnce(&rusqlite::Connection, Timestamp) -> maintenance::Run<T> + Send + 'static,
+        run: impl Fn(&rusqlite::Connection, Timestamp) -> maintenance::Run<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let errand = maintenance::errand(what, run);
         let answer = self.driver.send(|answer| Job::Errand(errand, answer))?;

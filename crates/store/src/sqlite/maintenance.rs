@@ -172,7 +172,7 @@ pub(crate) fn ensure_version(
 /// Runs maintenance as an errand of the writer.
 pub(crate) fn errand<T: Send + 'static>(
     what: &'static str,
-    run: impl FnOnce(&Connection, Timestamp) -> Run<T> + Send + 'static,
+    run: impl Fn(&Connection, Timestamp) -> Run<T> + Send + 'static,
 ) -> Errand {
     Box::new(
         move |database, connection, now| match run(connection, now) {

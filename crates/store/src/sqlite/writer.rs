@@ -36,8 +36,9 @@ const MAX_BATCH: usize = 2048;
 const LINGER: Duration = Duration::from_micros(100);
 
 pub(crate) type Answer<T> = oneshot::Sender<T>;
-/// Work on the write connection that is no transition: it runs inside the batch's transaction.
-pub(crate) type Errand = Box<dyn FnOnce(&Database, &Connection, Timestamp) -> ErrandResult + Send>;
+/// Work on the write connection that is no transition: it runs inside the batch's transaction, and
+/// again if that is rolled back because of another job.
+pub(crate) type Errand = Box<dyn Fn(&Database, &Connection, Timestamp) -> ErrandResult + Send>;
 pub(crate) type ErrandResult = Result<Box<dyn std::any::Any + Send>, StoreError>;
 
 /// What the writer is asked.
@@ -140,7 +141,7 @@ impl Writer {
     fn commit(
         &mut self,
         connection: &Connection,
-        batch: &mut [Job],
+        batch: &[Job],
     ) -> Result<Vec<Done>, StoreError> {
         connection
             .execute_batch("BEGIN IMMEDIATE")
@@ -166,7 +167,7 @@ impl Writer {
     fn run_batch(
         &self,
         connection: &Connection,
-        batch: &mut [Job],
+        batch: &[Job],
     ) -> Result<(Vec<Done>, After), StoreError> {
         let now = (self.clock)();
         let mut working = Working::new(now);
@@ -179,7 +180,7 @@ impl Writer {
             holds_lock: self.holds_lock.load(std::sync::atomic::Ordering::Acquire),
         };
         let mut answers = Vec::with_capacity(batch.len());
-        for job in batch.iter_mut() {
+        for job in batch {
             let done = match job {
                 Job::Apply(request, _) => Done::Apply(run(&loader, &mut working, request)),
                 Job::Claim {
@@ -191,9 +192,7 @@ impl Writer {
                 Job::FireTimers { limit, .. } => {
                     Done::Fired(fire(&loader, &mut working, *limit, &mut fired))
                 }
-                Job::Errand(errand, _) => {
-                    Done::Errand(errand_once(errand, &self.database, connection, now))
-                }
+                Job::Errand(errand, _) => Done::Errand(errand(&self.database, connection, now)),
                 Job::Close(_) => unreachable!("closing ends a batch"),
             };
             if let Some(error) = done.is_fatal() {
@@ -234,22 +233,6 @@ fn roll_back(connection: &Connection) {
     {
         tracing::error!(%error, "a transaction could not be rolled back");
     }
-}
-
-/// An errand can run only once, so a batch that is run one by one finds it spent: the first run
-/// was rolled back, and its sender is told so.
-fn errand_once(
-    errand: &mut Errand,
-    database: &Database,
-    connection: &Connection,
-    now: Timestamp,
-) -> ErrandResult {
-    let spent: Errand = Box::new(|_, _, _| {
-        Err(StoreError::Internal(
-            "another request of the same batch failed; ask again".into(),
-        ))
-    });
-    std::mem::replace(errand, spent)(database, connection, now)
 }
 
 /// What follows a commit.

@@ -5,7 +5,7 @@ use abide_core::ids::TaskKey;
 use abide_core::kernel::PIECE;
 use abide_core::status::Phase;
 
-use crate::home::{Home, boxed, completed, graph, held};
+use crate::home::{Home, boxed, completed, graph, held, single};
 
 /// How many ask at once.
 const TWO: usize = 2;
@@ -35,4 +35,25 @@ async fn a_timer_fires_once_however_many_ask_for_it_at_once() {
     let task = home.store.task(TaskKey::new(id, number));
     let task = task.expect("reads").expect("exists").task;
     assert_eq!((task.phase, task.waiting), (Phase::Pending, 1));
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_although_a_start_beside_it_is_refused() {
+    let home = Home::new().await;
+    let taken = home.start(&single()).await;
+    let mut start = home.request(&single()).await;
+    start.id = taken;
+    let lease = home.now().plus_us(1);
+    let renewed = home
+        .at_once(vec![
+            boxed(async { home.store.start(start.clone()).await.is_ok() }),
+            boxed(async {
+                let renewed = home.store.heartbeat(home.worker, lease).await;
+                renewed.expect("renewed")
+            }),
+        ])
+        .await;
+    assert_eq!(renewed, [false, true]);
+    let workers = home.store.workers().expect("reads");
+    assert_eq!(workers[0].lease_until, lease);
 }
