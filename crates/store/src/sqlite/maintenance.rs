@@ -53,10 +53,15 @@ pub(crate) fn end_worker(connection: &Connection, now: Timestamp, id: WorkerId) 
     Ok(())
 }
 
-/// Workers that did not say goodbye, but for one.
+/// Workers that are to be cleared away, but for one: those that did not say goodbye, and those that
+/// left something all the same, since an answer to their last claim was under way.
+/// Relies on task_executions_worker and the outbox's key.
 pub(crate) fn other_workers(connection: &Connection, own: WorkerId) -> Run<Vec<WorkerId>> {
-    let mut statement = connection
-        .prepare_cached("SELECT id FROM workers WHERE ended_at IS NULL AND id <> ?1 ORDER BY id")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM workers WHERE ended_at IS NULL AND id <> ?1 \
+         UNION SELECT worker FROM task_executions WHERE worker IS NOT NULL AND worker <> ?1 \
+         UNION SELECT worker FROM task_outbox WHERE worker > 0 AND worker <> ?1 ORDER BY 1",
+    )?;
     let rows = statement.query_map([own.0], |row| row.get(0).map(WorkerId))?;
     rows.collect()
 }

@@ -6,3 +6,4 @@ mod neighbours;
 mod one_step;
 mod refusals;
 mod transitions;
+mod workers;
