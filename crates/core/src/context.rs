@@ -19,12 +19,22 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::graph::Graph;
+use crate::payload::Payload;
 
 use walk::Walk;
 
 /// What reading one task's changes costs, counted in bytes on top of their length. It makes checkpoints
 /// due on a chain of tasks that change nothing, too.
 pub const SOURCE_COST: usize = 32;
+
+/// The context that an execution begins with: its input, if that is an object.
+pub fn base(input: Option<&Payload>) -> Result<Map<String, Value>, serde_json::Error> {
+    let value = input.map(|input| serde_json::from_str(input.as_str()));
+    Ok(match value.transpose()? {
+        Some(Value::Object(map)) => map,
+        _ => Map::new(),
+    })
+}
 
 /// What a task changed in its context: values set, and keys removed (`None`).
 ///

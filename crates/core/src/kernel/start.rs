@@ -1,16 +1,18 @@
 //! Starting executions: once per instance, small graphs in one transaction, large ones in pieces
 //! under an execution that nobody sees until it is published.
 
+use crate::context;
 use crate::execution::{Execution, NewExecution};
 use crate::ids::{ExecutionId, TaskKey};
 use crate::status::ExecutionStatus;
 use crate::task::Task;
 use crate::timer::{Timer, TimerKind};
 use crate::transition::Cause;
+use crate::trigger::Trigger;
 
 use super::propagate::Spread;
 use super::request::{AddTasks, Claimed, IfExists, Offer, Publish, Refusal, Reply, Start, Started};
-use super::working::{Latest, NewExecutionRow, NewTaskRow, Stop, Working};
+use super::working::{ContextParts, Latest, NewExecutionRow, NewTaskRow, Stop, Working};
 use super::{Need, PIECE};
 
 impl Working {
@@ -65,6 +67,7 @@ impl Working {
                 claimed: Vec::new(),
             }));
         }
+        self.begin_context(start);
         self.create_tasks(
             start.id,
             &start.graph,
@@ -95,6 +98,19 @@ impl Working {
             created: true,
             claimed,
         }))
+    }
+
+    /// The rules of roots read what the execution begins with, which is not in the store yet.
+    fn begin_context(&mut self, start: &Start) {
+        let mut rules = start.graph.tasks().iter().flat_map(|task| &task.trigger);
+        if rules.any(Trigger::uses_context) {
+            let parts = ContextParts {
+                // The door lets only JSON through.
+                base: context::base(start.input.as_ref()).unwrap_or_default(),
+                ..ContextParts::default()
+            };
+            self.load_context(start.id, parts);
+        }
     }
 
     pub(super) fn add_tasks(&mut self, piece: &AddTasks) -> Result<Reply, Stop> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use abide_core::context::Changes;
+use abide_core::context::{self, Changes};
 use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{ContextParts, Latest, Mailbox, Need, PIECE, Working};
@@ -312,20 +312,14 @@ fn waits(connection: &Connection, key: TaskKey) -> Read<Vec<Operation>> {
     Ok(waits)
 }
 
-/// The context an execution began with: its input, if that is an object.
+/// The context an execution began with.
 pub(crate) fn context_base(connection: &Connection, id: ExecutionId) -> Read<Map<String, Value>> {
     let input: Option<Option<String>> = connection
         .prepare_cached("SELECT input FROM executions WHERE id = ?1")?
         .query_row([id.0], |row| row.get(0))
         .optional()?;
-    match rows::payload(connection, input.flatten())? {
-        None => Ok(Map::new()),
-        Some(payload) => match serde_json::from_str(payload.as_str()) {
-            Ok(Value::Object(map)) => Ok(map),
-            Ok(_) => Ok(Map::new()),
-            Err(error) => Err(rows::mismatch(0, format!("input: {error}"))),
-        },
-    }
+    let input = rows::payload(connection, input.flatten())?;
+    context::base(input.as_ref()).map_err(|error| rows::mismatch(0, format!("input: {error}")))
 }
 
 fn context_parts(connection: &Connection, id: ExecutionId) -> Read<ContextParts> {

@@ -1,5 +1,6 @@
 //! The store's behaviour at its doors. One binary, since each links a database.
 
+mod beginnings;
 mod flushes;
 mod home;
 mod neighbours;
