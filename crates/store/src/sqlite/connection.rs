@@ -14,6 +14,7 @@ use super::schema;
 /// A database file and how it is opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
+    named: Arc<PathBuf>,
     pub(crate) path: Arc<PathBuf>,
     pub(crate) busy_timeout: Duration,
 }
@@ -22,8 +23,32 @@ pub(crate) struct Database {
 const STATEMENT_CACHE: usize = 128;
 
 impl Database {
+    pub(crate) fn new(path: PathBuf, busy_timeout: Duration) -> Database {
+        let path = Arc::new(path);
+        Database {
+            named: Arc::clone(&path),
+            path,
+            busy_timeout,
+        }
+    }
+
+    /// The same, once the file exists, by the file's own path: the lock beside it must be one for
+    /// all who name the file differently, and connections that are opened later must be of this
+    /// file, wherever the process has moved to by then.
+    pub(crate) fn resolved(self) -> Result<Database, StoreError> {
+        let path = std::fs::canonicalize(&*self.path).map_err(|error| StoreError::CannotOpen {
+            path: self.name(),
+            detail: error.to_string(),
+        })?;
+        Ok(Database {
+            path: Arc::new(path),
+            ..self
+        })
+    }
+
+    /// As its user named it.
     pub(crate) fn name(&self) -> String {
-        self.path.display().to_string()
+        self.named.display().to_string()
     }
 
     /// A file beside the database, such as `app.db-lock`.

@@ -57,11 +57,9 @@ impl Sqlite {
         options: &StoreOptions,
         hints: Arc<Hints>,
     ) -> Result<Sqlite, StoreError> {
-        let database = Database {
-            path: Arc::new(path),
-            busy_timeout: options.busy_timeout,
-        };
+        let database = Database::new(path, options.busy_timeout);
         let mut connection = database.open_writer(options.create)?;
+        let database = database.resolved()?;
         schema::migrate(&database, &mut connection)?;
         let graphs = Arc::new(GraphCache::default());
         let counters = Arc::new(Counters::default());

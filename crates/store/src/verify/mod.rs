@@ -19,7 +19,6 @@ mod steps;
 mod walk;
 mod whole;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use abide_core::ids::WorkerId;
@@ -74,10 +73,7 @@ impl Default for VerifyOptions {
 /// [`StoreError`] if the file cannot be read at all, is not Abide's, or was written by a newer
 /// version. Damage inside it is a finding, not an error.
 pub fn verify_file(url: &str, options: &VerifyOptions) -> Result<VerifyReport, StoreError> {
-    let database = Database {
-        path: Arc::new(crate::store::sqlite_path(url)?),
-        busy_timeout: options.busy_timeout,
-    };
+    let database = Database::new(crate::store::sqlite_path(url)?, options.busy_timeout);
     let connection = open(&database)?;
     run(&database, &connection, options)
 }
