@@ -228,6 +228,15 @@ fn end_tasks(connection: &Connection, ends: &[(TaskKey, TaskEnd)]) -> Write {
         }
         let changes = end.changes.as_ref().map(json).transpose()?;
         let error = end.error.as_ref().map(json).transpose()?;
+        if error.is_some() {
+            // The error of the attempt before gives way to this one.
+            connection
+                .prepare_cached(
+                    "DELETE FROM payloads WHERE id = (SELECT CAST(substr(error, 2) AS INTEGER) FROM task_executions \
+                     WHERE execution = ?1 AND number = ?2 AND error LIKE '@%')",
+                )?
+                .execute(params![key.execution.0, key.number])?;
+        }
         let statement = match &mut statement {
             Some(statement) => statement,
             none => none.insert(connection.prepare_cached(
@@ -411,14 +420,26 @@ fn write_steps(connection: &Connection, now: Timestamp, changes: &[StepChange]) 
                     )?
                     .execute(params![key.execution.0, key.number, number])?;
             }
-            StepChange::Supersede(key, Supersede { failed, from }) => {
-                connection
-                    .prepare_cached(
-                        "DELETE FROM steps WHERE execution = ?1 AND task = ?2 AND (number = ?3 OR number >= ?4)",
-                    )?
-                    .execute(params![key.execution.0, key.number, failed, from])?;
-            }
+            StepChange::Supersede(key, supersede) => self::supersede(connection, *key, *supersede)?,
         }
+    }
+    Ok(())
+}
+
+/// Steps that no longer count go, with their results.
+fn supersede(connection: &Connection, key: TaskKey, supersede: Supersede) -> Write {
+    let Supersede { failed, from } = supersede;
+    for sql in [
+        "DELETE FROM payloads WHERE id IN (SELECT CAST(substr(result, 2) AS INTEGER) FROM steps \
+         WHERE execution = ?1 AND task = ?2 AND (number = ?3 OR number >= ?4) AND result LIKE '@%')",
+        "DELETE FROM steps WHERE execution = ?1 AND task = ?2 AND (number = ?3 OR number >= ?4)",
+    ] {
+        connection.prepare_cached(sql)?.execute(params![
+            key.execution.0,
+            key.number,
+            failed,
+            from
+        ])?;
     }
     Ok(())
 }

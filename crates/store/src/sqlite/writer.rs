@@ -138,11 +138,7 @@ impl Writer {
     }
 
     /// Runs a batch in one transaction. After an error nothing of it is written.
-    fn commit(
-        &mut self,
-        connection: &Connection,
-        batch: &[Job],
-    ) -> Result<Vec<Done>, StoreError> {
+    fn commit(&mut self, connection: &Connection, batch: &[Job]) -> Result<Vec<Done>, StoreError> {
         connection
             .execute_batch("BEGIN IMMEDIATE")
             .map_err(|error| self.database.error(error, false))?;

@@ -3,6 +3,7 @@
 mod beginnings;
 mod flushes;
 mod home;
+mod leftovers;
 mod neighbours;
 mod one_step;
 mod refusals;
