@@ -1,6 +1,9 @@
 //! The behaviour of the running engine. One binary, since each links a database.
 
+mod attempts;
 mod common;
 mod deferral;
 mod durable;
 mod results;
+mod starts;
+mod workers;

@@ -71,7 +71,7 @@ impl Loader<'_> {
                 working.load_signal_waiters(*id, name.clone(), waiters);
             }
             Need::Worker(id) => {
-                working.load_worker(*id, self.is_alive(*id, working.now).map_err(of)?)
+                working.load_worker(*id, self.is_alive(*id).map_err(of)?)
             }
             Need::ReadyHead(queues) => {
                 working.load_ready_head(self.ready_head(queues).map_err(of)?)
@@ -199,15 +199,14 @@ impl Loader<'_> {
         tasks.map(|number| Ok(TaskKey::new(id, number?))).collect()
     }
 
-    fn is_alive(&self, id: WorkerId, now: Timestamp) -> Read<bool> {
-        let lease: Option<i64> = self
+    /// On one machine the lock tells it: the system frees it when the process dies, long before its
+    /// lease is over, and a clock that jumped past the lease frees nothing.
+    fn is_alive(&self, id: WorkerId) -> Read<bool> {
+        let registered = self
             .connection
-            .prepare_cached("SELECT lease_until FROM workers WHERE id = ?1 AND ended_at IS NULL")?
-            .query_row([id.0], |row| row.get(0))
-            .optional()?;
-        let leased = lease.is_some_and(|until| until > now.0);
-        // The system frees the lock of a process that died, long before its lease is over.
-        Ok(leased && (self.holds_lock || lock::is_held(self.database)))
+            .prepare_cached("SELECT 1 FROM workers WHERE id = ?1 AND ended_at IS NULL")?
+            .exists([id.0])?;
+        Ok(registered && (self.holds_lock || lock::is_held(self.database)))
     }
 
     fn ready_head(&self, queues: &[VersionId]) -> Read<Option<i16>> {

@@ -1,0 +1,500 @@
+//! The worker as a whole: one process at a time, stopping, recovery, what it leaves alone, and
+//! that it does nothing when there is nothing to do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use abide::{
+    Clock, Engine, EngineError, ExecutionStatus, RunError, Store, TaskError, TaskHandle, TaskKey,
+    VirtualClock,
+};
+use abide_core::ids::WorkerId;
+use abide_core::kernel::{Claimed, Defer, Held, Request};
+use abide_store::{StoreOptions, WorkerRow};
+use serde_json::json;
+
+use crate::common::{Gate, Home, begin, first, function, history, task_events, until_event};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn quick(id: &str) -> abide::authoring::WorkflowSpec {
+    function(id, || async { Ok::<_, TaskError>("done") })
+}
+
+#[tokio::test]
+async fn a_second_worker_is_refused_by_name_or_waits_its_turn() {
+    let home = Home::new();
+    let engine = home
+        .engine()
+        .register_spec(quick("a"))
+        .start()
+        .await
+        .expect("starts");
+    let error = home
+        .engine()
+        .register_spec(quick("a"))
+        .start()
+        .await
+        .expect_err("locked");
+    assert!(matches!(error, EngineError::Locked { .. }), "{error}");
+    let pid = format!("process {}", std::process::id());
+    assert!(error.to_string().starts_with(&pid), "{error}");
+
+    let waiting = tokio::spawn(
+        home.engine()
+            .register_spec(quick("a"))
+            .wait_for_lock(true)
+            .start(),
+    );
+    begin(&engine, "a")
+        .await
+        .result()
+        .await
+        .expect("the first goes on");
+    engine.shutdown().await;
+    let second = waiting.await.expect("it doesn't panic").expect("its turn");
+    let run = second
+        .start_named("a", "b", &())
+        .await
+        .expect("a durable start");
+    assert_eq!(run.result().await.expect("completes"), json!("done"));
+}
+
+#[tokio::test]
+async fn work_that_nobody_registered_is_left_alone_until_somebody_does() {
+    let home = Home::new();
+    let client = home
+        .engine()
+        .register_spec(quick("later"))
+        .connect()
+        .await
+        .expect("opens");
+    let waiting = begin(&client, "later").await;
+    let engine = home
+        .engine()
+        .register_spec(quick("now"))
+        .start()
+        .await
+        .expect("starts");
+    let run = begin(&engine, "now").await;
+    assert_eq!(run.result().await.expect("completes"), json!("done"));
+    let events = task_events(&engine, waiting.id(), 1).await;
+    assert_eq!(events, ["task.created", "task.marked_ready"]);
+    engine.shutdown().await;
+    let engine = home
+        .engine()
+        .register_spec(quick("later"))
+        .start()
+        .await
+        .expect("starts");
+    let run = begin(&engine, "later").await;
+    assert_eq!(run.id(), waiting.id());
+    assert_eq!(run.result().await.expect("completes"), json!("done"));
+}
+
+#[tokio::test]
+async fn shutting_down_lets_running_tasks_finish_and_begins_no_other() {
+    let home = Home::new();
+    let gate = Gate::shut();
+    let pass = gate.clone();
+    let gated = function("gated", move || {
+        let pass = pass.clone();
+        async move {
+            pass.pass().await;
+            Ok::<_, TaskError>(())
+        }
+    });
+    let engine = home
+        .engine()
+        .max_concurrent_tasks(1)
+        .register_spec(gated)
+        .start()
+        .await;
+    let engine = engine.expect("starts");
+    let running = begin(&engine, "gated").await;
+    until_event(&engine, first(&running), "task.started").await;
+    let waiting = engine
+        .start_named("gated", "second", &())
+        .await
+        .expect("a durable start");
+    let stopping = engine.clone();
+    let shutdown = tokio::spawn(async move { stopping.shutdown().await });
+    tokio::task::yield_now().await;
+    gate.open(2);
+    shutdown.await.expect("it doesn't panic");
+    running.result().await.expect("it could finish");
+    let status = waiting.status().await.expect("is there").execution.status;
+    assert_eq!(status, ExecutionStatus::Pending);
+}
+
+#[tokio::test]
+async fn what_is_not_done_at_the_deadline_is_given_back_at_no_attempts_cost() {
+    let home = Home::new();
+    let clock = VirtualClock::new();
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&calls);
+    let stuck = function("stuck", move || {
+        let call = count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if call == 0 {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, TaskError>(call)
+        }
+    });
+    let start = || {
+        home.engine()
+            .clock(clock.clone())
+            .register_spec(stuck.clone())
+            .start()
+    };
+    let engine = start().await.expect("starts");
+    let run = begin(&engine, "stuck").await;
+    until_event(&engine, first(&run), "task.started").await;
+    let stopping = engine.clone();
+    let shutdown = tokio::spawn(async move { stopping.shutdown().await });
+    clock.sleeper_until(clock.now().plus_us(30_000_000)).await;
+    clock.advance(Duration::from_secs(30));
+    shutdown.await.expect("it doesn't panic");
+    let last = task_events(&engine, run.id(), 1).await.pop();
+    assert_eq!(last, Some("task.released"));
+    drop(engine);
+
+    let engine = start().await.expect("starts again");
+    let run = begin(&engine, "stuck").await;
+    assert_eq!(run.result().await.expect("completes"), json!(1));
+    let task = engine
+        .tasks(run.id(), 0, 1)
+        .await
+        .expect("one task")
+        .remove(0)
+        .task;
+    assert_eq!((task.attempt, task.epoch), (1, 2));
+}
+
+#[tokio::test]
+async fn tasks_that_wait_do_not_hold_a_shutdown_up() {
+    let home = Home::new();
+    let deferred = function("deferred", |handle: TaskHandle| async move {
+        handle.defer_until(|| false, HOUR).await
+    });
+    let sleeping = function("sleeping", |handle: TaskHandle| async move {
+        handle.sleep(HOUR).await
+    });
+    // Nobody moves the clock, so the deadline never comes.
+    let engine = home.engine().clock(VirtualClock::new());
+    let engine = engine
+        .register_spec(deferred)
+        .register_spec(sleeping)
+        .start()
+        .await;
+    let engine = engine.expect("starts");
+    let waits = [
+        begin(&engine, "deferred").await,
+        begin(&engine, "sleeping").await,
+    ];
+    for run in &waits {
+        until_event(&engine, first(run), "task.deferred").await;
+    }
+    engine.shutdown().await;
+    let last = async |run: &abide::Run<_>| task_events(&engine, run.id(), 1).await.pop();
+    assert_eq!(last(&waits[0]).await, Some("task.released"));
+    assert_eq!(last(&waits[1]).await, Some("task.evicted"));
+}
+
+#[tokio::test]
+async fn dropping_the_engine_gives_back_what_it_runs() {
+    let home = Home::new();
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&calls);
+    let stuck = function("stuck", move || {
+        let call = count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if call == 0 {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, TaskError>(call)
+        }
+    });
+    let engine = home
+        .engine()
+        .register_spec(stuck.clone())
+        .start()
+        .await
+        .expect("starts");
+    let run = begin(&engine, "stuck").await;
+    until_event(&engine, first(&run), "task.started").await;
+    drop((engine, run));
+    let engine = home
+        .engine()
+        .register_spec(stuck)
+        .wait_for_lock(true)
+        .start()
+        .await;
+    let engine = engine.expect("its turn");
+    let run = begin(&engine, "stuck").await;
+    assert_eq!(run.result().await.expect("completes"), json!(1));
+}
+
+/// A process that claimed a task and died.
+async fn claim_and_die(home: &Home, defer: bool) {
+    let store = Store::open(&home.url(), StoreOptions::default())
+        .await
+        .expect("opens");
+    let worker = WorkerId(store.now().0);
+    let row = WorkerRow {
+        id: worker,
+        host: "gone".to_owned(),
+        pid: 1,
+        started_at: store.now(),
+        lease_until: store.now().plus_us(3_600_000_000),
+    };
+    store.register_worker(row).await.expect("is written");
+    let queues: Vec<_> = store
+        .versions()
+        .expect("reads")
+        .iter()
+        .map(|version| version.id)
+        .collect();
+    let mut claims = store
+        .claim(worker, queues.into(), 1)
+        .await
+        .expect("is written");
+    let Claimed { task, .. } = claims.claimed.pop().expect("one is ready");
+    if defer {
+        let held = Held {
+            key: task.key,
+            epoch: task.epoch,
+            worker,
+        };
+        let wait = "a file".to_owned();
+        let deferred = store.apply(Request::Defer(Defer { held, wait })).await;
+        deferred.expect("is written");
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_dead_process_tasks_are_recovered_at_once_and_a_crash_costs_an_attempt() {
+    let home = Home::new();
+    let client = home
+        .engine()
+        .register_spec(quick("a"))
+        .connect()
+        .await
+        .expect("opens");
+    let run = begin(&client, "a").await;
+    claim_and_die(&home, false).await;
+    let engine = home
+        .engine()
+        .register_spec(quick("a"))
+        .start()
+        .await
+        .expect("starts");
+    begin(&engine, "a").await.result().await.expect("completes");
+    let events = history(&engine, run.id()).await;
+    let recovered = events.iter().find(|event| event.kind == "task.recovered");
+    let reason = recovered
+        .and_then(|event| event.data.clone())
+        .expect("it says why");
+    assert!(
+        reason.contains("the process that held it is gone"),
+        "{reason}"
+    );
+    assert_eq!(
+        events.iter().filter_map(|event| event.attempt).max(),
+        Some(2)
+    );
+}
+
+#[tokio::test]
+async fn a_crash_during_a_deferral_is_free() {
+    let home = Home::new();
+    let client = home
+        .engine()
+        .register_spec(quick("a"))
+        .connect()
+        .await
+        .expect("opens");
+    let run = begin(&client, "a").await;
+    for _ in 0..5 {
+        claim_and_die(&home, true).await;
+        let engine = home
+            .engine()
+            .start()
+            .await
+            .expect("recovers, and knows no workflow");
+        engine.shutdown().await;
+    }
+    let engine = home
+        .engine()
+        .register_spec(quick("a"))
+        .start()
+        .await
+        .expect("starts");
+    begin(&engine, "a").await.result().await.expect("completes");
+    let attempts = history(&engine, run.id())
+        .await
+        .into_iter()
+        .filter_map(|event| event.attempt);
+    assert_eq!(attempts.max(), Some(1));
+}
+
+#[tokio::test]
+async fn a_task_that_takes_its_process_down_too_often_is_abandoned() {
+    let home = Home::new();
+    let client = home
+        .engine()
+        .register_spec(quick("a"))
+        .connect()
+        .await
+        .expect("opens");
+    let run = begin(&client, "a").await;
+    for _ in 0..3 {
+        claim_and_die(&home, false).await;
+        let engine = home
+            .engine()
+            .max_crashes(2)
+            .start()
+            .await
+            .expect("recovers");
+        engine.shutdown().await;
+    }
+    let error = run.result().await.expect_err("abandoned");
+    let RunError::Failed { node, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(node, "a");
+    assert_eq!(
+        *task_events(&client, run.id(), 1)
+            .await
+            .last()
+            .expect("events"),
+        "task.abandoned"
+    );
+}
+
+#[tokio::test]
+async fn an_idle_engine_asks_the_store_nothing() {
+    let home = Home::new();
+    let waiter = function("waiter", |handle: TaskHandle| async move {
+        handle.signal::<()>("go").await
+    });
+    // The heartbeat would be the one exception.
+    let engine = home
+        .engine()
+        .lease(HOUR)
+        .register_spec(waiter)
+        .start()
+        .await
+        .expect("starts");
+    let run = begin(&engine, "waiter").await;
+    until_event(&engine, first(&run), "task.deferred").await;
+    let result = tokio::spawn(async move { run.result().await });
+    tokio::time::pause();
+    tokio::time::sleep(HOUR).await;
+    let before = engine.store().stats();
+    tokio::time::sleep(24 * HOUR).await;
+    assert_eq!(engine.store().stats(), before);
+    tokio::time::resume();
+    engine
+        .signal("waiter", "go", &())
+        .await
+        .expect("it is live");
+    result.await.expect("it doesn't panic").expect("completes");
+}
+
+#[tokio::test]
+async fn another_process_sees_the_end_without_asking_for_it() {
+    let home = Home::new();
+    let engine = home
+        .engine()
+        .register_spec(quick("a"))
+        .start()
+        .await
+        .expect("starts");
+    let client = home
+        .engine()
+        .register_spec(quick("a"))
+        .connect()
+        .await
+        .expect("opens");
+    // Started there, run here, awaited there.
+    let run = begin(&client, "a").await;
+    assert_eq!(run.result().await.expect("completes"), json!("done"));
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn cancelling_works_while_nobody_runs_tasks() {
+    let home = Home::new();
+    let client = home
+        .engine()
+        .register_spec(quick("a"))
+        .connect()
+        .await
+        .expect("opens");
+    let run = begin(&client, "a").await;
+    let reply = client
+        .cancel(run.id(), "not needed")
+        .await
+        .expect("is written");
+    assert_eq!(
+        (reply.status, reply.changed),
+        (ExecutionStatus::Cancelled, true)
+    );
+    let again = client
+        .cancel(run.id(), "not needed")
+        .await
+        .expect("is satisfied");
+    assert_eq!(
+        (again.status, again.changed),
+        (ExecutionStatus::Cancelled, false)
+    );
+    let task = client
+        .tasks(run.id(), 0, 1)
+        .await
+        .expect("one task")
+        .remove(0)
+        .task;
+    assert!(task.phase.is_terminal());
+}
+
+#[tokio::test]
+async fn a_running_task_has_the_grace_period_to_stop_and_not_more() {
+    let home = Home::new();
+    let clock = VirtualClock::new();
+    let stubborn = function("stubborn", |handle: TaskHandle| async move {
+        handle.cancelled().await;
+        std::future::pending::<Result<(), TaskError>>().await
+    });
+    let engine = home.engine().clock(clock.clone()).max_concurrent_tasks(1);
+    let engine = engine
+        .register_spec(stubborn)
+        .register_spec(quick("next"))
+        .start()
+        .await;
+    let engine: Engine = engine.expect("starts");
+    let run = begin(&engine, "stubborn").await;
+    until_event(&engine, first(&run), "task.started").await;
+    run.cancel("stop it").await.expect("it runs");
+    assert_eq!(
+        run.status().await.expect("is there").execution.status,
+        ExecutionStatus::Cancelling
+    );
+    let next = begin(&engine, "next").await;
+    clock.sleeper_until(clock.now().plus_us(30_000_000)).await;
+    clock.advance(Duration::from_secs(30));
+    let error = run.result().await.expect_err("cancelled");
+    assert!(matches!(error, RunError::Cancelled { .. }), "{error}");
+    next.result().await.expect("the slot is free");
+    let key = TaskKey::new(run.id(), 1);
+    assert_eq!(
+        *task_events(&engine, key.execution, 1)
+            .await
+            .last()
+            .expect("events"),
+        "task.cancelled"
+    );
+}
