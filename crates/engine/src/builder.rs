@@ -200,13 +200,16 @@ impl EngineBuilder {
 
 fn check(options: &Options) -> Result<(), EngineError> {
     const SHORTEST_LEASE: Duration = Duration::from_millis(300);
+    const MOST_TASKS: usize = 1_000_000;
     let wrong = |what: String| Err(EngineError::Option(what));
     if options.max_concurrent_tasks == 0 {
         return wrong("max_concurrent_tasks is 0: no task would ever run".to_owned());
     }
-    if options.max_concurrent_tasks > tokio::sync::Semaphore::MAX_PERMITS {
+    if options.max_concurrent_tasks > MOST_TASKS {
         let tasks = options.max_concurrent_tasks;
-        return wrong(format!("max_concurrent_tasks is {tasks}: too many"));
+        return wrong(format!(
+            "max_concurrent_tasks is {tasks}; the most is {MOST_TASKS}"
+        ));
     }
     if options.lease < SHORTEST_LEASE {
         let lease = options.lease;

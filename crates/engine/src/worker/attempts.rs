@@ -42,13 +42,17 @@ impl Attempts {
         self.lock().values().cloned().collect()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// Waits until there is none.
     pub(crate) async fn emptied(&self) {
         loop {
             let emptied = self.emptied.notified();
             let mut emptied = std::pin::pin!(emptied);
             emptied.as_mut().enable();
-            if self.lock().is_empty() {
+            if self.is_empty() {
                 return;
             }
             emptied.await;

@@ -27,7 +27,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// A worker and its loops. Dropping it stops them.
 pub(crate) struct Running {
     worker: Arc<Worker>,
-    loops: Vec<AbortHandle>,
+    /// The loop that doesn't end by itself when the worker stops.
+    doubt: AbortHandle,
     heartbeat: Heartbeat,
     shut_down: tokio::sync::Mutex<bool>,
 }
@@ -69,12 +70,15 @@ pub(crate) async fn start(
         doubt: Notify::new(),
     });
     let heartbeat = Heartbeat::start(&worker)?;
-    let loops = vec![
-        tokio::spawn(dispatch::run(Arc::clone(&worker))).abort_handle(),
-        tokio::spawn(timers::run(Arc::clone(&worker))).abort_handle(),
-        tokio::spawn(doubt::run(Arc::clone(&worker))).abort_handle(),
-    ];
-    Ok(Running::new(worker, loops, heartbeat))
+    tokio::spawn(dispatch::run(Arc::clone(&worker)));
+    tokio::spawn(timers::run(Arc::clone(&worker)));
+    let doubt = tokio::spawn(doubt::run(Arc::clone(&worker))).abort_handle();
+    Ok(Running {
+        worker,
+        doubt,
+        heartbeat,
+        shut_down: tokio::sync::Mutex::new(false),
+    })
 }
 
 async fn lock(store: &Store, wait: bool) -> Result<WorkersLock, EngineError> {
@@ -127,15 +131,6 @@ fn host() -> String {
 }
 
 impl Running {
-    fn new(worker: Arc<Worker>, loops: Vec<AbortHandle>, heartbeat: Heartbeat) -> Running {
-        Running {
-            worker,
-            loops,
-            heartbeat,
-            shut_down: tokio::sync::Mutex::new(false),
-        }
-    }
-
     pub(crate) fn worker(&self) -> &Arc<Worker> {
         &self.worker
     }
@@ -154,9 +149,7 @@ impl Running {
 
     fn stop_loops(&self) {
         self.heartbeat.stop();
-        for running in &self.loops {
-            running.abort();
-        }
+        self.doubt.abort();
     }
 }
 

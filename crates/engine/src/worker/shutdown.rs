@@ -21,11 +21,11 @@ impl Worker {
         self.stop_claiming();
         self.tell_all(Sign::Leave);
         tokio::select! {
-            () = self.attempts.emptied() => return,
+            () = self.emptied() => return,
             () = self.clock.sleep_until(deadline) => {}
         }
         self.tell_all(Sign::Kill);
-        let emptied = tokio::time::timeout(LAST_WAIT, self.attempts.emptied());
+        let emptied = tokio::time::timeout(LAST_WAIT, self.emptied());
         if emptied.await.is_err() {
             for attempt in self.attempts.all() {
                 tracing::warn!(
@@ -37,9 +37,23 @@ impl Worker {
         }
     }
 
+    /// Waits until no attempt is in memory and none is on its way: slots that were offered with a
+    /// request come back with its answer.
+    async fn emptied(&self) {
+        let all = u32::try_from(self.options.max_concurrent_tasks).expect("the builder checked it");
+        loop {
+            self.attempts.emptied().await;
+            // An error would mean that the semaphore was closed, which it never is.
+            let slots = self.slots.acquire_many(all).await;
+            if slots.is_err() || self.attempts.is_empty() {
+                return;
+            }
+        }
+    }
+
     /// Ends the worker's row and frees the lock. Whoever takes it next recovers what is left.
     pub(super) async fn retire(&self) {
-        if self.attempts.all().is_empty()
+        if self.attempts.is_empty()
             && let Err(error) = self.store.end_worker(self.id()).await
         {
             tracing::warn!(%error, "the worker's end was not recorded; the next start finds it");

@@ -151,7 +151,9 @@ async fn what_is_not_done_at_the_deadline_is_given_back_at_no_attempts_cost() {
     };
     let engine = start().await.expect("starts");
     let run = begin(&engine, "stuck").await;
-    until_event(&engine, first(&run), "task.started").await;
+    while calls.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
     let stopping = engine.clone();
     let shutdown = tokio::spawn(async move { stopping.shutdown().await });
     clock.sleeper_until(clock.now().plus_us(30_000_000)).await;
@@ -224,7 +226,9 @@ async fn dropping_the_engine_gives_back_what_it_runs() {
         .await
         .expect("starts");
     let run = begin(&engine, "stuck").await;
-    until_event(&engine, first(&run), "task.started").await;
+    while calls.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
     drop((engine, run));
     let engine = home
         .engine()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use abide_core::context::{self, Changes};
 use abide_core::graph::Graph;
-use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
+use abide_core::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
 use abide_core::kernel::{ContextParts, Latest, Mailbox, Need, PIECE, Working};
 use abide_core::payload::Payload;
 use abide_core::step::{Operation, StepEnd, StepKind};
@@ -70,9 +70,7 @@ impl Loader<'_> {
                 let waiters = self.signal_waiters(*id, name).map_err(of)?;
                 working.load_signal_waiters(*id, name.clone(), waiters);
             }
-            Need::Worker(id) => {
-                working.load_worker(*id, self.is_alive(*id).map_err(of)?)
-            }
+            Need::Worker(id) => working.load_worker(*id, self.is_alive(*id).map_err(of)?),
             Need::ReadyHead(queues) => {
                 working.load_ready_head(self.ready_head(queues).map_err(of)?)
             }
