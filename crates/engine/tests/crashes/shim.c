@@ -1,0 +1,139 @@
+/* Preloaded into a child process: counts the calls that write to files whose path begins with
+ * ABIDE_KILL_FILES, and ends the process with SIGKILL at call number ABIDE_KILL_AT: before the call,
+ * after it, or, for writes, half-way through, as ABIDE_KILL_WHEN says ("before", "after", "half").
+ * The count is kept in the file ABIDE_KILL_COUNT, so that it can be read when the process is gone. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static _Atomic long own_count;
+static _Atomic long *count = &own_count;
+static long kill_at = -1;
+static char when = 'b';
+static const char *files;
+
+__attribute__((constructor)) static void set_up(void) {
+    const char *at = getenv("ABIDE_KILL_AT");
+    const char *how = getenv("ABIDE_KILL_WHEN");
+    const char *counter = getenv("ABIDE_KILL_COUNT");
+    files = getenv("ABIDE_KILL_FILES");
+    if (at) kill_at = atol(at);
+    if (how) when = how[0];
+    if (!counter) return;
+    int fd = open(counter, O_RDWR | O_CREAT, 0600);
+    if (fd < 0) return;
+    if (ftruncate(fd, sizeof(long)) == 0) {
+        void *shared = mmap(NULL, sizeof(long), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (shared != MAP_FAILED) count = shared;
+    }
+    close(fd);
+}
+
+static int is_counted(int fd) {
+    if (!files) return 0;
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0) return 0;
+    path[length] = 0;
+    return strncmp(path, files, strlen(files)) == 0;
+}
+
+static void die(void) {
+    kill(getpid(), SIGKILL);
+    for (;;) pause();
+}
+
+/* Whether this is the call to end at. */
+static int is_last(int fd) {
+    return is_counted(fd) && atomic_fetch_add(count, 1) + 1 == kill_at;
+}
+
+#define REAL(name) \
+    static __typeof__(&name) real; \
+    if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
+
+#define AT_LAST(half) \
+    if (when == 'b') die(); \
+    if (when == 'h') { (void)!(half); die(); }
+
+ssize_t write(int fd, const void *data, size_t size) {
+    REAL(write);
+    if (!is_last(fd)) return real(fd, data, size);
+    AT_LAST(real(fd, data, size / 2));
+    (void)!real(fd, data, size);
+    die();
+    return -1;
+}
+
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
+    REAL(pwrite);
+    if (!is_last(fd)) return real(fd, data, size, at);
+    AT_LAST(real(fd, data, size / 2, at));
+    (void)!real(fd, data, size, at);
+    die();
+    return -1;
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
+    REAL(pwrite64);
+    if (!is_last(fd)) return real(fd, data, size, at);
+    AT_LAST(real(fd, data, size / 2, at));
+    (void)!real(fd, data, size, at);
+    die();
+    return -1;
+}
+
+ssize_t pwritev(int fd, const struct iovec *parts, int number, off_t at) {
+    REAL(pwritev);
+    if (!is_last(fd)) return real(fd, parts, number, at);
+    AT_LAST(real(fd, parts, number / 2, at));
+    (void)!real(fd, parts, number, at);
+    die();
+    return -1;
+}
+
+int fsync(int fd) {
+    REAL(fsync);
+    if (!is_last(fd)) return real(fd);
+    AT_LAST(0);
+    real(fd);
+    die();
+    return -1;
+}
+
+int fdatasync(int fd) {
+    REAL(fdatasync);
+    if (!is_last(fd)) return real(fd);
+    AT_LAST(0);
+    real(fd);
+    die();
+    return -1;
+}
+
+int ftruncate(int fd, off_t size) {
+    REAL(ftruncate);
+    if (!is_last(fd)) return real(fd, size);
+    AT_LAST(0);
+    (void)!real(fd, size);
+    die();
+    return -1;
+}
+
+int ftruncate64(int fd, off64_t size) {
+    REAL(ftruncate64);
+    if (!is_last(fd)) return real(fd, size);
+    AT_LAST(0);
+    (void)!real(fd, size);
+    die();
+    return -1;
+}
