@@ -9,14 +9,17 @@ use abide_core::kernel::{Finish, Held, Outcome, Request};
 
 use super::Worker;
 use super::persist::Backoff;
+use crate::clock::us_of;
 
-/// How long an answer may be under way. What is unknown before and after is not coming.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long an answer that was sent may take to be heard. What is unknown before and after is not
+/// coming.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs until it is aborted; does something only when there is doubt.
 pub(super) async fn run(worker: Arc<Worker>) {
     loop {
         worker.doubt.notified().await;
+        all_written(&worker).await;
         let before: HashSet<_> = unknown(&worker).await.into_iter().map(identity).collect();
         if before.is_empty() {
             continue;
@@ -27,6 +30,20 @@ pub(super) async fn run(worker: Arc<Worker>) {
                 give_back(&worker, held).await;
             }
         }
+    }
+}
+
+/// Waits until whatever was sent before has been written or refused: requests are taken in order,
+/// so one that changes nothing of interest tells.
+async fn all_written(worker: &Worker) {
+    let mut backoff = Backoff::default();
+    loop {
+        let until = worker.clock.now().plus_us(us_of(worker.options.lease));
+        match worker.store.heartbeat(worker.id(), until).await {
+            Ok(_) => return,
+            Err(error) => tracing::warn!(%error, "can't tell what was written"),
+        }
+        backoff.pause(&worker.random).await;
     }
 }
 

@@ -126,14 +126,24 @@ async fn begin_anew(worker: Weak<Worker>, lost: WorkerId) {
         return;
     }
     tracing::error!(%lost, new = %id, "this worker was declared dead; it goes on under a new id");
-    for attempt in worker.attempts.all() {
-        if attempt.held.worker == lost {
-            attempt.stop(Sign::Lost);
-        }
+    let of_lost = worker.attempts.all().into_iter();
+    let of_lost: Vec<_> = of_lost
+        .filter(|attempt| attempt.held.worker == lost)
+        .collect();
+    for attempt in &of_lost {
+        attempt.stop(Sign::Lost);
     }
     let mut backoff = Backoff::default();
     while let Err(error) = worker.store.register_worker(row(id, &worker.options)).await {
         tracing::warn!(%error, "the worker could not be registered again; trying again");
+        backoff.pause(&worker.random).await;
+    }
+    // Nobody else may run them while this process holds the lock, and here they are gone first.
+    for attempt in of_lost {
+        attempt.left().await;
+    }
+    while let Err(error) = worker.store.recover(worker.options.max_crashes, id).await {
+        tracing::warn!(%error, "what the worker held could not be recovered; trying again");
         backoff.pause(&worker.random).await;
     }
 }

@@ -6,4 +6,5 @@ mod deferral;
 mod durable;
 mod results;
 mod starts;
+mod wakes;
 mod workers;

@@ -502,3 +502,34 @@ async fn a_running_task_has_the_grace_period_to_stop_and_not_more() {
         "task.cancelled"
     );
 }
+
+#[tokio::test]
+async fn a_worker_that_was_declared_dead_goes_on_under_a_new_id() {
+    let home = Home::new();
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&calls);
+    let stuck = function("stuck", move || {
+        let call = count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if call == 0 {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, TaskError>(call)
+        }
+    });
+    let engine = home
+        .engine()
+        .lease(Duration::from_millis(300))
+        .register_spec(stuck);
+    let engine = engine.start().await.expect("starts");
+    let run = begin(&engine, "stuck").await;
+    while calls.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let before = engine.store().workers().expect("reads").remove(0).id;
+    engine.store().end_worker(before).await.expect("is written");
+    // Its next heartbeat tells: the first call is dropped, and recovery makes the second.
+    assert_eq!(run.result().await.expect("completes"), json!(1));
+    let after = engine.store().workers().expect("reads").remove(0).id;
+    assert_ne!(after, before);
+}
