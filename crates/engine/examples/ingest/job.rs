@@ -126,13 +126,14 @@ fn new(args: &Args, root: PathBuf, instance: String) -> Result<Job, Failure> {
         return Err(too_many(&root, &listing));
     }
     let files = listing.files.len();
-    let told = format!(
-        "{}: {} files\nThe report is written once {} exists, or {:?} after the start.",
-        root.display(),
-        HumanCount(files as u64),
-        args.marker().display(),
-        args.marker_timeout(),
-    );
+    let mut told = format!("{}: {} files", root.display(), HumanCount(files as u64));
+    if !args.marker_timeout().is_zero() {
+        let (marker, timeout) = (args.marker(), args.marker_timeout());
+        let marker = marker.display();
+        told += &format!(
+            "\nThe report is written once {marker} exists, {timeout:?} after the start at the latest."
+        );
+    }
     let settings = Settings {
         root: text_of(&root),
         out: text_of(&out),

@@ -67,7 +67,7 @@ impl Progress {
     /// Shows how far it is, until it is dropped.
     pub(crate) async fn show(&self) -> Infallible {
         let bar = ProgressBar::new(self.0.files);
-        let style = "{bar:32} {human_pos}/{human_len} files  {per_sec}  {elapsed}  {msg}";
+        let style = "{bar:32} {human_pos}/{human_len} files, {eta} left  {msg}";
         bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
         bar.set_position(self.done());
         bar.reset_eta();
