@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -226,8 +227,8 @@ fn what_cannot_be_read_is_reported_and_names_survive_as_they_are() {
         home.write(OsStr::from_bytes(name), "x");
     }
     home.write("l".repeat(255), "a name too long for an id");
-    std::os::unix::fs::symlink(".", home.data("loop")).expect("a link");
-    std::os::unix::fs::symlink("nowhere", home.data("dangling")).expect("a link");
+    symlink(".", home.data("loop")).expect("a link");
+    symlink("nowhere", home.data("dangling")).expect("a link");
     // Deeper than a path can say: nobody can read that by its name, not even root.
     let nested = |levels| PathBuf::from_iter(std::iter::repeat_n("d".repeat(250), levels));
     fs::create_dir_all(home.data(nested(8))).expect("writable");
@@ -270,35 +271,76 @@ fn what_cannot_be_read_is_reported_and_names_survive_as_they_are() {
     );
 }
 
+/// A process that was killed before it had read every file, and the files that are left.
+async fn interrupted() -> (Home, Engine, Vec<String>) {
+    loop {
+        let home = Home::with_files(300);
+        let mut process = home.start(&["--marker-timeout", "1h"]);
+        process.prints("New execution");
+        process.kill();
+        let engine = home.look().await;
+        let tasks = all_tasks(&engine, home.latest(&engine).execution.id).await;
+        let open = tasks
+            .iter()
+            .filter(|view| view.task.phase != Phase::Completed);
+        let open = open.filter_map(|view| view.node.strip_prefix("file:"));
+        let open: Vec<String> = open.map(str::to_owned).collect();
+        if !open.is_empty() {
+            fs::write(home.path("ingest.marker"), "").expect("writable");
+            return (home, engine, open);
+        }
+        // It was faster than this process. Next time it may not be.
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_vanished_since_it_was_listed_is_reported() {
-    let home = Home::with_files(300);
-    let mut process = home.start(&["--marker-timeout", "1h"]);
-    process.prints("New execution");
-    process.kill();
-    let engine = home.look().await;
-    let tasks = all_tasks(&engine, home.latest(&engine).execution.id).await;
-    let open = tasks
-        .iter()
-        .filter(|view| view.task.phase != Phase::Completed);
-    let files: Vec<&str> = open
-        .filter_map(|view| view.node.strip_prefix("file:"))
-        .collect();
-    assert!(!files.is_empty(), "it was killed before it was done");
-    for file in &files {
+    let (home, _, open) = interrupted().await;
+    for file in &open {
         fs::remove_file(home.data(file)).expect("it was listed");
     }
-    fs::write(home.path("ingest.marker"), "").expect("writable");
     home.start(&[]).ends();
     let report = home.report();
     let unreadable = report["unreadable"].as_array().expect("a list");
-    let named: Vec<&str> = unreadable
-        .iter()
-        .filter_map(|file| file["path"].as_str())
-        .collect();
-    assert_eq!(named, files);
+    let named = unreadable.iter().filter_map(|file| file["path"].as_str());
+    assert_eq!(named.collect::<Vec<_>>(), open);
     let found = report["files"].as_array().expect("a list");
-    assert_eq!(found.len() + files.len(), 300);
+    assert_eq!(found.len() + open.len(), 300);
+}
+
+#[tokio::test]
+async fn an_error_that_passes_is_retried() {
+    let (home, engine, open) = interrupted().await;
+    // The last file's directory becomes a link to itself, until a read has failed.
+    let name = Path::new(open.last().expect("one"))
+        .parent()
+        .expect("a directory");
+    let (directory, aside) = (home.data(name), home.path("aside"));
+    fs::rename(&directory, &aside).expect("writable");
+    symlink(name, &directory).expect("a link");
+    let process = home.start(&[]);
+    let id = home.latest(&engine).execution.id;
+    let retried = |tasks: Vec<TaskView>| tasks.iter().any(|view| view.error.is_some());
+    while !retried(all_tasks(&engine, id).await) {
+        tokio::task::yield_now().await;
+    }
+    // At once, so that no read finds nothing there.
+    symlink(&aside, home.path("mended")).expect("a link");
+    fs::rename(home.path("mended"), &directory).expect("writable");
+    process.ends();
+    let totals = &home.report()["totals"];
+    assert_eq!(
+        (&totals["files"], &totals["unreadable"]),
+        (&300.into(), &0.into())
+    );
+    let failed = engine.history(id, 0, u32::MAX).await.expect("readable");
+    let failed = failed.iter().filter(|event| event.kind == "task.failed");
+    let errors: Vec<&str> = failed.filter_map(|event| event.data.as_deref()).collect();
+    assert!(
+        errors.iter().all(|error| error.contains("symbolic links")),
+        "{errors:?}"
+    );
+    assert_sound(&engine).await;
 }
 
 #[test]
