@@ -26,11 +26,13 @@ use crate::worker::{self, Running, Worker};
 
 /// Runs workflows, durably. Cheap to clone; clones are the same engine.
 ///
-/// When the last clone is dropped, the worker stops as well as it can: running tasks are dropped
-/// and given back. Call [`shutdown`](Engine::shutdown) to let them finish.
+/// When the last clone is dropped, with the last [`Run`], the worker stops as well as it can:
+/// running tasks are dropped and given back. Call [`shutdown`](Engine::shutdown) to let them
+/// finish.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
+    actor: Option<Arc<str>>,
 }
 
 struct Inner {
@@ -87,6 +89,24 @@ impl Engine {
         };
         Engine {
             inner: Arc::new(inner),
+            actor: None,
+        }
+    }
+
+    /// The same engine, for somebody: history says that it was they who start, signal and cancel
+    /// with it.
+    ///
+    /// ```no_run
+    /// # use abide::{Engine, ExecutionId};
+    /// # async fn example(engine: Engine, id: ExecutionId) -> Result<(), abide::EngineError> {
+    /// engine.acting_as("user:eva").cancel(id, "ordered twice").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn acting_as(&self, actor: impl Into<String>) -> Engine {
+        Engine {
+            inner: Arc::clone(&self.inner),
+            actor: Some(Arc::from(actor.into())),
         }
     }
 
@@ -181,7 +201,7 @@ impl Engine {
             instance: instance.into(),
             name: name.into(),
             payload: Payload::from_json(json),
-            actor: None,
+            actor: self.actor.clone(),
         };
         Ok(self.inner.store.signal(signal).await?)
     }
@@ -198,7 +218,7 @@ impl Engine {
             execution,
             reason: reason.to_owned(),
             grace_us: us_of(self.inner.options.cancel_grace),
-            actor: None,
+            actor: self.actor.clone(),
         };
         Ok(self.inner.store.cancel(cancel).await?)
     }
@@ -282,6 +302,10 @@ impl Engine {
     }
 
     // ---- for the rest of the crate ----
+
+    pub(crate) fn actor(&self) -> Option<Arc<str>> {
+        self.actor.clone()
+    }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.inner.options.clock

@@ -69,7 +69,7 @@ impl<'a, I: Serialize, O> StartRequest<'a, I, O> {
             deadline: None,
             priority: None,
             tags: Vec::new(),
-            actor: None,
+            actor: engine.actor(),
             types: PhantomData,
         }
     }
@@ -125,7 +125,8 @@ impl<'a, I: Serialize, O> StartRequest<'a, I, O> {
         self
     }
 
-    /// Who starts it, as history shows it.
+    /// Who starts it, as history shows it. Default: whoever the engine
+    /// [acts for](Engine::acting_as).
     pub fn actor(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(Arc::from(actor.into()));
         self

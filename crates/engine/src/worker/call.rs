@@ -9,7 +9,8 @@ use abide_core::failure::{Failure, kinds};
 use abide_core::graph::Uses;
 use abide_core::kernel::{Claimed, Outcome};
 use abide_core::payload::Payload;
-use abide_store::{ContextView, StoreError, TaskInputs};
+use abide_core::status::Phase;
+use abide_store::{ContextView, EventFilter, StoreError, TaskInputs};
 use serde_json::{Map, Value};
 
 use super::Worker;
@@ -23,6 +24,8 @@ use crate::handle::TaskHandle;
 pub(super) struct Called {
     pub(super) function: Function,
     pub(super) inherited: Option<Inherited>,
+    /// How long the attempt has been active under earlier claims, if its time is limited.
+    pub(super) active_us: i64,
 }
 
 /// The context that a task began with, kept to decide on a checkpoint when it ends.
@@ -71,6 +74,12 @@ pub(super) async fn call(
         let records = read_patiently(worker, attempt, read).await?;
         attempt.operations().load(records);
     }
+    let active_us = match attempt.task().timeout_us {
+        Some(_) if claimed.task.epoch > 1 => {
+            read_patiently(worker, attempt, || active_before(worker, attempt)).await?
+        }
+        _ => 0,
+    };
     let inherited = inputs.context.as_ref().map(Inherited::new);
     let invocation = Invocation {
         input: inputs.input.map(Payload::into_json),
@@ -86,7 +95,24 @@ pub(super) async fn call(
     Ok(Called {
         function,
         inherited,
+        active_us,
     })
+}
+
+/// How long this attempt was active before it was claimed again: what its history credits.
+fn active_before(worker: &Worker, attempt: &Attempt) -> Result<i64, StoreError> {
+    let filter = EventFilter {
+        execution: None,
+        task: Some(attempt.key()),
+    };
+    let events = worker.store.events(&filter, 0, u32::MAX)?;
+    let active = events.windows(2).filter_map(|pair| {
+        let [before, event] = pair else { return None };
+        let was_active = event.from.as_deref() == Some(Phase::Active.as_str());
+        let of_attempt = event.attempt == Some(attempt.number);
+        (was_active && of_attempt).then(|| event.at.since_us(before.at))
+    });
+    Ok(active.sum())
 }
 
 async fn inputs(

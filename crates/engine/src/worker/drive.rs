@@ -133,7 +133,7 @@ impl<'a> Drive<'a> {
             slot,
             function: called.function,
             inherited: called.inherited,
-            timeout: Timeout::new(attempt.task().timeout_us),
+            timeout: Timeout::new(attempt.task().timeout_us, called.active_us),
             due: None,
             place: None,
         }
@@ -421,10 +421,10 @@ struct Timeout {
 }
 
 impl Timeout {
-    fn new(limit_us: Option<i64>) -> Timeout {
+    fn new(limit_us: Option<i64>, spent_us: i64) -> Timeout {
         Timeout {
             limit_us,
-            left_us: limit_us.unwrap_or(0),
+            left_us: limit_us.unwrap_or(0).saturating_sub(spent_us),
             runs_since: None,
             alarm: None,
         }

@@ -590,3 +590,38 @@ async fn a_restart_replays_what_waited_and_loses_nothing() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_time_an_attempt_may_be_active_adds_up_over_its_waits() {
+    both(async |waits| {
+        let home = Home::new();
+        let clock = VirtualClock::new();
+        let begun = clock.now();
+        let times = clock.clone();
+        let busy = TaskBuilder::new("busy", move |handle: TaskHandle| {
+            let clock = times.clone();
+            async move {
+                let work = async |name: &str| {
+                    let work = || clock.sleep_until(clock.now().plus_us(6_000_000));
+                    handle
+                        .step(name, async || Ok::<_, TaskError>(work().await))
+                        .await
+                };
+                work("first").await?;
+                handle.sleep(HOUR).await?;
+                work("second").await
+            }
+        });
+        let busy = function_of(busy.timeout(Duration::from_secs(10)));
+        let engine = waits.engine(&home).clock(clock.clone()).register_spec(busy);
+        let engine = engine.start().await.expect("starts");
+        let _player = Player::of(&clock);
+        let run = begin(&engine, "busy").await;
+        let RunError::Failed { error, .. } = run.result().await.expect_err("too long") else {
+            panic!("a task failed");
+        };
+        assert_eq!(error.kind(), "timeout");
+        assert_eq!(clock.now().since_us(begun), 3_600_000_000 + 10_000_000);
+    })
+    .await;
+}

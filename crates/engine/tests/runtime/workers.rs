@@ -441,6 +441,7 @@ async fn cancelling_works_while_nobody_runs_tasks() {
         .expect("opens");
     let run = begin(&client, "a").await;
     let reply = client
+        .acting_as("user:eva")
         .cancel(run.id(), "not needed")
         .await
         .expect("is written");
@@ -463,6 +464,12 @@ async fn cancelling_works_while_nobody_runs_tasks() {
         .remove(0)
         .task;
     assert!(task.phase.is_terminal());
+    let events = history(&client, run.id()).await;
+    let cancelled = events
+        .iter()
+        .find(|event| event.kind == "execution.cancelled");
+    let actor = cancelled.and_then(|event| event.actor.as_deref());
+    assert_eq!(actor, Some("user:eva"));
 }
 
 #[tokio::test]
