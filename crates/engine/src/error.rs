@@ -20,10 +20,10 @@ pub enum EngineError {
     #[error(transparent)]
     Authoring(#[from] AuthoringError),
     /// Another process runs the tasks of this store.
-    #[error(
-        "{holder} runs the tasks of {store}; one process at a time can. Stop it, let this one wait \
-         with `wait_for_lock(true)`, or only start and watch executions with `Engine::connect`"
-    )]
+    ///
+    /// Stop that process, let this one [wait](crate::EngineBuilder::wait_for_lock), or only start
+    /// and watch executions with [`Engine::connect`](crate::Engine::connect).
+    #[error("{holder} runs the tasks of {store}; one process at a time can")]
     Locked {
         /// The store.
         store: String,
