@@ -2,6 +2,7 @@
 //! no times, no ids, one order.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -28,10 +29,10 @@ pub(crate) struct Report {
 /// What matters of it, small enough to be recorded: the workflow's result.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Summary {
-    pub(crate) directory: String,
+    directory: String,
     /// Where the report is, as text; see [`crate::names`].
     pub(crate) report: String,
-    pub(crate) totals: Totals,
+    totals: Totals,
     /// The most frequent ones.
     types: Vec<OfType>,
     other_types: usize,
@@ -41,9 +42,9 @@ pub(crate) struct Summary {
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Totals {
+struct Totals {
     files: u64,
-    pub(crate) bytes: u64,
+    bytes: u64,
     lines: u64,
     words: u64,
     unreadable: u64,
@@ -195,68 +196,77 @@ pub(crate) fn own_files(out: &Path) -> Vec<PathBuf> {
     files.into_iter().flatten().collect()
 }
 
-impl std::fmt::Display for Summary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Totals {
-            files,
-            bytes,
-            lines,
-            words,
-            unreadable,
-            links,
-            special,
-            left_out,
-        } = &self.totals;
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.directory)?;
-        writeln!(
-            f,
-            "{} files, {}, {} lines, {} words",
-            HumanCount(*files),
-            HumanBytes(*bytes),
-            HumanCount(*lines),
-            HumanCount(*words)
-        )?;
-        let counts = [
-            (*links, "symbolic links not followed"),
-            (*special, "pipes, sockets and devices not read"),
-            (*left_out, "files beyond the limit not read"),
-        ];
-        for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
-            writeln!(f, "{} {what}", HumanCount(count as u64))?;
-        }
+        write!(f, "{}", self.totals)?;
         match self.marker {
             MarkerSeen::Seen => writeln!(f, "the marker was seen")?,
             MarkerSeen::TimedOut => writeln!(f, "the marker was not seen in time")?,
         }
-        if !self.types.is_empty() {
-            writeln!(
-                f,
-                "\n{:<36} {:>9} {:>12} {:>13}",
-                "type", "files", "size", "lines"
-            )?;
+        self.write_types(f)?;
+        self.write_unreadable(f)
+    }
+}
+
+impl Summary {
+    fn write_types(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.types.is_empty() {
+            return Ok(());
         }
+        let row = |f: &mut fmt::Formatter<'_>, cells: [&str; 4]| {
+            let [name, files, size, lines] = cells;
+            writeln!(f, "{name:<36} {files:>9} {size:>12} {lines:>13}")
+        };
+        writeln!(f)?;
+        row(f, ["type", "files", "size", "lines"])?;
         for of in &self.types {
-            writeln!(
+            let (files, lines) = (HumanCount(of.files), HumanCount(of.lines));
+            let size = HumanBytes(of.bytes).to_string();
+            row(
                 f,
-                "{:<36} {:>9} {:>12} {:>13}",
-                of.r#type,
-                HumanCount(of.files).to_string(),
-                HumanBytes(of.bytes).to_string(),
-                HumanCount(of.lines).to_string()
+                [&of.r#type, &files.to_string(), &size, &lines.to_string()],
             )?;
         }
-        if self.other_types > 0 {
-            writeln!(f, "and {} more types", self.other_types)?;
+        match self.other_types {
+            0 => Ok(()),
+            more => writeln!(f, "and {more} more types"),
         }
-        if *unreadable > 0 {
-            writeln!(f, "\n{} unreadable:", HumanCount(*unreadable))?;
+    }
+
+    fn write_unreadable(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unreadable = self.totals.unreadable;
+        if unreadable > 0 {
+            writeln!(f, "\n{} unreadable:", HumanCount(unreadable))?;
         }
         for Unreadable { path, reason } in &self.unreadable {
             writeln!(f, "  {path}: {reason}")?;
         }
-        match usize::try_from(*unreadable).unwrap_or(usize::MAX) - self.unreadable.len() {
+        match unreadable - self.unreadable.len() as u64 {
             0 => Ok(()),
-            more => writeln!(f, "  and {} more", HumanCount(more as u64)),
+            more => writeln!(f, "  and {} more", HumanCount(more)),
         }
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} files, {}, {} lines, {} words",
+            HumanCount(self.files),
+            HumanBytes(self.bytes),
+            HumanCount(self.lines),
+            HumanCount(self.words)
+        )?;
+        let not_read = [
+            (self.links, "symbolic links not followed"),
+            (self.special, "pipes, sockets and devices not read"),
+            (self.left_out, "files beyond the limit not read"),
+        ];
+        for (count, what) in not_read.into_iter().filter(|(count, _)| *count > 0) {
+            writeln!(f, "{} {what}", HumanCount(count as u64))?;
+        }
+        Ok(())
     }
 }
