@@ -69,6 +69,13 @@ impl ExecutionFold {
         if place != Place::Move {
             return;
         }
+        if cells.attempt.is_some() || cells.epoch.is_some() {
+            let what = format!(
+                "event {} ({}) carries numbers of a task",
+                event.n, cells.kind
+            );
+            problems.add(Invariant::I7, what);
+        }
         if let Err(error) = self.change(event, cells, before, problems) {
             let what = format!("the data of event {} ({}): {error}", event.n, cells.kind);
             self.stream.misfit(problems, Invariant::I5, what);
@@ -99,6 +106,9 @@ impl ExecutionFold {
             E::ExecutionCancelled | E::ExecutionTimedOut => !stopping,
             _ => false,
         };
+        if !says_why && cells.kind != E::ExecutionCreated && cells.data.is_some() {
+            return Err("it should have none".to_owned());
+        }
         if says_why {
             let json = cells.data.as_deref().ok_or("it has none")?;
             let because: Because = serde_json::from_str(json).map_err(|error| error.to_string())?;

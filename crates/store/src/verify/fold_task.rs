@@ -79,6 +79,16 @@ struct Crashed {
 struct Discarded {
     epoch: u32,
 }
+#[derive(Deserialize)]
+struct Because {
+    #[serde(rename = "reason")]
+    _reason: String,
+}
+#[derive(Deserialize)]
+struct Skipped {
+    #[serde(rename = "because")]
+    _because: String,
+}
 
 impl TaskFold {
     pub(super) fn new() -> TaskFold {
@@ -146,11 +156,11 @@ impl TaskFold {
             Phase::Ready => {
                 // Until its retry falls due it waits for that; then it queues.
                 let due = self.ready_at.unwrap_or(since).clamp(since, until);
-                self.retry_wait_us += due - since;
-                self.queued_us += until - due;
+                add(&mut self.retry_wait_us, due.saturating_sub(since));
+                add(&mut self.queued_us, until.saturating_sub(due));
             }
-            Phase::Active => self.active_us += passed,
-            Phase::Deferred | Phase::Evicted => self.deferred_us += passed,
+            Phase::Active => add(&mut self.active_us, passed),
+            Phase::Deferred | Phase::Evicted => add(&mut self.deferred_us, passed),
             _ => {}
         }
     }
@@ -187,6 +197,20 @@ impl TaskFold {
             E::TaskCancelled => event.worker.is_some() && before.is_some_and(Phase::is_held),
             _ => false,
         };
+        let by_engine = matches!(
+            name,
+            E::TaskCreated
+                | E::TaskMarkedReady
+                | E::TaskSkipped
+                | E::TaskWoken
+                | E::TaskRecovered
+                | E::TaskAbandoned
+        );
+        if by_engine && event.worker.is_some() {
+            let worker = super::worker(event.worker);
+            let what = format!("event {n} ({name}) was made by {worker}, which no worker does");
+            problems.add(Invariant::I7, what);
+        }
         if by_holder && (event.worker.is_none() || event.worker != self.worker) {
             let what = format!(
                 "event {n} ({name}) was made by {}, but {} held the task",
@@ -207,18 +231,30 @@ impl TaskFold {
         use EventType as E;
         let at = event.at;
         match event.kind {
-            E::TaskCreated => self.created_at = at,
+            E::TaskCreated => {
+                nothing(event)?;
+                self.created_at = at;
+            }
             E::TaskMarkedReady => {
+                nothing(event)?;
                 self.decided = Some(true);
                 self.ready_at = Some(at);
             }
             E::TaskSkipped => {
+                data::<Skipped>(event)?;
                 self.decided = Some(false);
                 self.close(at);
             }
-            E::TaskStarted => self.started_at = self.started_at.or(Some(at)),
+            E::TaskClaimed => nothing(event)?,
+            E::TaskStarted => {
+                nothing(event)?;
+                self.started_at = self.started_at.or(Some(at));
+            }
             E::TaskDeferred => self.wait = Some(data::<Deferred>(event)?.wait),
-            E::TaskResumed => self.wait = None,
+            E::TaskResumed => {
+                nothing(event)?;
+                self.wait = None;
+            }
             E::TaskEvicted => {
                 self.worker = None;
                 self.wake_at = match &event.data {
@@ -226,7 +262,14 @@ impl TaskFold {
                     None => None,
                 };
             }
-            E::TaskWoken | E::TaskReleased => self.give_back(at),
+            E::TaskWoken => {
+                nothing(event)?;
+                self.give_back(at);
+            }
+            E::TaskReleased => {
+                data::<Because>(event)?;
+                self.give_back(at);
+            }
             E::TaskCompleted => {
                 self.output = match &event.data {
                     Some(_) => Some(data::<Completed>(event)?.output),
@@ -260,6 +303,7 @@ impl TaskFold {
                 }
             }
             E::TaskCancelled => {
+                data::<Because>(event)?;
                 // Whoever held it is fenced off, unless it was the holder who said so.
                 let fenced = before.is_some_and(Phase::is_held) && event.worker.is_none();
                 self.epoch += u32::from(fenced);
@@ -326,8 +370,20 @@ impl TaskFold {
     }
 }
 
+/// Stored times may be anything.
+fn add(sum: &mut i64, passed: i64) {
+    *sum = sum.saturating_add(passed);
+}
+
 fn number(value: Option<u32>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
+fn nothing(event: &EventCells) -> Result<(), String> {
+    match &event.data {
+        None => Ok(()),
+        Some(_) => Err("it should have none".to_owned()),
+    }
 }
 
 fn data<T: DeserializeOwned>(event: &EventCells) -> Result<T, String> {

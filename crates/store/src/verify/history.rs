@@ -102,6 +102,8 @@ pub(super) struct Stream {
     pub(super) n: u32,
     /// Time of the last event.
     pub(super) at: i64,
+    /// Its place among all events of the store.
+    position: i64,
     /// Where the last event led.
     pub(super) state: Option<State>,
     half: Option<(EventType, EventType, Option<State>)>,
@@ -115,6 +117,7 @@ impl Stream {
             table,
             n: 0,
             at: i64::MIN,
+            position: i64::MIN,
             state: None,
             half: None,
             broken: false,
@@ -127,7 +130,7 @@ impl Stream {
         event: &'e StoredEvent,
         problems: &mut Problems,
     ) -> (Place, Option<&'e EventCells>) {
-        let expected = self.n + 1;
+        let expected = self.n.saturating_add(1);
         self.n = event.n;
         let cells = match &event.cells {
             Ok(cells) => cells,
@@ -143,10 +146,15 @@ impl Stream {
         if event.n != expected && !self.broken {
             self.misfit(problems, Invariant::I5, gap(expected, event.n));
         }
+        if event.position < self.position && !self.broken {
+            let what = format!("event {} was recorded before the one before it", event.n);
+            self.misfit(problems, Invariant::I5, what);
+        }
         let place = match self.broken {
             true => Place::Misfit,
             false => self.place(event.n, cells, problems),
         };
+        self.position = event.position;
         self.at = cells.at;
         self.state = Some(cells.to);
         (place, Some(cells))

@@ -7,6 +7,7 @@
 mod compare;
 mod cursor;
 mod decisions;
+mod executions;
 mod fold_execution;
 mod fold_task;
 mod graphs;
@@ -16,6 +17,7 @@ mod queue;
 mod report;
 mod rows;
 mod steps;
+mod tasks;
 mod walk;
 mod whole;
 

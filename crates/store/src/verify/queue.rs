@@ -27,13 +27,18 @@ pub(super) struct Home<'a> {
     pub(super) connection: &'a Connection,
 }
 
-/// A task and the rows that name it.
-pub(super) struct Queued<'a> {
-    pub(super) number: u32,
+/// Where a task stands, and what it stands there for.
+pub(super) struct Holding {
     pub(super) phase: Phase,
     pub(super) worker: Option<i64>,
     pub(super) ready_at: Option<i64>,
     pub(super) wake_at: Option<i64>,
+}
+
+/// A task and the rows that name it.
+pub(super) struct Queued<'a> {
+    pub(super) number: u32,
+    pub(super) holding: Holding,
     pub(super) steps: &'a Steps,
     pub(super) outbox: &'a [StoredOutbox],
     pub(super) timers: &'a [StoredTimer],
@@ -64,7 +69,7 @@ impl Home<'_> {
                 }
                 TimerKind::Deadline => {
                     deadline = true;
-                    self.row.deadline_at
+                    self.row.deadline_at.filter(|_| timer.piece == 0)
                 }
                 TimerKind::Cancel => {
                     cancel = true;
@@ -80,7 +85,8 @@ impl Home<'_> {
                 }
             };
             // A timer that goes on with a piece of work finds nothing left to do, and goes.
-            if self.status.is_terminal() && timer.piece == 0 {
+            let goes_on = timer.piece > 0 && kind != TimerKind::Deadline;
+            if self.status.is_terminal() && !goes_on {
                 let (status, at) = (self.status, time(timer.due_at));
                 let what = format!("it is {status}, but has a {kind} timer at {at}");
                 problems.mendable(Invariant::I8, what, "delete the timer");
@@ -137,25 +143,25 @@ impl Home<'_> {
                 continue;
             }
             let (fits, at) = match kind {
-                TimerKind::Retry => (task.phase == Phase::Ready, task.ready_at),
-                TimerKind::Wait => (task.phase == Phase::Evicted, task.wake_at),
+                TimerKind::Retry => (task.holding.phase == Phase::Ready, task.holding.ready_at),
+                TimerKind::Wait => (task.holding.phase == Phase::Evicted, task.holding.wake_at),
                 TimerKind::Code => (
-                    task.phase == Phase::Evicted,
-                    task.wake_at.filter(|at| *at == NEVER.0),
+                    task.holding.phase == Phase::Evicted,
+                    task.holding.wake_at.filter(|at| *at == NEVER.0),
                 ),
                 _ => (false, None),
             };
-            if fits && at == Some(timer.due_at) {
+            if fits && at == Some(timer.due_at) && timer.piece == 0 {
                 armed = Some(kind);
             } else {
-                let (phase, due) = (task.phase, time(timer.due_at));
+                let (phase, due) = (task.holding.phase, time(timer.due_at));
                 let what = format!(
                     "a {kind} timer is set for {due}, but the task is {phase} and does not wait for it"
                 );
                 problems.mendable(Invariant::I8, what, "delete the timer");
             }
         }
-        match task.phase {
+        match task.holding.phase {
             Phase::Ready => self.check_ready(task, armed, problems),
             Phase::Active | Phase::Deferred => self.check_held(task, problems),
             Phase::Evicted => self.check_evicted(task, armed, problems)?,
@@ -171,22 +177,18 @@ impl Home<'_> {
                 let what = format!("a wake-up is addressed to {worker}, who has ended");
                 problems.mendable(Invariant::I8, what, "delete the outbox row");
             }
-            return;
-        }
-        if task.phase != Phase::Ready {
-            let what = format!("it is in the outbox, but is {}", task.phase);
+        } else if task.holding.phase != Phase::Ready {
+            let what = format!("it is in the outbox, but is {}", task.holding.phase);
             problems.mendable(Invariant::I8, what, "delete the outbox row");
             return;
         }
+        // A wake-up says since when it is there, not since when the task is ready.
+        let ready_at = task.holding.ready_at.filter(|_| row.worker == 0);
         let priority = self.priority(task.number).unwrap_or(row.priority);
         for (column, found, right) in [
             ("queue", row.queue, self.row.workflow),
             ("priority", row.priority, priority),
-            (
-                "ready_at",
-                row.ready_at,
-                task.ready_at.unwrap_or(row.ready_at),
-            ),
+            ("ready_at", row.ready_at, ready_at.unwrap_or(row.ready_at)),
         ] {
             if found != right {
                 let what = format!("its outbox row has {column} {found}, it should be {right}");
@@ -209,13 +211,13 @@ impl Home<'_> {
         propagating: &mut HashMap<u32, u32>,
         problems: &mut Problems,
     ) {
-        if task.phase.is_terminal() && task.phase != Phase::Cancelled {
+        if task.holding.phase.is_terminal() && task.holding.phase != Phase::Cancelled {
             let from = propagating.entry(task.number).or_insert(timer.piece);
             *from = timer.piece.min(*from);
         } else {
             let what = format!(
                 "a timer tells its dependents that it ended, but it is {}",
-                task.phase
+                task.holding.phase
             );
             problems.add(Invariant::I8, what);
         }
@@ -230,7 +232,8 @@ impl Home<'_> {
             ),
             (false, None) => {
                 let priority = self.priority(task.number).unwrap_or_default();
-                let (queue, ready_at) = (self.row.workflow, task.ready_at.unwrap_or_default());
+                let (queue, ready_at) =
+                    (self.row.workflow, task.holding.ready_at.unwrap_or_default());
                 problems.mendable(
                     Invariant::I8,
                     "it is Ready, but neither in the outbox nor waiting for a retry",
@@ -242,8 +245,12 @@ impl Home<'_> {
     }
 
     fn check_held(&self, task: &Queued<'_>, problems: &mut Problems) {
-        let (phase, worker) = (task.phase, super::worker(task.worker));
-        let wrong = match task.worker.and_then(|worker| self.workers.get(&worker)) {
+        let (phase, worker) = (task.holding.phase, super::worker(task.holding.worker));
+        let wrong = match task
+            .holding
+            .worker
+            .and_then(|worker| self.workers.get(&worker))
+        {
             Some(false) => return,
             Some(true) => "has ended, so that nobody recovers it",
             None => "is not known",
@@ -261,26 +268,26 @@ impl Home<'_> {
         armed: Option<TimerKind>,
         problems: &mut Problems,
     ) -> rusqlite::Result<()> {
-        if let Some(at) = task.wake_at.filter(|_| armed.is_none()) {
+        if let Some(at) = task.holding.wake_at.filter(|_| armed.is_none()) {
             problems.add(
                 Invariant::I8,
                 format!("it waits until {}, but no timer wakes it", time(at)),
             );
         }
-        if task.wake_at == Some(NEVER.0) || task.steps.unreadable {
+        if task.holding.wake_at == Some(NEVER.0) || task.steps.unreadable {
             return Ok(());
         }
         let due = task.steps.due_at();
-        if due != task.wake_at {
+        if due != task.holding.wake_at {
             let shown = |at: Option<i64>| at.map_or_else(|| "no time".to_owned(), time);
             let what = format!(
                 "it is woken at {}, but what it waits for first is due at {}",
-                shown(task.wake_at),
+                shown(task.holding.wake_at),
                 shown(due)
             );
             problems.add(Invariant::I8, what);
         }
-        let mut waits_for_something = task.wake_at.is_some();
+        let mut waits_for_something = task.holding.wake_at.is_some();
         for wait in task
             .steps
             .waits

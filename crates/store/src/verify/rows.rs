@@ -3,6 +3,7 @@
 
 use abide_core::event::EventType;
 use abide_core::status::{ExecutionStatus, Phase};
+use abide_core::step::{StepKind, StepState};
 use rusqlite::Row;
 use rusqlite::types::FromSql;
 
@@ -280,6 +281,22 @@ pub(super) struct StepCells {
     pub(super) result: Option<String>,
 }
 
+impl StoredStep {
+    /// Whether it is a wait for a signal that is over.
+    pub(super) fn is_read_signal(&self) -> bool {
+        let cells = self.cells.as_ref();
+        cells.is_ok_and(|cells| cells.reads(&cells.name))
+    }
+}
+
+impl StepCells {
+    /// Whether it is a wait for a signal of that name that is over.
+    pub(super) fn reads(&self, name: &str) -> bool {
+        let done = self.state == StepState::Done.as_str();
+        done && self.kind == StepKind::Signal.as_str() && self.name == name
+    }
+}
+
 pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<StoredStep> {
     let read = Read(row);
     let cells = || -> Cells<StepCells> {
@@ -297,6 +314,33 @@ pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<StoredStep> {
         task: row.get(1)?,
         number: row.get(2)?,
         cells: cells(),
+    })
+}
+
+// Nothing else asks for signals by their reader: sorted, on disk if they are many.
+pub(super) const READS: &str = "SELECT read_execution, read_task, read_operation, instance, name, number, payload \
+     FROM signals WHERE read_execution IS NOT NULL ORDER BY read_execution, read_task, read_operation, number";
+
+/// A signal that was read, and the operation that read it.
+pub(super) struct StoredRead {
+    execution: i64,
+    task: u32,
+    pub(super) operation: u32,
+    pub(super) instance: String,
+    pub(super) name: String,
+    pub(super) number: i64,
+    pub(super) payload: String,
+}
+
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<StoredRead> {
+    Ok(StoredRead {
+        execution: row.get(0)?,
+        task: row.get(1)?,
+        operation: row.get(2)?,
+        instance: row.get(3)?,
+        name: row.get(4)?,
+        number: row.get(5)?,
+        payload: row.get(6)?,
     })
 }
 
@@ -359,6 +403,7 @@ keyed! {
     StoredTask: execution, |row| row.number;
     StoredEvent: execution, |row| row.task;
     StoredStep: execution, |row| row.task;
+    StoredRead: execution, |row| row.task;
     StoredOutbox: execution, |row| row.task;
     StoredTimer: execution, |row| row.task;
 }

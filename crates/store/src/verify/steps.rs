@@ -43,6 +43,9 @@ impl Steps {
                 return Ok(());
             }
         };
+        if number == 0 {
+            problems.add(Invariant::I1, "an operation has no number");
+        }
         let what = format!("the result of operation {number}");
         let result = payloads.text(&what, cells.result.as_deref(), problems)?;
         let Some((kind, state)) = parse(number, cells, problems) else {

@@ -1,5 +1,6 @@
 //! Verification finds what is wrong with a store, and nothing where nothing is.
 
+mod cells;
 mod fixture;
 mod planted;
 mod random;

@@ -219,11 +219,11 @@ planted! {
     a_signal_read_by_nobody:
         "UPDATE signals SET read_execution = {function}, read_task = 1, read_operation = 77
          WHERE instance = 'function' AND number = 3"
-        => I4, (mailbox("function", "go")), "which is not recorded";
+        => I4, (mailbox("function", "go")), "of a task that has not recorded that";
     a_signal_read_by_another_kind_of_operation:
         "UPDATE signals SET read_execution = {function}, read_task = 1, read_operation = 2
          WHERE instance = 'function' AND number = 3"
-        => I4, (mailbox("function", "go")), "which is step `step-2` and done";
+        => I4, (mailbox("function", "go")), "which is step `step-2`, done";
     a_result_that_is_not_the_signal:
         "UPDATE steps SET result = '\"other\"' WHERE execution = {function} AND number = 4"
         => I4, (mailbox("function", "go")), "another payload";
