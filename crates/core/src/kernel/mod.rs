@@ -19,7 +19,7 @@ mod working;
 
 pub use request::*;
 pub use working::{
-    Change, ContextParts, Effects, Ended, Latest, Mailbox, Need, NewExecutionRow, NewTaskRow, Row,
+    Change, ContextParts, Effects, Ended, Latest, Need, NewExecutionRow, NewTaskRow, Row,
     SignalRead, SignalWrite, StepChange, StepWrite, Stop, TaskEnd, Working,
 };
 
@@ -94,7 +94,7 @@ impl Request {
             }
             Request::Signal(signal) => vec![
                 Need::Instance(signal.instance.clone()),
-                Need::Mailbox(signal.instance.clone(), signal.name.clone()),
+                Need::SignalNumber(signal.instance.clone(), signal.name.clone()),
             ],
             Request::Cancel(cancel) => vec![Need::Execution(cancel.execution)],
             Request::Fire(timer) if timer.task == 0 => vec![Need::Execution(timer.execution)],

@@ -72,7 +72,8 @@ pub enum IfExists {
     UseExisting,
     /// Refuse.
     Reject,
-    /// Start the next generation if the last has ended; otherwise as `UseExisting`.
+    /// Start the next generation if the last has ended; otherwise as `UseExisting`. Signals that
+    /// the last one did not read stay its own.
     StartAnew,
 }
 

@@ -25,12 +25,10 @@ impl Working {
                 .map_err(|_| Need::Graph(execution.id, execution.workflow, execution.own_graph))?;
         }
 
-        let mailbox = self.mailbox(&signal.instance, &signal.name)?;
-        let number = mailbox.next;
-        mailbox.next += 1;
-        mailbox.unread.push_back((number, signal.payload.clone()));
+        let number = self.next_signal_number(&signal.instance, &signal.name)?;
         self.effects.signals.push(SignalWrite {
             instance: signal.instance.clone(),
+            execution: latest.id,
             name: signal.name.clone(),
             number,
             payload: signal.payload.clone(),

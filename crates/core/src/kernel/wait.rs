@@ -153,7 +153,7 @@ impl Working {
             let payload = match operation.id.kind {
                 StepKind::Signal => {
                     let name: Arc<str> = Arc::from(operation.id.name.as_str());
-                    let unread = self.mailbox(&instance, &name)?.unread.pop_front();
+                    let unread = self.read_signal(key.execution, &name)?;
                     unread.map(|(number, payload)| {
                         let operation = operation.id.number;
                         let instance = instance.clone();
@@ -188,13 +188,12 @@ impl Working {
         Ok(results)
     }
 
-    fn is_any_over(&mut self, key: TaskKey, waits: &[Operation]) -> Result<bool, Stop> {
-        let instance = self.execution(key.execution)?.instance.clone();
+    fn is_any_over(&self, key: TaskKey, waits: &[Operation]) -> Result<bool, Stop> {
         for operation in waits {
             let over = match operation.id.kind {
                 StepKind::Signal => {
                     let name = Arc::from(operation.id.name.as_str());
-                    !self.mailbox(&instance, &name)?.unread.is_empty()
+                    self.unread_signal(key.execution, &name)?.is_some()
                 }
                 _ => is_due(operation, self.now),
             };

@@ -46,8 +46,11 @@ pub enum Need {
     StepCount(TaskKey),
     /// What a task has recorded at a number.
     Step(TaskKey, u32),
-    /// The unread signals of a mailbox.
-    Mailbox(Arc<str>, Arc<str>),
+    /// The oldest unread signals that were sent to an execution under a name; if some were loaded
+    /// already, those that follow.
+    Mailbox(ExecutionId, Arc<str>),
+    /// The number that the next signal of a name to an instance gets.
+    SignalNumber(Arc<str>, Arc<str>),
     /// The tasks of an execution that wait for a signal of that name.
     SignalWaiters(ExecutionId, Arc<str>),
     /// Whether a worker is alive.
@@ -94,13 +97,17 @@ pub struct Latest {
     pub input_hash: String,
 }
 
-/// The unread part of a mailbox.
+/// What this flush knows of a mailbox: an execution's signals of one name.
 #[derive(Clone, Debug, Default)]
-pub struct Mailbox {
-    /// The number the next signal gets.
-    pub next: i64,
-    /// Unread signals, oldest first.
-    pub unread: VecDeque<(i64, Payload)>,
+struct Mailbox {
+    /// Stored signals that are unread, oldest first, as far as they were loaded.
+    unread: VecDeque<(i64, Payload)>,
+    /// The number of the last one that was loaded.
+    loaded_to: i64,
+    /// Whether more are stored.
+    more: bool,
+    /// The last one sent in this flush that was read in it too.
+    read_to: i64,
 }
 
 /// What context rules read of an execution.
@@ -112,6 +119,13 @@ pub struct ContextParts {
     pub changes: FxHashMap<u32, Changes>,
     /// Checkpoints: what was changed up to and including a task, by number.
     pub checkpoints: FxHashMap<u32, Changes>,
+}
+
+impl Mailbox {
+    /// Whether it is known which signal is the oldest.
+    fn is_known(&self) -> bool {
+        !self.unread.is_empty() || !self.more
+    }
 }
 
 /// A row and whether it must be written.
@@ -200,6 +214,8 @@ pub struct StepWrite {
 pub struct SignalWrite {
     /// The instance.
     pub instance: Arc<str>,
+    /// Its execution that was live, which alone may read it.
+    pub execution: ExecutionId,
     /// The mailbox.
     pub name: Arc<str>,
     /// Its number there.
@@ -284,7 +300,8 @@ enum Undo {
     Execution(ExecutionId, Option<Row<Execution>>),
     Task(TaskKey, Option<Row<Task>>),
     Waits(TaskKey, Vec<Operation>),
-    Mailbox((Arc<str>, Arc<str>), Mailbox),
+    Mailbox((ExecutionId, Arc<str>), Mailbox),
+    SignalNumber((Arc<str>, Arc<str>), i64),
     Instance(Arc<str>, Option<Latest>),
     Fresh(TaskKey),
     Step((TaskKey, u32), Option<String>),
@@ -307,7 +324,8 @@ pub struct Working {
     waits: FxHashMap<TaskKey, Vec<Operation>>,
     step_counts: FxHashMap<TaskKey, u32>,
     steps: FxHashMap<(TaskKey, u32), Option<String>>,
-    mailboxes: FxHashMap<(Arc<str>, Arc<str>), Mailbox>,
+    mailboxes: FxHashMap<(ExecutionId, Arc<str>), Mailbox>,
+    signal_numbers: FxHashMap<(Arc<str>, Arc<str>), i64>,
     signal_waiters: FxHashMap<(ExecutionId, Arc<str>), Vec<TaskKey>>,
     workers: FxHashMap<WorkerId, bool>,
     ready_head: Option<Option<i16>>,
@@ -333,6 +351,7 @@ impl Working {
             step_counts: FxHashMap::default(),
             steps: FxHashMap::default(),
             mailboxes: FxHashMap::default(),
+            signal_numbers: FxHashMap::default(),
             signal_waiters: FxHashMap::default(),
             workers: FxHashMap::default(),
             ready_head: None,
@@ -362,6 +381,7 @@ impl Working {
                 Undo::Task(key, row) => drop(self.tasks.insert(key, row)),
                 Undo::Waits(key, waits) => drop(self.waits.insert(key, waits)),
                 Undo::Mailbox(key, mailbox) => drop(self.mailboxes.insert(key, mailbox)),
+                Undo::SignalNumber(key, next) => drop(self.signal_numbers.insert(key, next)),
                 Undo::Instance(instance, latest) => drop(self.instances.insert(instance, latest)),
                 Undo::Fresh(key) => drop(self.fresh_changes.remove(&key)),
                 Undo::Step(at, recorded) => drop(self.steps.insert(at, recorded)),
@@ -409,8 +429,12 @@ impl Working {
             Need::Waits(key) => self.waits.contains_key(key),
             Need::StepCount(key) => self.step_counts.contains_key(key),
             Need::Step(key, number) => self.steps.contains_key(&(*key, *number)),
-            Need::Mailbox(instance, name) => self
+            Need::Mailbox(id, name) => self
                 .mailboxes
+                .get(&(*id, name.clone()))
+                .is_some_and(Mailbox::is_known),
+            Need::SignalNumber(instance, name) => self
+                .signal_numbers
                 .contains_key(&(instance.clone(), name.clone())),
             Need::SignalWaiters(id, name) => self.signal_waiters.contains_key(&(*id, name.clone())),
             Need::Worker(id) => self.workers.contains_key(id),
@@ -489,9 +513,32 @@ impl Working {
         self.steps.insert((key, number), recorded);
     }
 
-    /// A mailbox.
-    pub fn load_mailbox(&mut self, instance: Arc<str>, name: Arc<str>, mailbox: Mailbox) {
-        self.mailboxes.insert((instance, name), mailbox);
+    /// The number of the last signal of a mailbox that was loaded; 0 if none was.
+    pub fn mailbox_loaded_to(&self, id: ExecutionId, name: &Arc<str>) -> i64 {
+        let mailbox = self.mailboxes.get(&(id, name.clone()));
+        mailbox.map_or(0, |mailbox| mailbox.loaded_to)
+    }
+
+    /// Unread signals of a mailbox that follow those loaded before, oldest first, and whether
+    /// there are more.
+    pub fn load_mailbox(
+        &mut self,
+        id: ExecutionId,
+        name: Arc<str>,
+        unread: Vec<(i64, Payload)>,
+        more: bool,
+    ) {
+        let mailbox = self.mailboxes.entry((id, name)).or_default();
+        mailbox.loaded_to = unread
+            .last()
+            .map_or(mailbox.loaded_to, |(number, _)| *number);
+        mailbox.unread.extend(unread);
+        mailbox.more = more;
+    }
+
+    /// The number that the next signal gets.
+    pub fn load_signal_number(&mut self, instance: Arc<str>, name: Arc<str>, next: i64) {
+        self.signal_numbers.insert((instance, name), next);
     }
 
     /// Who waits for a signal.
@@ -759,19 +806,56 @@ impl Working {
         }
     }
 
-    pub(super) fn mailbox(
+    /// The oldest unread signal of a mailbox, those sent in this flush included.
+    pub(super) fn unread_signal(
+        &self,
+        id: ExecutionId,
+        name: &Arc<str>,
+    ) -> Result<Option<(i64, Payload)>, Stop> {
+        let mailbox = self.mailboxes.get(&(id, name.clone()));
+        let mailbox = mailbox
+            .filter(|mailbox| mailbox.is_known())
+            .ok_or_else(|| Need::Mailbox(id, name.clone()))?;
+        if let Some(oldest) = mailbox.unread.front() {
+            return Ok(Some(oldest.clone()));
+        }
+        let sent = self.effects.signals.iter().find(|signal| {
+            signal.execution == id && signal.name == *name && signal.number > mailbox.read_to
+        });
+        Ok(sent.map(|signal| (signal.number, signal.payload.clone())))
+    }
+
+    /// Takes it out.
+    pub(super) fn read_signal(
+        &mut self,
+        id: ExecutionId,
+        name: &Arc<str>,
+    ) -> Result<Option<(i64, Payload)>, Stop> {
+        let Some((number, payload)) = self.unread_signal(id, name)? else {
+            return Ok(None);
+        };
+        let mailbox = self.mailboxes.entry((id, name.clone())).or_default();
+        self.undo
+            .push(Undo::Mailbox((id, name.clone()), mailbox.clone()));
+        if mailbox.unread.pop_front().is_none() {
+            mailbox.read_to = number;
+        }
+        Ok(Some((number, payload)))
+    }
+
+    pub(super) fn next_signal_number(
         &mut self,
         instance: &Arc<str>,
         name: &Arc<str>,
-    ) -> Result<&mut Mailbox, Stop> {
+    ) -> Result<i64, Stop> {
         let key = (instance.clone(), name.clone());
-        match self.mailboxes.get_mut(&key) {
-            Some(mailbox) => {
-                self.undo.push(Undo::Mailbox(key, mailbox.clone()));
-                Ok(mailbox)
-            }
-            None => Err(Need::Mailbox(key.0, key.1).into()),
-        }
+        let Some(next) = self.signal_numbers.get_mut(&key) else {
+            return Err(Need::SignalNumber(key.0, key.1).into());
+        };
+        let number = *next;
+        *next += 1;
+        self.undo.push(Undo::SignalNumber(key, number));
+        Ok(number)
     }
 
     /// Who waits for a signal, whether recorded before or in this flush.

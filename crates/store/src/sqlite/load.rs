@@ -5,7 +5,7 @@ use std::sync::Arc;
 use abide_core::context::{self, Changes};
 use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
-use abide_core::kernel::{ContextParts, Latest, Mailbox, Need, PIECE, Working};
+use abide_core::kernel::{ContextParts, Latest, Need, PIECE, Working};
 use abide_core::payload::Payload;
 use abide_core::step::{Operation, StepEnd, StepKind};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -28,6 +28,9 @@ pub(crate) struct Loader<'a> {
 }
 
 type Read<T> = rusqlite::Result<T>;
+
+/// Unread signals that are read at once: a task takes few of what may be many.
+const UNREAD_AT_ONCE: usize = 64;
 
 impl Loader<'_> {
     /// Reads one need into the working set.
@@ -62,9 +65,15 @@ impl Loader<'_> {
                 let recorded = self.recorded(*key, *number).map_err(of)?;
                 working.load_step(*key, *number, recorded);
             }
-            Need::Mailbox(instance, name) => {
-                let mailbox = self.mailbox(instance, name).map_err(of)?;
-                working.load_mailbox(instance.clone(), name.clone(), mailbox);
+            Need::Mailbox(id, name) => {
+                let after = working.mailbox_loaded_to(*id, name);
+                let unread = self.unread(*id, name, after).map_err(of)?;
+                let more = unread.len() == UNREAD_AT_ONCE;
+                working.load_mailbox(*id, name.clone(), unread, more);
+            }
+            Need::SignalNumber(instance, name) => {
+                let next = self.signal_number(instance, name).map_err(of)?;
+                working.load_signal_number(instance.clone(), name.clone(), next);
             }
             Need::SignalWaiters(id, name) => {
                 let waiters = self.signal_waiters(*id, name).map_err(of)?;
@@ -163,27 +172,26 @@ impl Loader<'_> {
             .optional()
     }
 
-    // Relies on signals_unread.
-    fn mailbox(&self, instance: &str, name: &str) -> Read<Mailbox> {
-        let next: i64 = self
-            .connection
+    fn signal_number(&self, instance: &str, name: &str) -> Read<i64> {
+        self.connection
             .prepare_cached("SELECT coalesce(max(number), 0) + 1 FROM signals WHERE instance = ?1 AND name = ?2")?
-            .query_row([instance, name], |row| row.get(0))?;
+            .query_row([instance, name], |row| row.get(0))
+    }
+
+    // Relies on signals_unread.
+    fn unread(&self, id: ExecutionId, name: &str, after: i64) -> Read<Vec<(i64, Payload)>> {
         let mut statement = self.connection.prepare_cached(
             "SELECT number, payload FROM signals \
-             WHERE instance = ?1 AND name = ?2 AND read_execution IS NULL ORDER BY number",
+             WHERE execution = ?1 AND name = ?2 AND number > ?3 AND read_execution IS NULL ORDER BY number LIMIT ?4",
         )?;
-        let mut rows = statement.query([instance, name])?;
-        let mut mailbox = Mailbox {
-            next,
-            unread: Default::default(),
-        };
+        let mut rows = statement.query(params![id.0, name, after, UNREAD_AT_ONCE as i64])?;
+        let mut unread = Vec::new();
         while let Some(row) = rows.next()? {
-            if let Some(payload) = rows::payload(self.connection, row.get(1)?)? {
-                mailbox.unread.push_back((row.get(0)?, payload));
-            }
+            let payload = rows::payload(self.connection, row.get(1)?)?;
+            let missing = || rows::mismatch(1, "a signal without a payload".into());
+            unread.push((row.get(0)?, payload.ok_or_else(missing)?));
         }
-        Ok(mailbox)
+        Ok(unread)
     }
 
     // Relies on steps_waiting.
@@ -356,7 +364,7 @@ fn describe(need: &Need) -> String {
         Need::Waits(key) | Need::StepCount(key) | Need::Step(key, _) => {
             format!("the recorded operations of task {key}")
         }
-        Need::Mailbox(instance, name) => format!("mailbox `{name}` of instance `{instance}`"),
+        Need::Mailbox(id, name) => format!("mailbox `{name}` of execution {id}"),
         other => format!("{other:?}"),
     }
 }

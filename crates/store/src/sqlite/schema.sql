@@ -126,6 +126,7 @@ CREATE TABLE signals (
     instance       TEXT NOT NULL,
     name           TEXT NOT NULL,
     number         INTEGER NOT NULL,
+    execution      INTEGER NOT NULL,     -- the one that was live, which alone may read it
     payload        TEXT NOT NULL,
     actor          TEXT,
     sent_at        INTEGER NOT NULL,
@@ -135,7 +136,7 @@ CREATE TABLE signals (
     PRIMARY KEY (instance, name, number)
 ) WITHOUT ROWID;
 -- The unread part of a mailbox.
-CREATE INDEX signals_unread ON signals (instance, name, number) WHERE read_execution IS NULL;
+CREATE INDEX signals_unread ON signals (execution, name, number) WHERE read_execution IS NULL;
 
 CREATE TABLE timers (
     due_at    INTEGER NOT NULL,

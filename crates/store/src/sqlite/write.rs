@@ -377,13 +377,15 @@ fn write_timers(connection: &Connection, changes: &[Change<Timer>]) -> Write {
 fn write_signals(connection: &Connection, sent: &[SignalWrite], read: &[SignalRead]) -> Write {
     for signal in sent {
         let mut statement = connection.prepare_cached(
-            "INSERT INTO signals (instance, name, number, payload, actor, sent_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO signals (instance, name, number, execution, payload, actor, sent_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
         let payload = store_payload(connection, &signal.payload)?;
         statement.execute(params![
             &*signal.instance,
             &*signal.name,
             signal.number,
+            signal.execution.0,
             payload,
             signal.actor.as_deref(),
             signal.sent_at.0
@@ -426,13 +428,16 @@ fn write_steps(connection: &Connection, now: Timestamp, changes: &[StepChange]) 
     Ok(())
 }
 
-/// Steps that no longer count go, with their results.
+/// Steps that no longer count go, with their results; signals that they read are unread again.
 fn supersede(connection: &Connection, key: TaskKey, supersede: Supersede) -> Write {
     let Supersede { failed, from } = supersede;
     for sql in [
         "DELETE FROM payloads WHERE id IN (SELECT CAST(substr(result, 2) AS INTEGER) FROM steps \
          WHERE execution = ?1 AND task = ?2 AND (number = ?3 OR number >= ?4) AND result LIKE '@%')",
         "DELETE FROM steps WHERE execution = ?1 AND task = ?2 AND (number = ?3 OR number >= ?4)",
+        "UPDATE signals SET read_execution = NULL, read_task = NULL, read_operation = NULL \
+         WHERE instance = (SELECT instance FROM executions WHERE id = ?1) AND read_execution = ?1 AND read_task = ?2 \
+         AND (read_operation = ?3 OR read_operation >= ?4)",
     ] {
         connection.prepare_cached(sql)?.execute(params![
             key.execution.0,

@@ -7,7 +7,7 @@ use abide_core::graph::Graph;
 use abide_core::status::{ExecutionStatus, Phase};
 use abide_core::step::StepKind;
 use abide_core::timer::{NEVER, TimerKind};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::compare::time;
 use super::report::{Invariant, Problems};
@@ -315,11 +315,11 @@ impl Home<'_> {
 
     // Relies on signals_unread.
     fn unread(&self, name: &str) -> rusqlite::Result<Option<i64>> {
-        let sql = "SELECT number FROM signals WHERE instance = ?1 AND name = ?2 AND read_execution IS NULL \
+        let sql = "SELECT number FROM signals WHERE execution = ?1 AND name = ?2 AND read_execution IS NULL \
                    ORDER BY number LIMIT 1";
         self.connection
             .prepare_cached(sql)?
-            .query_row([self.row.instance.as_str(), name], |row| row.get(0))
+            .query_row(params![self.id, name], |row| row.get(0))
             .optional()
     }
 }

@@ -4,6 +4,7 @@ mod beginnings;
 mod flushes;
 mod home;
 mod leftovers;
+mod mailboxes;
 mod neighbours;
 mod one_step;
 mod refusals;

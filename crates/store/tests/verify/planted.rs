@@ -396,7 +396,8 @@ planted! {
         "INSERT INTO timers VALUES (5, 77, {ready}, 0, 0)"
         => I8, ("ready"), "unknown kind 77";
     a_lost_wake_up:
-        "INSERT INTO signals (instance, name, number, payload, sent_at) VALUES ('signal', 'approval', 1, 'true', 5)"
+        "INSERT INTO signals (instance, name, number, execution, payload, sent_at)
+         VALUES ('signal', 'approval', 1, {signal}, 'true', 5)"
         => I8, ("signal" / 1), "whose number 1 is there, but it was not woken";
     a_wait_that_nothing_can_end:
         "DELETE FROM steps WHERE execution = {signal}"
