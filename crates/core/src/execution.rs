@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::event::Event;
 use crate::ids::{ExecutionId, Timestamp, VersionId};
 use crate::payload::Digest;
-use crate::status::ExecutionStatus;
+use crate::status::{ExecutionStatus, Phase};
 use crate::table::{self, ExecutionMove, Illegal};
 use crate::transition::{Cause, Stream, Transition};
 
@@ -79,6 +79,17 @@ pub struct NewExecution {
     pub deadline_at: Option<Timestamp>,
     /// See [`Execution::own_graph`].
     pub own_graph: bool,
+}
+
+/// Why an execution failed: the node whose end nothing caught, and how that ended.
+pub(crate) fn failed_by(node: &str, phase: Phase) -> String {
+    format!("task `{node}`: {phase}")
+}
+
+/// The node that a reason made by the engine names. Its id may hold any sign.
+pub fn failed_node(reason: &str) -> Option<&str> {
+    let (node, _) = reason.strip_prefix("task `")?.rsplit_once("`: ")?;
+    Some(node)
 }
 
 impl Execution {
@@ -258,5 +269,19 @@ impl Execution {
         }
         self.status = row.to;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_node_is_found_whatever_its_id() {
+        for node in ["hash", "a`b", "`: ", "task `x`: Failed", "Ünïcode 日本"] {
+            let reason = failed_by(node, Phase::Abandoned);
+            assert_eq!(failed_node(&reason), Some(node), "{reason}");
+        }
+        assert_eq!(failed_node("somebody asked"), None);
     }
 }

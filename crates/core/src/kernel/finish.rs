@@ -1,6 +1,7 @@
 //! Outcomes: how a claimed task ended, what follows in its graph, and the end of the execution
 //! with its last task.
 
+use crate::execution::failed_by;
 use crate::failure::{Failure, kinds};
 use crate::ids::{ExecutionId, TaskKey};
 use crate::payload::Payload;
@@ -262,10 +263,7 @@ impl Working {
             }
             if !caught {
                 let phase = self.task(key)?.phase;
-                return Ok(Some(format!(
-                    "task `{}`: {phase}",
-                    graph.node_id(key.number)
-                )));
+                return Ok(Some(failed_by(graph.node_id(key.number), phase)));
             }
         }
         Ok(None)

@@ -258,7 +258,7 @@ impl Reader<'_> {
                 let node = execution
                     .reason
                     .as_deref()
-                    .and_then(|reason| reason.split('`').nth(1))
+                    .and_then(abide_core::execution::failed_node)
                     .map(str::to_owned);
                 if let Some(node) = node {
                     let graph = self.graph(id, execution.workflow, execution.own_graph)?;
