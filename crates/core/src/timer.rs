@@ -42,6 +42,9 @@ impl TimerKind {
 /// The due time of a timer that no clock reaches: only a deploy ends it.
 pub const NEVER: Timestamp = Timestamp(i64::MAX);
 
+/// The latest time that a sleep may end, were it meant to last for ever.
+pub const LATEST: Timestamp = Timestamp(i64::MAX - 1);
+
 /// A row of `timers`. All of it is the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timer {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::ids::{TaskKey, Timestamp};
 use crate::status::{ExecutionStatus, Phase};
 use crate::step::{Operation, OperationResult, StepEnd, StepKind, StepRecord};
-use crate::timer::{Timer, TimerKind};
+use crate::timer::{LATEST, Timer, TimerKind};
 use crate::transition::Cause;
 
 use super::finish::nothing;
@@ -124,11 +124,13 @@ impl Working {
             {
                 continue;
             }
-            waits.push(operation.clone());
-            let end = StepEnd::Waiting {
-                due_at: operation.due_at,
-            };
+            let due_at = operation.due_at.map(|at| at.min(LATEST));
             let id = operation.id.clone();
+            waits.push(Operation {
+                id: id.clone(),
+                due_at,
+            });
+            let end = StepEnd::Waiting { due_at };
             self.add_step(key, StepRecord { id, end, order: 0 })?;
             if operation.id.kind == StepKind::Signal {
                 let name = Arc::from(operation.id.name.as_str());

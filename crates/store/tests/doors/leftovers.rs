@@ -7,9 +7,11 @@ use abide_core::graph::{Graph, TaskSpec};
 use abide_core::ids::TaskKey;
 use abide_core::kernel::{Outcome, Record, Request, Supersede};
 use abide_core::retry::{Backoff, RetryPolicy};
+use abide_core::status::Phase;
 use abide_core::step::{StepEnd, StepKind, StepRecord};
+use abide_core::timer::NEVER;
 
-use crate::home::{Home, graph, held, step_id};
+use crate::home::{Home, await_operations, graph, held, single, sleep, step_id};
 
 /// A task that is tried again at once.
 fn stubborn() -> Arc<Graph> {
@@ -54,4 +56,17 @@ async fn attempts_that_fail_at_length_leave_no_payloads_behind() {
     assert!(error.expect("the last").message.starts_with('8'));
     // The task's last error; the step that gave it no longer counts.
     assert_eq!(home.dump()["payloads"].len(), 1);
+}
+
+#[tokio::test]
+async fn a_sleep_without_an_end_leaves_no_timer_behind() {
+    let home = Home::new().await;
+    let id = home.start(&single()).await;
+    let held = held(&home.claim().await);
+    home.apply(await_operations(held, vec![sleep(1, NEVER)], true))
+        .await;
+    assert_eq!(home.phase(id, 1), Phase::Evicted);
+    home.cancel(id).await;
+    home.fire_timers().await;
+    assert_eq!(home.dump()["timers"], Vec::<Vec<_>>::new());
 }
