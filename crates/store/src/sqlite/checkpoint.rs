@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -13,8 +14,11 @@ use super::connection::Database;
 
 /// So many pages more than when it was last asked for, and the background works the log off.
 const BACKGROUND_PAGES: i32 = 2_000;
-/// A log of so many pages is worked off by the writer, so that it stays bounded.
+/// A log of so many pages is worked off by the writer, so that it stays bounded; unless somebody
+/// reads on and on, which no log can begin again under.
 const WRITER_PAGES: i32 = 32_000;
+/// How long commits wait for readers then, once in so many pages as the background is asked for.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 thread_local! {
     /// Pages in the log after this thread's last commit. SQLite's hook takes no closure.
@@ -24,6 +28,10 @@ thread_local! {
 pub(crate) struct Checkpoints {
     ask: SyncSender<()>,
     asked_at: i32,
+    /// The writer works the log off when it has so many pages.
+    restart_at: i32,
+    limit: i32,
+    busy_timeout: Duration,
 }
 
 impl Checkpoints {
@@ -36,7 +44,13 @@ impl Checkpoints {
             .name("abide-checkpoint".into())
             .spawn(move || work(&connection, &asked))
             .map_err(|error| StoreError::Internal(format!("no thread for checkpoints: {error}")))?;
-        Ok(Checkpoints { ask, asked_at: 0 })
+        Ok(Checkpoints {
+            ask,
+            asked_at: 0,
+            restart_at: WRITER_PAGES,
+            limit: WRITER_PAGES,
+            busy_timeout: database.busy_timeout,
+        })
     }
 
     /// Counts the pages that commits on this connection, by this thread, leave in the log.
@@ -53,10 +67,16 @@ impl Checkpoints {
         if pages < self.asked_at {
             // The log began again from its start.
             self.asked_at = 0;
+            self.restart_at = self.limit;
         }
-        if pages > WRITER_PAGES {
-            checkpoint(connection, "RESTART");
-            LOG_PAGES.set(0);
+        if pages > self.restart_at {
+            let done = self.checkpoint_soon(connection, "RESTART");
+            self.restart_at = if done {
+                self.limit
+            } else {
+                pages + BACKGROUND_PAGES
+            };
+            self.asked_at = pages;
         } else if pages > self.asked_at + BACKGROUND_PAGES {
             self.asked_at = pages;
             match self.ask.try_send(()) {
@@ -71,7 +91,20 @@ impl Checkpoints {
 
     /// Leaves as little of a log as possible behind.
     pub(crate) fn finish(&self, connection: &Connection) {
-        checkpoint(connection, "TRUNCATE");
+        self.checkpoint_soon(connection, "TRUNCATE");
+    }
+
+    /// A checkpoint that waits for readers, but not as long as a write would. Whether it was done.
+    fn checkpoint_soon(&self, connection: &Connection, mode: &str) -> bool {
+        let with_timeout = |timeout| {
+            if let Err(error) = connection.busy_timeout(timeout) {
+                tracing::error!(%error, "the busy timeout could not be set");
+            }
+        };
+        with_timeout(PATIENCE.min(self.busy_timeout));
+        let done = checkpoint(connection, mode);
+        with_timeout(self.busy_timeout);
+        done
     }
 }
 
@@ -81,10 +114,62 @@ fn work(connection: &Connection, asked: &Receiver<()>) {
     }
 }
 
-fn checkpoint(connection: &Connection, mode: &str) {
-    let done = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
-    if let Err(error) = done {
-        // The log only grows until the next one.
-        tracing::debug!(%error, mode, "checkpoint put off");
+/// Whether it was done: it is put off if somebody reads, or checkpoints as well.
+fn checkpoint(connection: &Connection, mode: &str) -> bool {
+    let busy = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+        row.get::<_, bool>(0)
+    });
+    match busy {
+        Ok(busy) => !busy,
+        Err(error) => {
+            // The log only grows until the next one.
+            tracing::debug!(%error, mode, "checkpoint put off");
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(connection: &Connection) {
+        let row = "INSERT INTO t VALUES (zeroblob(100000))";
+        connection.execute_batch(row).expect("written");
+    }
+
+    #[test]
+    fn commits_do_not_wait_for_somebody_who_reads_on_and_on() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        // So long that the test would never end.
+        let patience = Duration::from_secs(100_000);
+        let database = Database::new(directory.path().join("a.db"), patience);
+        let connection = database.open_writer(true).expect("opens");
+        let table = "CREATE TABLE t (a)";
+        connection.execute_batch(table).expect("created");
+        let reader = Connection::open(&*database.path).expect("opens");
+        let read = "BEGIN; SELECT count(*) FROM t";
+        reader.execute_batch(read).expect("reads");
+
+        let (ask, _asked) = sync_channel(1);
+        let mut checkpoints = Checkpoints {
+            ask,
+            asked_at: 0,
+            restart_at: 10,
+            limit: 10,
+            busy_timeout: patience,
+        };
+        checkpoints.count_pages(&connection);
+        write(&connection);
+        checkpoints.after_commit(&connection);
+        assert!(checkpoints.restart_at > LOG_PAGES.get());
+
+        drop(reader);
+        checkpoints.restart_at = 10;
+        checkpoints.after_commit(&connection);
+        assert_eq!(checkpoints.restart_at, 10);
+        let before = LOG_PAGES.get();
+        write(&connection);
+        assert!(LOG_PAGES.get() <= before, "the log began again");
     }
 }
