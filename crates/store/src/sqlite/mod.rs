@@ -73,6 +73,7 @@ impl Sqlite {
             hints: hints.clone(),
             counters: counters.clone(),
             holds_lock: holds_lock.clone(),
+            foreign: writer::foreign(&connection).map_err(|error| database.error(error, false))?,
         };
         let (jobs, queue) = channel();
         std::thread::Builder::new()

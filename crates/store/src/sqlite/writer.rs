@@ -90,6 +90,8 @@ pub(crate) struct Writer {
     pub(crate) counters: Arc<Counters>,
     pub(crate) holds_lock: Arc<std::sync::atomic::AtomicBool>,
     pub(crate) waker: Waker,
+    /// [`foreign`], when it was last looked at.
+    pub(crate) foreign: i64,
 }
 
 impl Writer {
@@ -156,8 +158,25 @@ impl Writer {
             return Err(self.database.error(error, true));
         }
         self.counters.add_commit(batch.len());
+        if batch.iter().any(|job| matches!(job, Job::Errand(..))) {
+            self.look_for_others(connection);
+        }
         after.tell(&self.hints, &mut self.waker);
         Ok(answers)
+    }
+
+    /// Whether other processes committed something, in case that their wake-up was lost. Looked at
+    /// with errands, since a heartbeat is one.
+    fn look_for_others(&mut self, connection: &Connection) {
+        match foreign(connection) {
+            Ok(foreign) if foreign == self.foreign => {}
+            Ok(foreign) => {
+                self.foreign = foreign;
+                self.hints.timer_set(Timestamp(0));
+                self.hints.work.notify_one();
+            }
+            Err(error) => tracing::warn!(%error, "can't tell what other processes wrote"),
+        }
     }
 
     fn run_batch(
@@ -220,6 +239,12 @@ fn added<T>(changes: &[Change<T>]) -> impl Iterator<Item = &T> {
         Change::Add(row) => Some(row),
         Change::Remove(_) => None,
     })
+}
+
+/// SQLite's count of what other connections committed.
+pub(crate) fn foreign(connection: &Connection) -> rusqlite::Result<i64> {
+    let mut statement = connection.prepare_cached("PRAGMA data_version")?;
+    statement.query_row([], |row| row.get(0))
 }
 
 fn roll_back(connection: &Connection) {

@@ -1,5 +1,9 @@
 //! Workers that come and go, and the file they share.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
 use abide_core::status::Phase;
 use abide_store::{Store, StoreOptions};
 
@@ -15,6 +19,29 @@ async fn what_a_worker_held_when_it_said_goodbye_is_taken_back_too() {
     let summary = home.store.recover(3, next).await.expect("recovers");
     assert_eq!((summary.workers, summary.recovered), (1, 1));
     assert_eq!(home.phase(id, 1), Phase::Ready);
+}
+
+#[tokio::test]
+async fn a_heartbeat_finds_what_another_process_wrote_though_its_wake_up_was_lost() {
+    let home = Home::new().await;
+    let other = Store::open(
+        home.path().to_str().expect("utf-8"),
+        StoreOptions::default(),
+    )
+    .await;
+    let other = other.expect("opens");
+    let request = home.request(&single()).await;
+    let hints = home.store.hints();
+    let told = async || {
+        let beat = home.store.heartbeat(home.worker, home.now());
+        beat.await.expect("renewed");
+        let mut news = pin!(hints.work.notified());
+        poll_fn(|cx| Poll::Ready(news.as_mut().poll(cx).is_ready())).await
+    };
+    assert!(!told().await, "nothing is new");
+    other.start(request).await.expect("starts");
+    assert!(told().await);
+    assert!(!told().await, "nothing is new");
 }
 
 #[cfg(unix)]
