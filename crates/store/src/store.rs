@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use abide_core::execution::REASON_DEADLINE;
 use abide_core::graph::{Graph, Uses};
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{
@@ -202,8 +203,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Refusal::UnknownExecution`] and [`Refusal::Ended`], and what [`Store::apply`] says.
+    /// [`Refusal::UnknownExecution`] and [`Refusal::Ended`], a reason that is the engine's own, and
+    /// what [`Store::apply`] says.
     pub async fn cancel(&self, cancel: Cancel) -> Result<CancelReply, ApplyError> {
+        if cancel.reason == REASON_DEADLINE {
+            let what = format!("the reason `{REASON_DEADLINE}` is kept for passed deadlines");
+            return Err(StoreError::Invalid(what).into());
+        }
         let id = cancel.execution;
         let reply = match self.apply(Request::Cancel(cancel)).await? {
             Reply::Cancelled(reply) => reply,
@@ -576,6 +582,10 @@ impl Store {
                 json.len(),
                 self.payload_limit_bytes
             )));
+        }
+        if json.starts_with('@') {
+            // No JSON does, and the store would take it for one of its references.
+            return Err(StoreError::Invalid(format!("{what} is not JSON")));
         }
         text::check_payload(json).map_err(|error| StoreError::Invalid(format!("{what}: {error}")))
     }

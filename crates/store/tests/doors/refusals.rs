@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use abide_core::event::EventType;
+use abide_core::execution::REASON_DEADLINE;
 use abide_core::graph::{Graph, TaskSpec};
 use abide_core::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
 use abide_core::kernel::{
@@ -22,7 +23,7 @@ use rusqlite::types::Value;
 
 use crate::home::{
     Dump, DumpedRow, Home, SECOND_US, await_operations, completed, failed, failed_once, finish,
-    graph, held, signal, sleep, step_id,
+    graph, held, signal, single, sleep, step_id,
 };
 
 // ---- situations ----
@@ -731,4 +732,33 @@ async fn what_nobody_started_can_be_asked_for_nothing() {
             assert_eq!(subject.home.dump(), before, "{ask:?} to {key}: {answer:?}");
         }
     }
+}
+
+// ---- what the store says before it asks the rules ----
+
+#[tokio::test]
+async fn a_payload_that_the_store_would_take_for_a_reference_is_refused() {
+    let home = Home::new().await;
+    let mut start = home.request(&single()).await;
+    start.input = Some(Payload::from_json("@1"));
+    let error = home.store.start(start).await.expect_err("no JSON");
+    assert_eq!(error.to_string(), "the input is not JSON");
+}
+
+#[tokio::test]
+async fn nobody_gives_the_engines_reason_for_passed_deadlines() {
+    let home = Home::new().await;
+    let execution = home.start(&single()).await;
+    home.claim().await;
+    let cancel = Cancel {
+        execution,
+        reason: REASON_DEADLINE.into(),
+        grace_us: 0,
+        actor: None,
+    };
+    let error = home.store.cancel(cancel).await.expect_err("kept");
+    assert!(error.to_string().contains(REASON_DEADLINE), "{error}");
+    let view = home.store.execution(execution).expect("reads");
+    let status = view.expect("exists").execution.status;
+    assert_eq!(status, ExecutionStatus::Running);
 }
