@@ -28,6 +28,10 @@ pub(super) async fn run(worker: Arc<Worker>) {
             permit = slot(&worker), if backlog => Some(permit),
             () = hints.work.notified() => slot_soon(&worker).await,
         };
+        // The slot may be one that was waited for meanwhile.
+        if worker.is_stopping() {
+            return;
+        }
         let mut permits: Vec<OwnedSemaphorePermit> = first.into_iter().collect();
         permits.extend(worker.free_slots(MAX_BATCH - permits.len()));
         match claim(&worker, permits).await {
