@@ -137,6 +137,14 @@ impl EngineBuilder {
         self
     }
 
+    /// How long a write waits for another process that writes to the same file, before it is
+    /// refused as busy. What tasks did is written again until it goes through; a start, signal or
+    /// cancellation answers with the error. Default 5 s.
+    pub fn busy_timeout(mut self, timeout: Duration) -> Self {
+        self.options.busy_timeout = timeout;
+        self
+    }
+
     /// Whether to wait while another process runs the tasks of the store, rather than refuse to
     /// start. Default: refuse.
     pub fn wait_for_lock(mut self, wait: bool) -> Self {
@@ -185,6 +193,7 @@ impl EngineBuilder {
         let clock = Arc::clone(&self.options.clock);
         let store = StoreOptions {
             now: Arc::new(move || clock.now()),
+            busy_timeout: self.options.busy_timeout,
             payload_limit_bytes: self.options.payload_limit_bytes,
             ..StoreOptions::default()
         };

@@ -20,6 +20,9 @@ use crate::attempt::Attempt;
 use crate::authoring::{DependencyOutput, Invocation};
 use crate::handle::TaskHandle;
 
+/// The outputs of so many dependencies are read in microseconds, on the runtime's own thread.
+const MANY_DEPENDENCIES: usize = 64;
+
 /// A function that is about to run, and what its end must be compared with.
 pub(super) struct Called {
     pub(super) function: Function,
@@ -130,8 +133,14 @@ async fn inputs(
     };
     let mut inputs = TaskInputs::default();
     if missing != Uses::default() {
-        let read = || worker.store.inputs(claimed, &missing);
-        inputs = read_patiently(worker, attempt, read).await?;
+        let (store, claimed) = (worker.store.clone(), claimed.clone());
+        let dependencies = claimed.graph.dependencies(attempt.key().number).len();
+        let read = move || store.inputs(&claimed, &missing);
+        inputs = if dependencies > MANY_DEPENDENCIES {
+            read_elsewhere(worker, attempt, read).await?
+        } else {
+            read_patiently(worker, attempt, read).await?
+        };
     }
     if uses.input && at_hand.is_some() {
         inputs.input = at_hand;
@@ -152,6 +161,20 @@ fn outputs(
             output: output.map(Payload::into_json),
         });
     named.collect()
+}
+
+/// Like [`read_patiently`], off the runtime's threads, for what may take a while.
+async fn read_elsewhere<T: Send + 'static>(
+    worker: &Worker,
+    attempt: &Attempt,
+    read: impl Fn() -> Result<T, StoreError> + Clone + Send + 'static,
+) -> Result<T, Ending> {
+    let first = read.clone();
+    match tokio::task::spawn_blocking(first).await {
+        Ok(Ok(found)) => Ok(found),
+        // An error is dealt with where all are.
+        _ => read_patiently(worker, attempt, read).await,
+    }
 }
 
 /// Reads until the store answers. What can't be decoded is this task's trouble and nobody else's.

@@ -1,6 +1,7 @@
 //! What the behaviour tests share: a store in a directory of its own, workflows made of closures,
 //! and readings of the history.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use abide::authoring::{Handler, WorkflowSpec};
@@ -23,8 +24,12 @@ impl Home {
         Home { directory }
     }
 
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("app.db")
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("sqlite:{}", self.directory.path().join("app.db").display())
+        format!("sqlite:{}", self.path().display())
     }
 
     pub(crate) fn engine(&self) -> EngineBuilder {

@@ -4,6 +4,7 @@ mod attempts;
 mod common;
 mod deferral;
 mod durable;
+mod faults;
 mod graphs;
 mod results;
 mod starts;
