@@ -96,11 +96,12 @@ async fn work_that_nobody_registered_is_left_alone_until_somebody_does() {
 #[tokio::test]
 async fn shutting_down_lets_running_tasks_finish_and_begins_no_other() {
     let home = Home::new();
-    let gate = Gate::shut();
-    let pass = gate.clone();
+    let (begun, gate) = (Gate::shut(), Gate::shut());
+    let gates = (begun.clone(), gate.clone());
     let gated = function("gated", move || {
-        let pass = pass.clone();
+        let (begun, pass) = gates.clone();
         async move {
+            begun.open(1);
             pass.pass().await;
             Ok::<_, TaskError>(())
         }
@@ -113,7 +114,7 @@ async fn shutting_down_lets_running_tasks_finish_and_begins_no_other() {
         .await;
     let engine = engine.expect("starts");
     let running = begin(&engine, "gated").await;
-    until_event(&engine, first(&running), "task.started").await;
+    begun.pass().await;
     let waiting = engine
         .start_named("gated", "second", &())
         .await
