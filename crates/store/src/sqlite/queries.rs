@@ -83,13 +83,40 @@ impl Reader<'_> {
         read().map_err(self.fail(format!("generation {generation} of instance `{instance}`")))
     }
 
-    /// Newest first; `before` is the last id of the page before.
+    /// Newest first; `before` is the last id of the page before. One that cannot be read is left
+    /// out, and its place is filled, so that a short page is still the last.
     pub(crate) fn executions(
+        &self,
+        filter: &ExecutionFilter,
+        mut before: Option<ExecutionId>,
+        limit: u32,
+    ) -> Result<Vec<ExecutionView>, StoreError> {
+        let mut found = Vec::new();
+        loop {
+            let left = limit - found.len() as u32;
+            let page = self.page(filter, before, left)?;
+            let is_last = page.len() < left as usize;
+            for (id, view) in page {
+                before = Some(id);
+                match view {
+                    Ok(view) => found.push(view),
+                    Err(error) => {
+                        tracing::error!(execution = %id, %error, "an execution is left out of a list")
+                    }
+                }
+            }
+            if is_last || found.len() == limit as usize {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn page(
         &self,
         filter: &ExecutionFilter,
         before: Option<ExecutionId>,
         limit: u32,
-    ) -> Result<Vec<ExecutionView>, StoreError> {
+    ) -> Result<Vec<(ExecutionId, Read<ExecutionView>)>, StoreError> {
         let mut conditions = vec!["e.generation IS NOT NULL".to_owned()];
         let mut values: Vec<Sql> = Vec::new();
         let mut add = |condition: &str, value: Sql| {
@@ -136,9 +163,15 @@ impl Reader<'_> {
             "{} ORDER BY e.id DESC LIMIT {limit}",
             conditions.join(" AND ")
         ));
-        let read = || -> Read<Vec<ExecutionView>> {
+        let read = || -> Read<Vec<_>> {
             let mut statement = self.connection.prepare(&sql)?;
-            let rows = statement.query_map(params_from_iter(values.iter()), execution_view)?;
+            let rows = statement.query_map(params_from_iter(values.iter()), |row| {
+                let id = ExecutionId(row.get(0)?);
+                match execution_view(row) {
+                    Err(error) if !rows::is_content(&error) => Err(error),
+                    view => Ok((id, view)),
+                }
+            })?;
             rows.collect()
         };
         read().map_err(self.fail("an execution"))
@@ -440,7 +473,8 @@ impl Reader<'_> {
             )?;
             let rows = statement.query_map([], |row| {
                 let mut columns = Columns::new(row);
-                let (id, name, version) = (columns.get()?, columns.get()?, columns.get()?);
+                let (id, name, version): (_, String, String) =
+                    (columns.get()?, columns.get()?, columns.get()?);
                 Ok((
                     id,
                     name,
@@ -455,7 +489,13 @@ impl Reader<'_> {
         let mut versions = Vec::with_capacity(rows.len());
         for (id, name, version, kind, open_executions) in rows {
             let id = VersionId(id);
-            let graph = self.graph(ExecutionId(0), id, false)?;
+            let graph = match self.graph(ExecutionId(0), id, false) {
+                Err(error @ StoreError::Undecodable { .. }) => {
+                    tracing::error!(workflow = name, version, %error, "a workflow version is left aside");
+                    continue;
+                }
+                graph => graph?,
+            };
             versions.push(VersionInfo {
                 id,
                 name,

@@ -101,6 +101,14 @@ pub(crate) fn is_content(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// What is wrong with a row, without the words that SQLite's driver puts before it.
+fn content_error(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::FromSqlConversionFailure(_, _, detail) => detail.to_string(),
+        error => error.to_string(),
+    }
+}
+
 impl Database {
     /// The store's error for one met while reading `what`.
     pub(crate) fn read_error(
@@ -111,7 +119,7 @@ impl Database {
         match is_content(&error) {
             true => StoreError::Undecodable {
                 what: what.to_string(),
-                detail: error.to_string(),
+                detail: content_error(&error),
             },
             false => self.error(error, false),
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{Change, Claim, Inbox, OutboxRow, Reply, Request, Working};
-use abide_core::timer::Timer;
+use abide_core::timer::{Timer, TimerKind};
 use rusqlite::{Connection, OptionalExtension, params};
 use rustc_hash::FxHashSet;
 use tokio::sync::oneshot;
@@ -417,6 +417,9 @@ fn outbox_rows(
     Ok(found)
 }
 
+/// Timers of a kind beyond are left alone; `verify` finds them.
+const LAST_KIND: i64 = TimerKind::ALL.len() as i64;
+
 /// Fires the timers that are due, earliest first. Those that an earlier job of the same batch fired
 /// are still stored, but must not fire twice.
 fn fire(
@@ -430,12 +433,13 @@ fn fire(
         let mut statement = loader
             .connection
             .prepare_cached(
-                "SELECT due_at, kind, execution, task, piece FROM timers WHERE due_at <= ?1 \
+                "SELECT due_at, kind, execution, task, piece FROM timers \
+                 WHERE due_at <= ?1 AND kind BETWEEN 1 AND ?3 \
                  ORDER BY due_at, kind, execution, task, piece LIMIT ?2",
             )
             .map_err(read)?;
         let rows = statement
-            .query_map(params![working.now.0, limit], rows::timer)
+            .query_map(params![working.now.0, limit, LAST_KIND], rows::timer)
             .map_err(read)?;
         rows.collect::<rusqlite::Result<Vec<_>>>()
             .map_err(|error| loader.database.read_error(error, "a timer"))?
@@ -474,8 +478,12 @@ fn fire(
 /// The earliest timer that a clock reaches.
 fn next_due(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     let due: Option<i64> = connection
-        .prepare_cached("SELECT due_at FROM timers WHERE due_at < ?1 ORDER BY due_at LIMIT 1")?
-        .query_row([abide_core::timer::NEVER.0], |row| row.get(0))
+        .prepare_cached(
+            "SELECT due_at FROM timers WHERE due_at < ?1 AND kind BETWEEN 1 AND ?2 ORDER BY due_at LIMIT 1",
+        )?
+        .query_row(params![abide_core::timer::NEVER.0, LAST_KIND], |row| {
+            row.get(0)
+        })
         .optional()?;
     Ok(due.map(Timestamp))
 }

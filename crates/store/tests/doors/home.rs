@@ -56,6 +56,11 @@ pub(crate) type DumpedRow = Vec<(String, Value)>;
 
 impl Home {
     pub(crate) async fn new() -> Home {
+        Home::with(StoreOptions::default()).await
+    }
+
+    /// One whose clock is the test's, and everything else as told.
+    pub(crate) async fn with(options: StoreOptions) -> Home {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let clock = Arc::new(AtomicI64::new(BEGIN.0));
         let gate = Arc::new(Gate::default());
@@ -70,7 +75,7 @@ impl Home {
         };
         let options = StoreOptions {
             now: Arc::new(now),
-            ..StoreOptions::default()
+            ..options
         };
         let path = directory.path().join("store.db");
         let store = Store::open(path.to_str().expect("utf-8"), options).await;

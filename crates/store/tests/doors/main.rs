@@ -1,5 +1,7 @@
 //! The store's behaviour at its doors. One binary, since each links a database.
 
+mod bad_input;
+mod bad_stores;
 mod beginnings;
 mod flushes;
 mod home;
@@ -9,4 +11,5 @@ mod neighbours;
 mod one_step;
 mod refusals;
 mod transitions;
+mod undecodable;
 mod workers;

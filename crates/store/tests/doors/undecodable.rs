@@ -1,0 +1,312 @@
+//! Rows that somebody edited by hand until they can't be read: only their execution suffers.
+
+use abide_core::graph::TaskSpec;
+use abide_core::ids::ExecutionId;
+use abide_core::kernel::{Claimed, Recover, Recovered, Request};
+use abide_core::retry::{Backoff, RetryPolicy};
+use abide_core::status::{ExecutionStatus, Phase};
+use abide_core::timer::TimerKind;
+use abide_store::{EventFilter, ExecutionFilter, Store, StoreError, StoreOptions};
+
+use crate::home::{
+    Home, SECOND_US, await_operations, completed, failed_once, graph, held, signal, single, sleep,
+};
+
+/// Edits the rows of one execution.
+fn edit(home: &Home, sql: &str, id: ExecutionId) {
+    let changed = home.sqlite().execute(sql, [id.0]).expect("sound");
+    assert!(changed > 0, "{sql}");
+}
+
+/// The store as a process finds it that remembers nothing.
+async fn reopened(home: &Home) -> Store {
+    let path = home.path();
+    let options = StoreOptions {
+        now: std::sync::Arc::new({
+            let now = home.now();
+            move || now
+        }),
+        ..StoreOptions::default()
+    };
+    let store = Store::open(path.to_str().expect("utf-8"), options).await;
+    store.expect("opens")
+}
+
+fn of(claimed: &[Claimed]) -> Vec<ExecutionId> {
+    claimed
+        .iter()
+        .map(|claimed| claimed.task.key.execution)
+        .collect()
+}
+
+fn undecodable<T: std::fmt::Debug>(answer: Result<T, StoreError>, words: &str) {
+    match answer {
+        Err(error @ StoreError::Undecodable { .. }) => {
+            let said = error.to_string();
+            assert!(said.contains(words), "{said}");
+            assert!(said.contains("`abide verify` says more"), "{said}");
+        }
+        other => panic!("not undecodable: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_execution_with_an_unknown_status_is_left_aside_by_claims_and_lists() {
+    let home = Home::new().await;
+    let first = home.start(&single()).await;
+    let spoilt = home.start(&single()).await;
+    let last = home.start(&single()).await;
+    edit(
+        &home,
+        "UPDATE executions SET status = 'Sleeping' WHERE id = ?1",
+        spoilt,
+    );
+
+    assert_eq!(of(&home.claim_all().await), [first, last]);
+    assert!(home.claim_all().await.is_empty(), "it is asked for once");
+    undecodable(
+        home.store.execution(spoilt),
+        "`Sleeping` is no status of an execution",
+    );
+    undecodable(home.store.end(spoilt), &spoilt.to_string());
+    for limit in 1..4 {
+        let (mut listed, mut before) = (Vec::new(), None);
+        loop {
+            let page = home
+                .store
+                .executions(&ExecutionFilter::default(), before, limit);
+            let page = page.expect("reads");
+            listed.extend(page.iter().map(|view| view.execution.id));
+            if page.len() < limit as usize {
+                break;
+            }
+            before = listed.last().copied();
+        }
+        assert_eq!(listed, [last, first], "in pages of {limit}");
+    }
+}
+
+#[tokio::test]
+async fn a_task_with_an_unknown_status_holds_up_nobody_elses() {
+    let home = Home::new().await;
+    let chain = graph(vec![TaskSpec::new("a"), TaskSpec::new("b")], &[("a", "b")]);
+    let spoilt = home.start(&chain).await;
+    let sound = home.start(&chain).await;
+    let [of_spoilt, of_sound] = &home.claim_all().await[..] else {
+        panic!("both roots are ready")
+    };
+    edit(
+        &home,
+        "UPDATE task_executions SET status = 'Sleeping' WHERE execution = ?1 AND number = 2",
+        spoilt,
+    );
+    // In one transaction.
+    let answers = home
+        .apply_at_once(vec![
+            crate::home::finish(held(of_spoilt), completed()),
+            crate::home::finish(held(of_sound), completed()),
+        ])
+        .await;
+    assert!(answers[0].is_err() && answers[1].is_ok(), "{answers:?}");
+    assert_eq!(home.phase(spoilt, 1), Phase::Active);
+    undecodable(
+        home.store.tasks(spoilt, 0, 10),
+        "`Sleeping` is no status of a task",
+    );
+    let next = home.claim().await;
+    home.finish(held(&next), completed()).await;
+    let ended = home.store.end(sound).expect("reads").expect("exists");
+    assert_eq!(ended.status, ExecutionStatus::Completed);
+}
+
+#[tokio::test]
+async fn recovery_goes_past_a_task_that_cannot_be_read() {
+    let home = Home::new().await;
+    let spoilt = home.start(&single()).await;
+    let sound = home.start(&single()).await;
+    home.claim_all().await;
+    edit(
+        &home,
+        "UPDATE task_executions SET sub_status = 'Sleeping' WHERE execution = ?1",
+        spoilt,
+    );
+    let next = home.new_worker().await;
+    let summary = home.store.recover(3, next).await.expect("recovers");
+    assert_eq!((summary.recovered, summary.workers), (1, 1));
+    assert_eq!(of(&home.claim_all().await), [sound]);
+}
+
+#[tokio::test]
+async fn a_timer_of_an_execution_that_cannot_be_read_stops_no_other() {
+    let home = Home::new().await;
+    let flaky = TaskSpec {
+        retry: RetryPolicy {
+            retries: 1,
+            backoff: Backoff::Fixed {
+                delay_us: SECOND_US,
+            },
+            ..RetryPolicy::default()
+        },
+        ..TaskSpec::new("flaky")
+    };
+    let flaky = graph(vec![flaky], &[]);
+    let spoilt = home.start(&flaky).await;
+    let sound = home.start(&flaky).await;
+    for claimed in home.claim_all().await {
+        home.finish(held(&claimed), failed_once()).await;
+    }
+    edit(
+        &home,
+        "UPDATE task_executions SET attempt = 'second' WHERE execution = ?1",
+        spoilt,
+    );
+    // And one of a kind that nobody knows.
+    home.sqlite()
+        .execute("INSERT INTO timers VALUES (1, 99, ?1, 1, 0)", [spoilt.0])
+        .expect("sound");
+    assert!(TimerKind::from_code(99).is_none());
+    home.advance(SECOND_US);
+    let fired = home.store.fire_timers(10).await.expect("fires");
+    assert_eq!((fired.fired, fired.next_due), (1, None));
+    assert_eq!(of(&home.claim_all().await), [sound]);
+}
+
+#[tokio::test]
+async fn a_history_with_an_unknown_event_is_one_executions_trouble() {
+    let home = Home::new().await;
+    let spoilt = home.start(&single()).await;
+    let sound = home.start(&single()).await;
+    edit(
+        &home,
+        "UPDATE execution_events SET type = 999 WHERE execution = ?1 AND task = 1",
+        spoilt,
+    );
+    let history = |id| {
+        let filter = EventFilter {
+            execution: Some(id),
+            task: None,
+        };
+        home.store.events(&filter, 0, 100)
+    };
+    undecodable(history(spoilt), "999 is no event type");
+    assert_eq!(history(sound).expect("reads").len(), 3);
+    for claimed in home.claim_all().await {
+        home.finish(held(&claimed), completed()).await;
+    }
+    let ended = home.store.end(spoilt).expect("reads").expect("exists");
+    assert_eq!(ended.status, ExecutionStatus::Completed);
+}
+
+#[tokio::test]
+async fn a_recorded_wait_that_cannot_be_read_keeps_its_task_only() {
+    let home = Home::new().await;
+    let spoilt = home.start(&single()).await;
+    let sound = home.start(&single()).await;
+    let due = home.now().plus_us(SECOND_US);
+    for claimed in home.claim_all().await {
+        let waits = vec![signal(1, "go"), sleep(2, due)];
+        home.apply(await_operations(held(&claimed), waits, true))
+            .await;
+    }
+    edit(
+        &home,
+        "UPDATE steps SET kind = 'dream' WHERE execution = ?1 AND number = 2",
+        spoilt,
+    );
+    undecodable(
+        home.store.steps(abide_core::ids::TaskKey::new(spoilt, 1)),
+        "`dream` is no kind of operation",
+    );
+    home.advance(SECOND_US);
+    home.fire_timers().await;
+    let claimed = home.claim_all().await;
+    assert!(of(&claimed).contains(&sound));
+    let of_sound = claimed
+        .iter()
+        .find(|claimed| claimed.task.key.execution == sound);
+    home.finish(held(of_sound.expect("claimed")), completed())
+        .await;
+}
+
+#[tokio::test]
+async fn a_payload_that_is_gone_is_missed_by_its_task_only() {
+    let home = Home::new().await;
+    let spoilt = home.start(&single()).await;
+    let sound = home.start(&single()).await;
+    edit(
+        &home,
+        "UPDATE executions SET input = '@77' WHERE id = ?1",
+        spoilt,
+    );
+    let uses = abide_core::graph::Uses {
+        input: true,
+        ..Default::default()
+    };
+    for claimed in home.claim_all().await {
+        let inputs = home.store.inputs(&claimed, &uses);
+        if claimed.task.key.execution == sound {
+            assert_eq!(inputs.expect("reads").input, None);
+        } else {
+            undecodable(inputs, "payload 77 is gone");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_workflow_version_whose_graph_cannot_be_read_hides_no_other() {
+    let home = Home::new().await;
+    let spoilt = home.start(&single()).await;
+    let chain = graph(vec![TaskSpec::new("a"), TaskSpec::new("b")], &[("a", "b")]);
+    let sound = home.start(&chain).await;
+    let version = home
+        .store
+        .execution(spoilt)
+        .expect("reads")
+        .expect("exists");
+    home.sqlite()
+        .execute(
+            "UPDATE workflow_versions SET graph = '{\"v\":1}' WHERE id = ?1",
+            [version.execution.workflow.0],
+        )
+        .expect("sound");
+    let store = reopened(&home).await;
+    let versions = store.versions().expect("reads");
+    let queues: Vec<_> = versions.iter().map(|version| version.id).collect();
+    assert_eq!(queues.len(), 1, "the other can be run");
+    // Even whoever asks for both gets what can be read.
+    let claims = store.claim(home.worker, home.queues().await, 10).await;
+    assert_eq!(of(&claims.expect("claims").claimed), [sound]);
+}
+
+#[tokio::test]
+async fn recovering_a_task_of_an_unreadable_execution_is_refused_in_words() {
+    let home = Home::new().await;
+    let spoilt = home.start(&single()).await;
+    let held = held(&home.claim().await);
+    edit(
+        &home,
+        "UPDATE executions SET open = 'many' WHERE id = ?1",
+        spoilt,
+    );
+    let recover = Recover {
+        key: held.key,
+        worker: held.worker,
+        crash_cap: 3,
+        reason: "test".into(),
+    };
+    let answer = home.store.apply(Request::Recover(recover.clone())).await;
+    assert!(answer.is_err(), "{answer:?}");
+    edit(
+        &home,
+        "UPDATE executions SET open = 1 WHERE id = ?1",
+        spoilt,
+    );
+    let answer = home.apply(Request::Recover(recover)).await;
+    assert!(
+        matches!(
+            answer,
+            abide_core::kernel::Reply::Recovered(Recovered::Recovered)
+        ),
+        "mended by hand, it goes on: {answer:?}"
+    );
+}
