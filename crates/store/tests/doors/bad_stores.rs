@@ -276,6 +276,7 @@ async fn opens() {
         Ok(store) => {
             let id = abide_core::ids::WorkerId(1);
             let written = store.end_worker(id).await;
+            store.close().await;
             let said = written
                 .as_ref()
                 .map_or_else(ToString::to_string, |()| String::new());
@@ -381,8 +382,11 @@ async fn a_store_without_permission_says_what_to_look_at() {
     assert!(said.starts_with("CannotOpen"), "{said}");
     assert!(said.to_lowercase().contains("permission"), "{said}");
 
-    // It is as good as before once it is allowed again.
+    // It is as good as before once it is allowed again, the files beside it included.
     set_mode(&room, 0o777);
+    for entry in fs::read_dir(&room).expect("reads") {
+        set_mode(&entry.expect("an entry").path(), 0o666);
+    }
     let said = opened_by_nobody(&files, &path);
     assert!(said.starts_with("opened, Ok"), "{said}");
 }
