@@ -484,10 +484,10 @@ impl Store {
         self.driver.read(|reader| reader.tasks(id, after, limit))
     }
 
-    /// What the tasks of an execution add up to, as of now. Looks at each of them.
-    pub fn rollup(&self, id: ExecutionId) -> Result<Rollup, StoreError> {
+    /// An execution and what its tasks add up to, as of now and of one moment. Looks at each task.
+    pub fn summary(&self, id: ExecutionId) -> Result<Option<(ExecutionView, Rollup)>, StoreError> {
         let now = self.now();
-        self.driver.read(|reader| reader.rollup(id, now))
+        self.driver.read(|reader| reader.summary(id, now))
     }
 
     /// The input that an execution was started with.

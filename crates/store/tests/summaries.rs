@@ -14,7 +14,8 @@ use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::status::{ExecutionStatus, SubStatus, TaskStatus};
 use abide_core::table::By;
 use abide_store::{
-    EventFilter, ExecutionSubStatus, Store, StoreOptions, TaskTimes, WorkerRow, WorkflowKind,
+    EventFilter, ExecutionSubStatus, ExecutionView, Rollup, Store, StoreOptions, TaskTimes,
+    WorkerRow, WorkflowKind,
 };
 
 const BEGIN: i64 = 1_790_000_000_000_000;
@@ -119,16 +120,18 @@ impl World {
         self.store.apply(finish).await.expect("recorded");
     }
 
+    fn summary(&self) -> (ExecutionView, Rollup) {
+        self.store.summary(ID).expect("reads").expect("exists")
+    }
+
     fn sub_status(&self) -> Option<ExecutionSubStatus> {
-        let view = self.store.execution(ID).expect("reads").expect("exists");
-        let rollup = self.store.rollup(ID).expect("reads");
+        let (view, rollup) = self.summary();
         assert_eq!(rollup.tasks(), view.tasks);
         rollup.sub_status(&view.execution, self.store.now())
     }
 
     fn percent(&self) -> f64 {
-        let view = self.store.execution(ID).expect("reads").expect("exists");
-        let rollup = self.store.rollup(ID).expect("reads");
+        let (view, rollup) = self.summary();
         rollup.percent(view.execution.status)
     }
 }
@@ -173,7 +176,7 @@ async fn a_rollup_follows_tasks_through_their_states() {
         deferred_us: 4 * SECOND,
         retry_wait_us: 10 * SECOND,
     };
-    let rollup = world.store.rollup(ID).expect("reads");
+    let rollup = world.summary().1;
     assert_eq!(rollup.times(), expected);
     assert_eq!(rollup.count(|group| group.status == TaskStatus::Pending), 1);
     assert_eq!(
@@ -192,7 +195,7 @@ async fn a_rollup_follows_tasks_through_their_states() {
     }
     assert_eq!(world.sub_status(), None);
     assert_eq!(world.percent(), 100.0);
-    assert_eq!(world.store.rollup(ID).expect("reads").times(), expected);
+    assert_eq!(world.summary().1.times(), expected);
 }
 
 #[tokio::test]

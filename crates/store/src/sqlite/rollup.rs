@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::error::StoreError;
 use crate::rollup::{Rollup, TaskTimes};
+use crate::views::ExecutionView;
 
 use super::queries::{Read, Reader};
 use super::rows::Columns;
@@ -19,7 +20,24 @@ struct Reported {
 }
 
 impl Reader<'_> {
-    pub(crate) fn rollup(&self, id: ExecutionId, now: Timestamp) -> Result<Rollup, StoreError> {
+    /// An execution and its tasks' sum, of one moment.
+    pub(crate) fn summary(
+        &self,
+        id: ExecutionId,
+        now: Timestamp,
+    ) -> Result<Option<(ExecutionView, Rollup)>, StoreError> {
+        let fail = || self.fail(format!("execution {id}"));
+        let snapshot = self.connection.unchecked_transaction().map_err(fail())?;
+        let view = self.execution(id)?;
+        let summary = match view {
+            Some(view) => Some((view, self.rollup(id, now)?)),
+            None => None,
+        };
+        snapshot.finish().map_err(fail())?;
+        Ok(summary)
+    }
+
+    fn rollup(&self, id: ExecutionId, now: Timestamp) -> Result<Rollup, StoreError> {
         let read = || -> Read<Rollup> {
             let mut statement = self.connection.prepare_cached(
                 "SELECT status, sub_status, ready_at, changed_at, queued_us, active_us, deferred_us, retry_wait_us, \

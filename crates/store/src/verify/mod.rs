@@ -133,14 +133,28 @@ pub(crate) fn run(
     connection: &Connection,
     options: &VerifyOptions,
 ) -> Result<VerifyReport, StoreError> {
-    let fail = |error| database.error(error, false);
-    connection
-        .execute_batch("PRAGMA cache_size = -65536; BEGIN")
-        .map_err(fail)?;
-    let report = check_all(database, connection, options);
+    let begin = connection.execute_batch("PRAGMA cache_size = -65536; BEGIN");
+    let begin = begin.map_err(|error| database.error(error, false));
+    let report = begin.and_then(|()| check_all(database, connection, options));
     // Nothing was written, so there is nothing to lose.
     connection.execute_batch("ROLLBACK").ok();
-    report
+    match report {
+        // So damaged that not even the schema can be read.
+        Err(StoreError::Corrupt { detail, .. }) => {
+            let mut findings = Findings::new(options.max_findings);
+            findings.add(
+                Invariant::I12,
+                Subject::Database,
+                format!("it is damaged: {detail}"),
+            );
+            Ok(VerifyReport {
+                findings: findings.kept,
+                more: findings.more,
+                checked: Checked::default(),
+            })
+        }
+        report => report,
+    }
 }
 
 fn check_all(
