@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{cancel, completions, describe, events, list, signal, tasks, wait, watch};
+use crate::commands::{
+    cancel, completions, describe, events, list, signal, tasks, verify, wait, watch,
+};
 use crate::output::Format;
 use crate::problem::{Outcome, Problem};
 use crate::session::Session;
@@ -47,6 +49,8 @@ enum Command {
     Cancel(cancel::Cancel),
     /// Send a signal to an instance
     Signal(signal::Signal),
+    /// Check that a store keeps its promises
+    Verify(verify::Verify),
     /// Write a completion script for a shell
     Completions(completions::Completions),
 }
@@ -67,6 +71,7 @@ impl Cli {
             Command::Wait(wait) => wait.run(&session).await,
             Command::Cancel(cancel) => cancel.run(&session).await,
             Command::Signal(signal) => signal.run(&session).await,
+            Command::Verify(verify) => verify.run(&session),
             Command::Completions(completions) => completions.run(),
         }
     }

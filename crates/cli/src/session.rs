@@ -13,14 +13,18 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// The database that was named.
+    pub(crate) fn database(&self) -> Result<&str, Problem> {
+        let named = self.database.as_deref().filter(|name| !name.is_empty());
+        named.ok_or_else(|| {
+            Problem::Usage("no database named: say `--db FILE`, or set ABIDE_DB".to_owned())
+        })
+    }
+
     /// Opens the store. It is kept until the process ends: closing it would work off the log,
     /// which whoever runs the tasks does better and without being waited for.
     pub(crate) async fn open(&self) -> Result<&'static Store, Problem> {
-        let Some(database) = self.database.as_deref().filter(|name| !name.is_empty()) else {
-            return Err(Problem::Usage(
-                "no database named: say `--db FILE`, or set ABIDE_DB".to_owned(),
-            ));
-        };
+        let database = self.database()?;
         let options = StoreOptions {
             create: false,
             ..StoreOptions::default()

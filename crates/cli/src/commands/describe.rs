@@ -32,8 +32,9 @@ const LINE_CHARS: usize = 400;
 impl Describe {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
         let store = session.open().await?;
-        let view = reference::resolve(store, &self.execution)?;
-        let description = Description::read(store, &view)?;
+        let id = reference::resolve(store, &self.execution)?.execution.id;
+        let (view, rollup) = super::summary(store, id)?;
+        let description = Description::read(store, &view, &rollup)?;
         let name = description.execution.name();
         let now = store.now();
         document(session.format, &name, &description, |out| {

@@ -131,6 +131,10 @@ impl Pages<'_> {
 
     /// Writes events as they come, until the execution has ended.
     async fn follow(&mut self, store: &Store, view: &ExecutionView) -> Result<(), Problem> {
+        let graph = &self.graph;
+        let node = graph.numbers().map(|number| graph.node_id(number).len());
+        self.rows
+            .widen(&EventRecord::usual_widths(node.max().unwrap_or_default()));
         let look = || {
             // Read first: if it has ended by now, all of its events are there to be read.
             let now = store.execution(view.execution.id)?;

@@ -117,11 +117,10 @@ impl List {
         now: Timestamp,
     ) -> Result<Option<ExecutionRecord>, Problem> {
         // Only the sub-status of running executions depends on their tasks.
-        let rollup = match view.execution.status {
-            ExecutionStatus::Running => store.rollup(view.execution.id)?,
-            _ => Rollup::default(),
+        let record = match view.execution.status {
+            ExecutionStatus::Running => super::record(store, view.execution.id)?,
+            _ => ExecutionRecord::new(view, &Rollup::default(), now),
         };
-        let record = ExecutionRecord::new(view, &rollup, now);
         let is_asked_for = |state: &ExecutionState| match *state {
             ExecutionState::Status(status) => status == record.status,
             ExecutionState::SubStatus(sub_status) => Some(sub_status) == record.sub_status,

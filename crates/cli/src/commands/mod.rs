@@ -7,11 +7,12 @@ pub(crate) mod events;
 pub(crate) mod list;
 pub(crate) mod signal;
 pub(crate) mod tasks;
+pub(crate) mod verify;
 pub(crate) mod wait;
 pub(crate) mod watch;
 
 use abide_core::ids::ExecutionId;
-use abide_store::{ExecutionView, Store};
+use abide_store::{ExecutionView, Rollup, Store};
 
 use crate::problem::Problem;
 use crate::records::ExecutionRecord;
@@ -26,13 +27,20 @@ fn default_actor() -> String {
 
 /// An execution that is known to exist, as it is now.
 fn execution(store: &Store, id: ExecutionId) -> Result<ExecutionView, Problem> {
-    let gone = || Problem::NotFound(format!("execution {id} is gone from {}", store.name()));
-    store.execution(id)?.ok_or_else(gone)
+    store.execution(id)?.ok_or_else(|| gone(store, id))
+}
+
+/// The same, and what its tasks add up to.
+fn summary(store: &Store, id: ExecutionId) -> Result<(ExecutionView, Rollup), Problem> {
+    store.summary(id)?.ok_or_else(|| gone(store, id))
+}
+
+fn gone(store: &Store, id: ExecutionId) -> Problem {
+    Problem::NotFound(format!("execution {id} is gone from {}", store.name()))
 }
 
 /// Its record.
 fn record(store: &Store, id: ExecutionId) -> Result<ExecutionRecord, Problem> {
-    let rollup = store.rollup(id)?;
-    let view = execution(store, id)?;
+    let (view, rollup) = summary(store, id)?;
     Ok(ExecutionRecord::new(&view, &rollup, store.now()))
 }

@@ -78,8 +78,7 @@ impl Watch {
 }
 
 fn look(store: &Store, id: ExecutionId) -> Result<Progress, Problem> {
-    let rollup = store.rollup(id)?;
-    let view = super::execution(store, id)?;
+    let (view, rollup) = super::summary(store, id)?;
     let execution = ExecutionRecord::new(&view, &rollup, store.now());
     let of = |sub_status| rollup.count(|group| group.sub_status == Some(sub_status));
     Ok(Progress {

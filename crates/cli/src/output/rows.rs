@@ -36,6 +36,11 @@ impl Rows {
         }
     }
 
+    /// Makes the columns of a table at least so wide, for records that are still to come.
+    pub(crate) fn widen(&mut self, widths: &[usize]) {
+        self.table.widen(widths);
+    }
+
     /// Writes a record, or keeps it until the next [`Rows::flush`].
     pub(crate) fn push(&mut self, record: &impl Record) -> io::Result<()> {
         let out = &mut self.out;

@@ -63,6 +63,13 @@ impl Table {
         }
     }
 
+    /// Makes columns at least so wide, for rows that are still to come.
+    pub(crate) fn widen(&mut self, widths: &[usize]) {
+        for (width, &least) in self.widths.iter_mut().zip(widths) {
+            *width = least.max(*width);
+        }
+    }
+
     /// Adds a row; writes the rows so far when there are enough.
     pub(crate) fn push(&mut self, row: Vec<Cell>, out: &mut impl Write) -> io::Result<()> {
         self.pending.push(row);

@@ -95,12 +95,15 @@ pub(crate) struct OperationRecord {
 }
 
 impl Description {
-    /// Reads it all.
-    pub(crate) fn read(store: &Store, view: &ExecutionView) -> Result<Description, StoreError> {
+    /// Reads the rest.
+    pub(crate) fn read(
+        store: &Store,
+        view: &ExecutionView,
+        rollup: &Rollup,
+    ) -> Result<Description, StoreError> {
         let id = view.execution.id;
         let now = store.now();
-        let rollup = store.rollup(id)?;
-        let (open_tasks, failed_tasks) = notable_tasks(store, &view.execution, &rollup, now)?;
+        let (open_tasks, failed_tasks) = notable_tasks(store, &view.execution, rollup, now)?;
         let workers = store.workers()?;
         // A process that was killed leaves a lease, but no lock.
         let is_worked_on = store.has_workers();
@@ -112,9 +115,9 @@ impl Description {
         let end = store.end(id)?;
         let output = end.as_ref().and_then(|end| end.output.as_ref());
         Ok(Description {
-            execution: ExecutionRecord::new(view, &rollup, now),
+            execution: ExecutionRecord::new(view, rollup, now),
             percent: rollup.percent(view.execution.status),
-            task_counts: task_counts(&rollup),
+            task_counts: task_counts(rollup),
             task_times: rollup.times().into(),
             input: store.input(id)?.map(|input| json::raw(input.as_str())),
             output: output.map(|output| json::raw(output.as_str())),

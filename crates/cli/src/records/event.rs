@@ -1,6 +1,8 @@
 //! An event of an execution's history.
 
+use abide_core::event::EventType;
 use abide_core::ids::{ExecutionId, WorkerId};
+use abide_core::status::Phase;
 use abide_store::EventView;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -53,6 +55,21 @@ impl EventRecord {
     /// The columns of a table of events.
     pub(crate) const COLUMNS: &'static [&'static str] =
         &["TIME", "EVENT", "NODE", "ATTEMPT", "STATUS", "BY", "DATA"];
+
+    /// How wide the columns mostly become, if nodes are so long.
+    pub(crate) fn usual_widths(node: usize) -> [usize; 6] {
+        let worker = "worker:".len() + 13;
+        let event = EventType::ALL.iter().map(|kind| kind.as_str().len());
+        let usual_event = event.max().unwrap_or_default().min(20);
+        [
+            24,
+            usual_event,
+            node.min(40),
+            7,
+            Phase::Deferred.as_str().len(),
+            worker,
+        ]
+    }
 
     fn by(&self) -> String {
         match (&self.actor, self.worker) {

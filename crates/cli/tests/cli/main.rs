@@ -9,4 +9,5 @@ mod formats;
 mod list;
 mod support;
 mod tasks;
+mod verify;
 mod waiting;

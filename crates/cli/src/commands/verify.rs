@@ -1,0 +1,99 @@
+//! `abide verify`.
+
+use std::io::{self, Write};
+
+use abide_store::{Integrity, VerifyOptions, VerifyReport, verify_file};
+use clap::{Args, ValueEnum};
+
+use crate::output::text::escape;
+use crate::output::{Cell, Format, Record, Rows, Tone, colours, document};
+use crate::problem::{Outcome, Problem};
+use crate::session::Session;
+
+/// Check that a store keeps its promises.
+///
+/// Every history is replayed and compared with what is stored, and everything open is found to go
+/// on. Nothing is written; the store may be in use, or damaged. Exit code 1 if anything is found.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// How the database checks itself
+    #[arg(long, value_enum, default_value_t = Check::Full)]
+    integrity: Check,
+
+    /// Keep at most so many findings; more are counted
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    max_findings: usize,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Check {
+    /// Every page and every index entry
+    Full,
+    /// Every page, but not whether indexes match their tables: faster
+    Quick,
+    /// Not at all
+    Skip,
+}
+
+impl Verify {
+    pub(crate) fn run(&self, session: &Session) -> Result<Outcome, Problem> {
+        let options = VerifyOptions {
+            max_findings: self.max_findings,
+            integrity: match self.integrity {
+                Check::Full => Integrity::Full,
+                Check::Quick => Integrity::Quick,
+                Check::Skip => Integrity::Skip,
+            },
+            ..VerifyOptions::default()
+        };
+        let report = verify_file(session.database()?, &options)?;
+        match session.format {
+            Format::Jsonl | Format::Name => write_findings(session.format, &report)?,
+            format => document(format, "", &report, |out| write_report(&report, out))?,
+        }
+        Ok(match report.is_clean() {
+            true => Outcome::Good,
+            false => Outcome::Bad,
+        })
+    }
+}
+
+/// One finding a line.
+fn write_findings(format: Format, report: &VerifyReport) -> io::Result<()> {
+    let mut rows = Rows::new(format, &[]);
+    for finding in &report.findings {
+        rows.push(finding)?;
+    }
+    rows.finish()
+}
+
+/// All of it, for people: a finding a line, then what was checked and how it went.
+fn write_report(report: &VerifyReport, out: &mut impl Write) -> io::Result<()> {
+    let mut lines_of_findings = 0;
+    for finding in &report.findings {
+        let finding = finding.to_string();
+        lines_of_findings += finding.lines().count();
+        writeln!(out, "{}", escape(&finding))?;
+    }
+    let whole = report.to_string();
+    let mut rest = whole.lines().skip(lines_of_findings).peekable();
+    while let Some(line) = rest.next() {
+        let tone = match (rest.peek(), report.is_clean()) {
+            (Some(_), _) => Tone::Plain,
+            (None, true) => Tone::Good,
+            (None, false) => Tone::Bad,
+        };
+        writeln!(out, "{}", tone.paint(&escape(line), colours()))?;
+    }
+    Ok(())
+}
+
+impl Record for abide_store::Finding {
+    fn name(&self) -> String {
+        self.subject.to_string()
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![self.to_string().into()]
+    }
+}
