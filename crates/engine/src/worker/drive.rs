@@ -154,6 +154,7 @@ impl<'a> Drive<'a> {
             }
         };
         self.function.discard();
+        self.attempt.operations().close();
         ending
     }
 

@@ -166,6 +166,15 @@ impl Operations {
         }
     }
 
+    /// The function is gone: operations that others still hold, in tasks it spawned, end with an
+    /// error rather than never.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        for alive in self.alive.values_mut() {
+            wake(&mut alive.waker);
+        }
+    }
+
     /// Whether a parked task could do without its future: all it waits for is in the store.
     pub(crate) fn is_evictable(&self) -> bool {
         self.conditions.is_empty() && self.is_waiting()

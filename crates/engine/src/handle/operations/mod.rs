@@ -13,7 +13,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 
-use abide_core::failure::Failure;
+use abide_core::failure::{Failure, kinds};
 use abide_core::ids::Timestamp;
 use abide_core::payload::Payload;
 use abide_core::step::{Operation, StepEnd, StepId, StepKind, StepRecord};
@@ -143,6 +143,8 @@ pub(crate) struct Operations {
     /// A result came through since the last failure, from an operation begun after it.
     moved_on: bool,
     difference: Option<String>,
+    /// The function has returned or left memory.
+    closed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -185,6 +187,7 @@ impl Operations {
             failures: Vec::new(),
             moved_on: false,
             difference: None,
+            closed: false,
         }
     }
 
@@ -266,6 +269,9 @@ impl Operations {
     /// Polls a step that has not begun: true, its body is to run now; false, its result is
     /// recorded.
     pub(crate) fn poll_turn(&mut self, number: u32, cx: &Context<'_>) -> Poll<bool> {
+        if self.closed {
+            return Poll::Ready(false);
+        }
         if self.is_built(number) && self.recorded.contains_key(&number) {
             self.set_stage(number, Stage::Ended);
             self.wake_driver();
@@ -291,6 +297,10 @@ impl Operations {
 
     /// Polls for an operation's result.
     pub(crate) fn poll_end(&mut self, number: u32, cx: &Context<'_>) -> Poll<End> {
+        if self.closed {
+            let over = "the task that the operation belongs to has left memory";
+            return Poll::Ready(Err(Failure::engine(kinds::CANCELLED, over)));
+        }
         let is_ready = |alive: &Alive| matches!(alive.stage, Stage::Ready(_));
         if self.difference.is_none()
             && self.alive.get(&number).is_some_and(is_ready)

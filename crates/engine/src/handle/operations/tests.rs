@@ -389,3 +389,19 @@ fn what_was_told_while_the_slot_is_awaited_comes_first() {
     assert!(table.0.is_interrupted());
     assert_eq!(table.next(), Next::Killed);
 }
+
+#[test]
+fn what_outlives_the_function_ends_with_an_error() {
+    let mut table = Table::new();
+    let sleep = table.sleeps(10);
+    let (step, _) = table.begins_step("spawned");
+    table.0.close();
+    let ended =
+        |end: Poll<End>| matches!(end, Poll::Ready(Err(failure)) if failure.kind == "cancelled");
+    assert!(ended(table.waits(sleep, 10)));
+    table.0.finish(step, Ok(null()));
+    assert!(ended(table.end(step)));
+    let (late, turn) = table.begins_step("too late");
+    assert_eq!(turn, Poll::Ready(false));
+    assert!(ended(table.end(late)));
+}
