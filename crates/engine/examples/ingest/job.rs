@@ -69,11 +69,12 @@ async fn open_execution(
         Err(EngineError::UnknownInstance(_)) => return Ok(None),
         run => run?,
     };
-    let view = run.status().await?;
+    let Some((view, rollup)) = engine.store().summary(run.id())? else {
+        return Ok(None);
+    };
     if view.execution.status.is_terminal() {
         return Ok(None);
     }
-    let rollup = engine.store().rollup(run.id())?;
     let completed = rollup.count(|group| group.status == TaskStatus::Completed);
     let others = engine.tasks(run.id(), files(&view), 2).await?;
     let others = others
