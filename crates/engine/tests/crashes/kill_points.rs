@@ -175,6 +175,7 @@ fn kill_once(shim: &Shim, role: &str, at: u64) -> Result<Option<Vec<Stage>>, Str
     let home = Home::at(directory.path());
     let (killed, _) = shim.run(&home, role, Some(at));
     let before = Record::of(&home, EXECUTIONS);
+    check_invariants("after the kill", &before)?;
     let lines_before = lines(&home).len();
     let (status, said) = home.run(&mut home.process(role));
     if !status.success() {
@@ -182,11 +183,19 @@ fn kill_once(shim: &Shim, role: &str, at: u64) -> Result<Option<Vec<Stage>>, Str
     }
     check_finished(&before, &home, lines_before)?;
     let after = Record::of(&home, EXECUTIONS);
+    check_invariants("in the end", &after)?;
     if !after.stages.contains(&Stage::AfterTheEnd) {
         return Err(format!("not everything has ended: {:?}", after.stages));
     }
     check_bodies(&after, &lines(&home))?;
     Ok(killed.then(|| before.stages.into_iter().collect()))
+}
+
+pub(crate) fn check_invariants(when: &str, record: &Record) -> Result<(), String> {
+    match record.findings.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{when}:\n{}", record.findings)),
+    }
 }
 
 /// That none of the bodies logged since was finished before. Answers how many lines there are.

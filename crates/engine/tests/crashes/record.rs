@@ -6,6 +6,7 @@ use std::fs;
 
 use abide::TaskStatus;
 use abide_core::event::EventType;
+use abide_store::{VerifyOptions, verify_file};
 use rusqlite::Connection;
 
 use crate::child::Home;
@@ -46,6 +47,8 @@ impl Stage {
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     pub(crate) stages: BTreeSet<Stage>,
+    /// What verification has to say; nothing if every invariant holds.
+    pub(crate) findings: String,
     /// As the log writes them.
     pub(crate) finished: BTreeSet<String>,
     /// `task.started` events by task.
@@ -66,7 +69,7 @@ impl Record {
         if !path.exists() {
             return Record::before_the_first_commit();
         }
-        let sqlite = Connection::open(path).expect("opens");
+        let sqlite = Connection::open(&path).expect("opens");
         let tables = count(
             &sqlite,
             "SELECT count(*) FROM sqlite_schema WHERE type = 'table'",
@@ -74,7 +77,14 @@ impl Record {
         if tables == 0 {
             return Record::before_the_first_commit();
         }
+        let url = path.to_str().expect("utf-8");
+        let report = verify_file(url, &VerifyOptions::default()).expect("reads");
         Record {
+            findings: if report.is_clean() {
+                String::new()
+            } else {
+                report.to_string()
+            },
             stages: stages(&sqlite, executions),
             finished: finished(&sqlite),
             started: started(&sqlite),

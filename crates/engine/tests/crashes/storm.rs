@@ -10,7 +10,7 @@ use abide::{Engine, Input, Output, State, TaskError, TaskHandle, task, workflow}
 use serde::{Deserialize, Serialize};
 
 use crate::child::Home;
-use crate::kill_points::{check_finished, lines};
+use crate::kill_points::{check_finished, check_invariants, lines};
 use crate::record::{Record, Stage};
 use crate::scene::Log;
 
@@ -229,6 +229,7 @@ fn five_hundred_executions_survive_a_storm_of_kills() {
         live_and_die(&home, round, &mut random);
         seen = check_finished(&before, &home, seen).expect("nothing is done again");
         before = Record::of(&home, EXECUTIONS as usize);
+        check_invariants("after a kill", &before).expect("every invariant holds");
         for stage in &before.stages {
             *stages.entry(*stage).or_default() += 1;
         }
@@ -237,6 +238,7 @@ fn five_hundred_executions_survive_a_storm_of_kills() {
     assert!(status.success(), "the last process failed:\n{said}");
     check_finished(&before, &home, seen).expect("nothing is done again");
     let after = Record::of(&home, EXECUTIONS as usize);
+    check_invariants("in the end", &after).expect("every invariant holds");
     assert!(
         after.stages.contains(&Stage::AfterTheEnd),
         "{:?}",

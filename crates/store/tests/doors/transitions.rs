@@ -11,6 +11,7 @@ use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::status::{ExecutionStatus, Phase};
 use abide_core::table::{AsText, Built, EXECUTIONS, Row, TASKS};
 use abide_core::trigger::{ContextOp, Trigger};
+use abide_store::VerifyOptions;
 use serde_json::json;
 
 use crate::home::{
@@ -32,6 +33,10 @@ async fn every_row_of_the_tables_is_taken_and_nothing_else() {
     is_cancelled_while_it_runs(&home).await;
     times_out(&home).await;
     hears_of_a_late_result(&home).await;
+
+    let report = home.store.verify(VerifyOptions::default()).await;
+    let report = report.expect("reads");
+    assert!(report.is_clean(), "{report}");
 
     let taken = taken(&home);
     let mut missing = rows_not_taken("task", TASKS, &taken);
