@@ -1,11 +1,8 @@
 //! `abide events`: history whole, in order, once each; and as it grows.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Stdio};
-
 use serde_json::Value;
 
-use crate::support::{SECOND, World, chain, held, wide};
+use crate::support::{Running, SECOND, World, chain, held, wide};
 
 fn positions(output: &str) -> Vec<i64> {
     let of = |line: &str| {
@@ -15,37 +12,15 @@ fn positions(output: &str) -> Vec<i64> {
     output.lines().map(of).collect()
 }
 
-/// The program following an execution, and what it writes.
-struct Follower {
-    child: Child,
-    output: BufReader<ChildStdout>,
+fn follow(world: &World, arguments: &[&str]) -> Running {
+    Running::new(&mut world.command(&[&["events", "--follow"], arguments].concat()))
 }
 
-impl Follower {
-    fn new(world: &World, arguments: &[&str]) -> Follower {
-        let mut child = world
-            .command(&[&["events", "--follow"], arguments].concat())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let output = BufReader::new(child.stdout.take().expect("piped"));
-        Follower { child, output }
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.output.read_line(&mut line).expect("reads");
-        line
-    }
-
-    /// What is left, once it has ended well.
-    fn rest(mut self) -> String {
-        let mut rest = String::new();
-        std::io::Read::read_to_string(&mut self.output, &mut rest).expect("reads");
-        let status = self.child.wait().expect("the program ends");
-        assert_eq!(status.code(), Some(0));
-        rest
-    }
+/// What is left, of a program that has ended well.
+fn rest(follower: Running) -> String {
+    let (code, rest) = follower.end();
+    assert_eq!(code, 0);
+    rest
 }
 
 #[tokio::test]
@@ -144,7 +119,7 @@ async fn a_follower_gets_each_event_once_while_others_write() {
     let nodes: Vec<String> = (0..40).map(|number| format!("n{number}")).collect();
     let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
     let id = world.start("order-1", "ship", &chain(&nodes)).await.id;
-    let mut follower = Follower::new(&world, &["order-1", "-o", "jsonl"]);
+    let mut follower = follow(&world, &["order-1", "-o", "jsonl"]);
     let mut seen = follower.line();
     // From here on it reads while this process writes, also other executions.
     let other = chain(&["x"]);
@@ -157,7 +132,7 @@ async fn a_follower_gets_each_event_once_while_others_write() {
             .await;
         world.run("noise").await;
     }
-    seen += &follower.rest();
+    seen += &rest(follower);
     assert_eq!(positions(&seen), world.positions(id));
     let last: Value = serde_json::from_str(seen.lines().last().expect("events")).expect("JSON");
     assert_eq!(last["type"], "execution.completed");
@@ -167,26 +142,28 @@ async fn a_follower_gets_each_event_once_while_others_write() {
 async fn an_event_is_written_before_the_next_happens() {
     let mut world = World::new().await;
     world.start("order-1", "ship", &chain(&["a", "b"])).await;
-    let mut follower = Follower::new(&world, &["order-1", "--type", "task.completed"]);
+    let mut follower = follow(&world, &["order-1", "--type", "task.completed"]);
     let a = world.claim("ship").await;
     world.complete(held(&a), None).await;
     let heading = follower.line();
     assert!(heading.starts_with("TIME"), "{heading}");
-    assert!(follower.line().contains("task.completed   a"));
+    let cells =
+        |line: String| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
+    assert_eq!(cells(follower.line())[1..3], ["task.completed", "a"]);
     let b = world.claim("ship").await;
     world.complete(held(&b), None).await;
-    assert!(follower.line().contains("task.completed   b"));
-    assert_eq!(follower.rest(), "");
+    assert_eq!(cells(follower.line())[1..3], ["task.completed", "b"]);
+    assert_eq!(rest(follower), "");
 }
 
 #[tokio::test]
 async fn a_follower_of_one_task_ends_with_the_execution() {
     let mut world = World::new().await;
     world.start("order-1", "ship", &chain(&["a", "b"])).await;
-    let mut follower = Follower::new(&world, &["order-1", "--task", "a", "-o", "jsonl"]);
+    let mut follower = follow(&world, &["order-1", "--task", "a", "-o", "jsonl"]);
     let mut seen = follower.line();
     world.run("ship").await;
-    seen += &follower.rest();
+    seen += &rest(follower);
     let count = seen.lines().count();
     assert_eq!(count, 5, "{seen}");
     assert_eq!(
@@ -196,7 +173,7 @@ async fn a_follower_of_one_task_ends_with_the_execution() {
     // It has ended already.
     assert_eq!(
         seen,
-        Follower::new(&world, &["order-1", "--task", "a", "-o", "jsonl"]).rest()
+        rest(follow(&world, &["order-1", "--task", "a", "-o", "jsonl"]))
     );
 }
 

@@ -1,8 +1,8 @@
 //! A store to look at, and the program to look with.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -319,6 +319,43 @@ impl Run {
         assert_eq!(self.code, code, "{self:?}");
         assert!(self.err.contains(part), "{self:?}");
         assert!(!self.err.contains("panicked"), "{self:?}");
+    }
+}
+
+/// A run of the program that goes on while the test does something else.
+pub(crate) struct Running {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Running {
+    pub(crate) fn new(command: &mut Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("starts");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        Running { child, output }
+    }
+
+    /// The next line of its output.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("reads");
+        line
+    }
+
+    /// Its exit code and the rest of its output, once it has ended.
+    pub(crate) fn end(mut self) -> (i32, String) {
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).expect("reads");
+        let status = self.child.wait().expect("ends");
+        (status.code().expect("no signal ended it"), rest)
+    }
+}
+
+impl Drop for Running {
+    /// A test that fails leaves no program behind that waits for ever.
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 

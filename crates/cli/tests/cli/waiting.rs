@@ -1,11 +1,8 @@
 //! `abide wait` and `abide watch`: what they wait for, and how they end.
 
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
-
 use abide_core::failure::Failure;
 
-use crate::support::{Run, SECOND, World, chain, held};
+use crate::support::{Run, Running, SECOND, World, chain, held};
 
 #[tokio::test]
 async fn waiting_ends_as_the_execution_does() {
@@ -58,36 +55,21 @@ async fn the_time_is_up_after_the_timeout() {
 async fn waiting_sees_an_end_that_comes_later() {
     let mut world = World::new().await;
     world.start("order-1", "ship", &chain(&["a", "b"])).await;
-    let mut follower = world
-        .command(&["events", "order-1", "--follow", "-o", "name"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let waiting = world
-        .command(&["wait", "order-1", "-o", "json"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let running = world
-        .command(&["wait", "order-1", "--for", "running"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("starts");
+    let start = |arguments: &[&str]| Running::new(&mut world.command(arguments));
+    let mut follower = start(&["events", "order-1", "--follow", "-o", "name"]);
+    let waiting = start(&["wait", "order-1", "-o", "json"]);
+    let running = start(&["wait", "order-1", "--for", "running"]);
     // The follower is up, so the others have had their time to begin; it does not matter if not.
-    let mut line = String::new();
-    let mut output = BufReader::new(follower.stdout.take().expect("piped"));
-    output.read_line(&mut line).expect("reads");
+    follower.line();
     let task = world.claim("ship").await;
-    let running = running.wait_with_output().expect("ends");
-    assert_eq!(running.status.code(), Some(0));
+    let (code, status) = running.end();
+    assert_eq!((code, status.as_str()), (0, "Running::Active\n"));
     world.complete(held(&task), None).await;
     world.run("ship").await;
-    let waited = waiting.wait_with_output().expect("ends");
-    assert_eq!(waited.status.code(), Some(0));
-    let record: serde_json::Value = serde_json::from_slice(&waited.stdout).expect("JSON");
-    assert_eq!(record["status"], "Completed");
-    drop(output);
-    follower.wait().expect("ends");
+    let (code, record) = waiting.end();
+    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+    assert_eq!((code, &record["status"]), (0, &"Completed".into()));
+    assert_eq!(follower.end().0, 0);
 }
 
 #[tokio::test]
@@ -98,41 +80,31 @@ async fn watching_writes_a_line_for_every_change() {
     world
         .progress(held(&task), r#"{"percent":50.0,"step":"reading"}"#)
         .await;
-    let mut child = world
-        .command(&["watch", "order-1"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let mut output = BufReader::new(child.stdout.take().expect("piped"));
-    let mut line = || {
-        let mut line = String::new();
-        output.read_line(&mut line).expect("reads");
-        line
-    };
+    let mut watch = Running::new(&mut world.command(&["watch", "order-1"]));
     assert_eq!(
-        line(),
+        watch.line(),
         "order-1  Running::Active  25%  0/2 tasks  a (50% reading)\n"
     );
     world.pass(SECOND);
     world.complete(held(&task), None).await;
     let task = world.claim("ship").await;
     world.defer(held(&task), "a file").await;
-    let mut changed = line();
+    let mut changed = watch.line();
     // It may have looked in between.
     while !changed.contains("Deferred") {
-        changed = line();
+        changed = watch.line();
     }
     assert_eq!(
         changed,
         "order-1  Running::Deferred  50%  1/2 tasks  b (a file)\n"
     );
     world.fail(held(&task), Failure::fatal("Io", "gone")).await;
-    let last = line();
+    let last = watch.line();
     assert!(
         last.starts_with("order-1  Failed  50%  2/2 tasks  in 1.0s"),
         "{last}"
     );
-    assert_eq!(child.wait().expect("ends").code(), Some(1));
+    assert_eq!(watch.end().0, 1);
 }
 
 #[tokio::test]
