@@ -3,10 +3,15 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::time::Duration;
 
 use crate::error::StoreError;
 
 use super::connection::Database;
+
+/// How often the lock is tried while others look at it, and how long a look may take.
+const MAX_LOOKS: u32 = 100;
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Held for as long as this process runs tasks of the file.
 #[derive(Debug)]
@@ -30,10 +35,8 @@ pub(crate) fn try_take(database: &Database) -> Result<Option<WorkersLock>, Store
         detail: error.to_string(),
     };
     let mut file = open(database).map_err(refuse)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        Err(TryLockError::Error(error)) => return Err(refuse(error)),
+    if !take(&file).map_err(refuse)? {
+        return Ok(None);
     }
     // For people only: the lock is what counts.
     let written = file
@@ -43,6 +46,25 @@ pub(crate) fn try_take(database: &Database) -> Result<Option<WorkersLock>, Store
         .and_then(|()| file.flush());
     written.map_err(refuse)?;
     Ok(Some(WorkersLock { _file: file }))
+}
+
+/// Takes the lock. Whoever only looks whether it is held has it shared for an instant, which must
+/// not pass for a worker.
+fn take(file: &File) -> std::io::Result<bool> {
+    for _ in 0..MAX_LOOKS {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        match file.try_lock_shared() {
+            Ok(()) => file.unlock()?,
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(false)
 }
 
 /// Whether any process holds the lock.

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use abide_core::status::Phase;
@@ -42,6 +43,29 @@ async fn a_heartbeat_finds_what_another_process_wrote_though_its_wake_up_was_los
     other.start(request).await.expect("starts");
     assert!(told().await);
     assert!(!told().await, "nothing is new");
+}
+
+#[tokio::test]
+async fn who_only_looks_whether_tasks_are_run_keeps_nobody_from_it() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("store.db");
+    let open = || Store::open(path.to_str().expect("utf-8"), StoreOptions::default());
+    let (store, observer) = (open().await.expect("opens"), open().await.expect("opens"));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                observer.has_workers();
+            }
+        });
+        let taken = (0..2000).filter(|_| {
+            let lock = store.try_lock_workers().expect("asked");
+            lock.map(|lock| store.unlock_workers(lock)).is_some()
+        });
+        let taken = taken.count();
+        done.store(true, Ordering::Release);
+        assert_eq!(taken, 2000);
+    });
 }
 
 #[cfg(unix)]
