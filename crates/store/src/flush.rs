@@ -1,6 +1,9 @@
 //! One flush: requests run one after another over a working set, reading what they miss, and
 //! answer when everything is committed. Knows no SQL: the driver reads and writes.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use abide_core::kernel::{Need, Reply, Request, Stop, Working, apply};
 
 use crate::error::{ApplyError, StoreError};
@@ -21,10 +24,15 @@ pub(crate) fn run(
         }
     }
     for _ in 0..MAX_ROUNDS {
-        match apply(working, request) {
-            Ok(reply) => return Ok(reply),
-            Err(Stop::Refused(refusal)) => return Err(refusal.into()),
-            Err(Stop::Missing(needs)) => {
+        let applied = catch_unwind(AssertUnwindSafe(|| apply(working, request)));
+        match applied {
+            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Err(Stop::Refused(refusal))) => return Err(refusal.into()),
+            Err(panic) => {
+                working.forget_unfinished();
+                return Err(contradiction(&*panic).into());
+            }
+            Ok(Err(Stop::Missing(needs))) => {
                 for need in &needs {
                     load(working, need)?;
                 }
@@ -32,4 +40,22 @@ pub(crate) fn run(
         }
     }
     Err(StoreError::Internal(format!("a request never found what it needs: {request:?}")).into())
+}
+
+/// Rules panic over rows that contradict each other, such as a task that its graph does not have:
+/// the trouble of that execution, and of nobody else in the flush.
+fn contradiction(panic: &(dyn Any + Send)) -> StoreError {
+    StoreError::Undecodable {
+        what: "what a request is about".into(),
+        detail: panic_text(panic),
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a rule panicked").to_owned()
 }

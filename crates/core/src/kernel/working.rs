@@ -330,6 +330,7 @@ pub struct Working {
     workers: FxHashMap<WorkerId, bool>,
     ready_head: Option<Option<i16>>,
     undo: Vec<Undo>,
+    begun: Mark,
     pub(super) effects: Effects,
 }
 
@@ -356,6 +357,7 @@ impl Working {
             workers: FxHashMap::default(),
             ready_head: None,
             undo: Vec::new(),
+            begun: Mark::default(),
             effects: Effects::default(),
         }
     }
@@ -365,13 +367,18 @@ impl Working {
         &mut self,
         rule: impl FnOnce(&mut Working) -> Result<R, Stop>,
     ) -> Result<R, Stop> {
-        let mark = self.effects.mark(self.undo.len());
+        self.begun = self.effects.mark(self.undo.len());
         let result = rule(self);
         match result {
             Ok(_) => self.undo.clear(),
-            Err(_) => self.roll_back(mark),
+            Err(_) => self.roll_back(self.begun),
         }
         result
+    }
+
+    /// Takes back what a request did before it panicked.
+    pub fn forget_unfinished(&mut self) {
+        self.roll_back(self.begun);
     }
 
     fn roll_back(&mut self, mark: Mark) {

@@ -145,7 +145,7 @@ impl Writer {
             .execute_batch("BEGIN IMMEDIATE")
             .map_err(|error| self.database.error(error, false))?;
         let run = catch_unwind(AssertUnwindSafe(|| self.run_batch(connection, batch)));
-        let run = run.unwrap_or_else(|panic| Err(StoreError::Internal(panic_text(&*panic))));
+        let run = run.unwrap_or_else(|panic| Err(StoreError::Internal(flush::panic_text(&*panic))));
         let (answers, after) = match run {
             Ok(done) => done,
             Err(error) => {
@@ -515,12 +515,4 @@ fn refuse(job: Job, error: StoreError) {
         Job::Errand(_, answer) => drop(answer.send(Err(error))),
         Job::Close(answer) => answer.send(()).unwrap_or_default(),
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("a rule panicked").to_owned()
 }

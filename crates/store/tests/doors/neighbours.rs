@@ -4,6 +4,7 @@ use abide_core::graph::TaskSpec;
 use abide_core::ids::TaskKey;
 use abide_core::kernel::PIECE;
 use abide_core::status::Phase;
+use abide_core::timer::TimerKind;
 
 use crate::home::{Home, boxed, completed, graph, held, single};
 
@@ -56,4 +57,28 @@ async fn a_lease_is_renewed_although_a_start_beside_it_is_refused() {
     assert_eq!(renewed, [false, true]);
     let workers = home.store.workers().expect("reads");
     assert_eq!(workers[0].lease_until, lease);
+}
+
+#[tokio::test]
+async fn an_execution_that_contradicts_itself_keeps_no_other_from_going_on() {
+    let home = Home::new().await;
+    let broken = home.start(&single()).await;
+    let sound = home.start(&single()).await;
+    let due = home.now();
+    // A task that its graph does not have, ready, and with a retry that is due.
+    let script = format!(
+        "UPDATE task_executions SET number = 99 WHERE execution = {id};
+         UPDATE task_outbox SET task = 99 WHERE execution = {id};
+         INSERT INTO timers VALUES ({due}, {retry}, {id}, 99, 0);",
+        id = broken.0,
+        due = due.0,
+        retry = TimerKind::Retry.code(),
+    );
+    home.sqlite().execute_batch(&script).expect("planted");
+    let next = home.store.fire_timers(16).await.expect("fires").next_due;
+    assert_eq!(next, None);
+    let claims = home.claim_all().await;
+    let claimed: Vec<_> = claims.iter().map(|c| c.task.key.execution).collect();
+    assert_eq!(claimed, [sound]);
+    assert_eq!(home.dump()["task_outbox"], Vec::<Vec<_>>::new());
 }
