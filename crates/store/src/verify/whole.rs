@@ -3,7 +3,7 @@
 
 use abide_core::ids::{ExecutionId, VersionId};
 use abide_core::status::ExecutionStatus;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, params};
 
 use crate::views::WorkflowKind;
 
@@ -138,6 +138,9 @@ struct Signal {
     payload: String,
     /// It names a task or an operation that read it, but no execution.
     half_read: bool,
+    /// The execution it was sent to.
+    execution: i64,
+    read_execution: Option<i64>,
 }
 
 fn signal(row: &Row<'_>) -> rusqlite::Result<Signal> {
@@ -147,6 +150,8 @@ fn signal(row: &Row<'_>) -> rusqlite::Result<Signal> {
         number: row.get(2)?,
         payload: row.get(3)?,
         half_read: row.get(4)?,
+        execution: row.get(5)?,
+        read_execution: row.get(6)?,
     })
 }
 
@@ -159,7 +164,7 @@ pub(super) fn signals(
     let mut payloads = Payloads::new(connection);
     let mut statement = connection.prepare(
         "SELECT instance, name, number, payload, \
-         read_execution IS NULL AND coalesce(read_task, read_operation) IS NOT NULL \
+         read_execution IS NULL AND coalesce(read_task, read_operation) IS NOT NULL, execution, read_execution \
          FROM signals ORDER BY instance, name, number",
     )?;
     let mut rows = statement.query([])?;
@@ -188,6 +193,7 @@ pub(super) fn signals(
             };
             problems.add(Invariant::I1, what);
         }
+        check_receiver(connection, &signal, &mut problems)?;
         let what = format!("the payload of number {}", signal.number);
         payloads.text(&what, Some(&signal.payload), &mut problems)?;
         if signal.half_read {
@@ -202,6 +208,29 @@ pub(super) fn signals(
         before = Some(signal);
     }
     checked.payloads += payloads.read;
+    Ok(())
+}
+
+/// A signal is its instance's execution's that was live when it was sent, and nobody else's.
+fn check_receiver(
+    connection: &Connection,
+    signal: &Signal,
+    problems: &mut Problems,
+) -> rusqlite::Result<()> {
+    let (number, receiver) = (signal.number, ExecutionId(signal.execution));
+    let of_instance: bool = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM executions WHERE id = ?1 AND instance = ?2)")?
+        .query_row(params![signal.execution, signal.instance], |row| row.get(0))?;
+    if !of_instance {
+        let what = format!("number {number} was sent to execution {receiver}, which is none of it");
+        problems.add(Invariant::I1, what);
+    }
+    if let Some(reader) = signal.read_execution.filter(|id| *id != signal.execution) {
+        let reader = ExecutionId(reader);
+        let what =
+            format!("number {number} was sent to execution {receiver}, but read by {reader}");
+        problems.add(Invariant::I4, what);
+    }
     Ok(())
 }
 
