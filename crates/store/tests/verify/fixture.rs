@@ -16,8 +16,8 @@ use abide_core::status::ExecutionStatus;
 use abide_core::step::{Operation, StepEnd, StepId, StepKind, StepRecord};
 use abide_core::table::By;
 use abide_store::{
-    ApplyError, RecoverySummary, Store, StoreOptions, VerifyOptions, VerifyReport, WorkerRow,
-    WorkersLock, WorkflowKind,
+    ApplyError, Claims, RecoverySummary, Store, StoreOptions, VerifyOptions, VerifyReport,
+    WorkerRow, WorkersLock, WorkflowKind,
 };
 use tempfile::TempDir;
 
@@ -35,6 +35,35 @@ pub(crate) struct Fixture {
     gate: Arc<Gate>,
     ids: Mutex<IdGenerator>,
     _lock: WorkersLock,
+}
+
+/// What can be asked of a store together with other things.
+pub(crate) enum Ask {
+    Apply(Box<Request>),
+    Claim(Arc<[VersionId]>, u32),
+    Fire(u32),
+}
+
+/// What it answers.
+pub(crate) enum Answer {
+    Reply(Result<Reply, ApplyError>),
+    Claims(Claims),
+    Fired,
+}
+
+impl Ask {
+    pub(crate) async fn of(self, store: Store, worker: WorkerId) -> Answer {
+        match self {
+            Ask::Apply(request) => Answer::Reply(store.apply(*request).await),
+            Ask::Claim(queues, max) => {
+                Answer::Claims(store.claim(worker, queues, max).await.expect("claims"))
+            }
+            Ask::Fire(limit) => {
+                store.fire_timers(limit).await.expect("fires");
+                Answer::Fired
+            }
+        }
+    }
 }
 
 /// Holds the writer thread up, so that what is sent meanwhile becomes one batch.
@@ -153,8 +182,8 @@ impl Fixture {
 
     // ---- batches ----
 
-    /// Runs requests in one transaction, in this order.
-    pub(crate) async fn batch(&self, requests: Vec<Request>) -> Vec<Result<Reply, ApplyError>> {
+    /// Asks for all of it in one transaction, in this order.
+    pub(crate) async fn batch(&self, asks: Vec<Ask>) -> Vec<Answer> {
         self.gate.close();
         let store = self.store.clone();
         let (worker, until) = (self.worker, self.now().plus_us(1_000_000 * SECOND));
@@ -162,9 +191,8 @@ impl Fixture {
         tokio::task::yield_now().await;
         self.gate.until_writer_waits();
         let mut answers = Vec::new();
-        for request in requests {
-            let store = self.store.clone();
-            answers.push(tokio::spawn(async move { store.apply(request).await }));
+        for ask in asks {
+            answers.push(tokio::spawn(ask.of(self.store.clone(), self.worker)));
             // On a runtime of one thread this sends the request.
             tokio::task::yield_now().await;
         }

@@ -5,7 +5,7 @@ use abide_core::kernel::{Cancel, PIECE, Request};
 use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::status::{ExecutionStatus, Phase, TaskStatus};
 
-use crate::fixture::{Fixture, SECOND, graph};
+use crate::fixture::{Answer, Ask, Fixture, SECOND, graph};
 
 #[tokio::test]
 async fn a_skipped_task_has_ended() {
@@ -68,9 +68,10 @@ async fn what_one_transaction_queues_and_cancels_is_not_queued() {
         grace_us: 0,
         actor: None,
     };
-    let requests = vec![Request::Start(Box::new(start)), Request::Cancel(cancel)];
-    for reply in fixture.batch(requests).await {
-        reply.expect("applied");
+    let requests = [Request::Start(Box::new(start)), Request::Cancel(cancel)];
+    let asks = requests.map(|request| Ask::Apply(Box::new(request)));
+    for answer in fixture.batch(asks.into()).await {
+        assert!(matches!(answer, Answer::Reply(Ok(_))));
     }
     let report = fixture.assert_clean().await;
     assert_eq!(report.checked.outbox, 0);
