@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use abide::{Engine, EngineBuilder, ExecutionId};
+use abide::{Engine, EngineBuilder, ExecutionId, Store, StoreError};
+use abide_core::ids::WorkerId;
+use abide_store::{StoreOptions, WorkerRow};
 
 use crate::scene::{Log, errand, errand_result, features, features_result};
 
@@ -78,6 +80,7 @@ fn child() {
         "features" => runtime.block_on(run_features(&home, 10_000)),
         "features evicted" => runtime.block_on(run_features(&home, 0)),
         "storm" => runtime.block_on(crate::storm::run(&home)),
+        "writes" => runtime.block_on(write(&home)),
         other => panic!("no role is called {other}"),
     }
 }
@@ -129,4 +132,28 @@ async fn run_features(home: &Home, parked: usize) {
     assert_eq!(errand.result().await.expect("completes"), errand_result());
     engine.shutdown().await;
     engine.store().close().await;
+}
+
+/// Writes something, and says what comes of it.
+async fn write(home: &Home) {
+    let says = |error: StoreError| {
+        println!("SAID {error:?}, definite: {}: {error}", error.is_definite());
+    };
+    let store = match Store::open(&home.url(), StoreOptions::default()).await {
+        Ok(store) => store,
+        Err(error) => return says(error),
+    };
+    let now = store.now();
+    let worker = WorkerRow {
+        id: WorkerId(now.0),
+        host: "host".to_owned(),
+        pid: std::process::id(),
+        started_at: now,
+        lease_until: now,
+    };
+    match store.register_worker(worker).await {
+        Ok(()) => println!("SAID written"),
+        Err(error) => says(error),
+    }
+    store.close().await;
 }

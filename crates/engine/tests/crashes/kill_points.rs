@@ -4,15 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tempfile::TempDir;
-
 use crate::child::Home;
 use crate::record::{Record, Stage};
+use crate::shim::Shim;
 
 const EXECUTIONS: usize = 2;
 /// The first role is killed at every write call up to here.
@@ -24,56 +21,18 @@ const LAST: u64 = 20;
 /// Processes at a time: they wait more than they work.
 const AT_ONCE: usize = 4;
 
-/// The library that counts and kills, built when it is asked for.
-struct Shim {
-    directory: TempDir,
-}
-
-impl Shim {
-    fn build() -> Shim {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crashes/shim.c");
-        let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let output = Command::new(compiler)
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
-            .arg(directory.path().join("shim.so"))
-            .arg(source)
-            .arg("-ldl")
-            .output()
-            .expect("a C compiler");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Shim { directory }
-    }
-
-    fn library(&self) -> PathBuf {
-        self.directory.path().join("shim.so")
-    }
-
-    /// Runs a process that is killed at write call `at`. Answers how many there were.
-    fn run(&self, home: &Home, role: &str, at: Option<u64>) -> (bool, u64) {
-        let counter = home.file("count");
-        let when = ["before", "after", "half"][at.unwrap_or(0) as usize % 3];
-        let mut process = home.process(role);
-        process
-            .env("LD_PRELOAD", self.library())
-            .env("ABIDE_KILL_FILES", home.database())
-            .env("ABIDE_KILL_COUNT", &counter)
-            .env("ABIDE_KILL_WHEN", when)
-            .env(
-                "ABIDE_KILL_AT",
-                at.map_or("-1".to_owned(), |at| at.to_string()),
-            );
-        let (status, said) = home.run(&mut process);
-        let counted = fs::read(counter).expect("the process counted");
-        let counted = u64::from_ne_bytes(counted.try_into().expect("a number"));
-        let killed = status.signal() == Some(9);
-        assert!(killed || status.success(), "it failed by itself:\n{said}");
-        (killed, counted)
-    }
+/// Runs a process that is killed at write call `at`. Answers whether it was, and how many calls there were.
+fn run(shim: &Shim, home: &Home, role: &str, at: Option<u64>) -> (bool, u64) {
+    let when = ["before", "after", "half"][at.unwrap_or(0) as usize % 3];
+    let mut process = shim.process(home, role);
+    process.env("ABIDE_KILL_WHEN", when).env(
+        "ABIDE_KILL_AT",
+        at.map_or("-1".to_owned(), |at| at.to_string()),
+    );
+    let (status, said) = home.run(&mut process);
+    let killed = status.signal() == Some(9);
+    assert!(killed || status.success(), "it failed by itself:\n{said}");
+    (killed, shim.counts(home).0)
 }
 
 /// What the kill points of one role came to.
@@ -123,7 +82,7 @@ fn a_process_killed_at_any_write_call_ends_right_when_it_is_started_again() {
 fn count_calls(shim: &Shim, role: &str) -> u64 {
     let runs = (0..3).map(|_| {
         let home = tempfile::tempdir().expect("a temporary directory");
-        shim.run(&Home::at(home.path()), role, None).1
+        run(shim, &Home::at(home.path()), role, None).1
     });
     runs.min().expect("some runs")
 }
@@ -173,7 +132,7 @@ fn kill_at(shim: &Shim, role: &str, points: &[u64]) -> Tally {
 fn kill_once(shim: &Shim, role: &str, at: u64) -> Result<Option<Vec<Stage>>, String> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let home = Home::at(directory.path());
-    let (killed, _) = shim.run(&home, role, Some(at));
+    let (killed, _) = run(shim, &home, role, Some(at));
     let before = Record::of(&home, EXECUTIONS);
     check_invariants("after the kill", &before)?;
     let lines_before = lines(&home).len();
@@ -221,7 +180,7 @@ pub(crate) fn lines(home: &Home) -> Vec<String> {
 }
 
 /// A body runs only after its claim is written; and but for the one kill, each claim is followed by it.
-fn check_bodies(record: &Record, lines: &[String]) -> Result<(), String> {
+pub(crate) fn check_bodies(record: &Record, lines: &[String]) -> Result<(), String> {
     for (task, started) in &record.started {
         let begun = lines.iter().filter(|line| *line == task).count();
         if begun > *started || *started > begun + 1 {

@@ -5,4 +5,6 @@ mod child;
 mod kill_points;
 mod record;
 mod scene;
+mod shim;
 mod storm;
+mod trouble;

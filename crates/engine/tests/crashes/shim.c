@@ -1,9 +1,17 @@
-/* Preloaded into a child process: counts the calls that write to files whose path begins with
- * ABIDE_KILL_FILES, and ends the process with SIGKILL at call number ABIDE_KILL_AT: before the call,
+/* Preloaded into a child process: watches the calls that write to files whose path begins with
+ * ABIDE_FILES.
+ *
+ * It counts them, and ends the process with SIGKILL at call number ABIDE_KILL_AT: before the call,
  * after it, or, for writes, half-way through, as ABIDE_KILL_WHEN says ("before", "after", "half").
- * The count is kept in the file ABIDE_KILL_COUNT, so that it can be read when the process is gone. */
+ *
+ * As long as there is a file ABIDE_FAULT, they fail: with the error number that it holds, those of
+ * the kind that the letter after it says, "w" for writes or "s" for syncs.
+ *
+ * The numbers of calls, and of calls that failed, are kept in the file ABIDE_COUNTS, so that they can
+ * be read when the process is gone. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -15,25 +23,28 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static _Atomic long own_count;
-static _Atomic long *count = &own_count;
+static _Atomic long own_counts[2];
+/* Calls that were made, and calls that failed. */
+static _Atomic long *counts = own_counts;
 static long kill_at = -1;
 static char when = 'b';
 static const char *files;
+static const char *fault;
 
 __attribute__((constructor)) static void set_up(void) {
     const char *at = getenv("ABIDE_KILL_AT");
     const char *how = getenv("ABIDE_KILL_WHEN");
-    const char *counter = getenv("ABIDE_KILL_COUNT");
-    files = getenv("ABIDE_KILL_FILES");
+    const char *counter = getenv("ABIDE_COUNTS");
+    files = getenv("ABIDE_FILES");
+    fault = getenv("ABIDE_FAULT");
     if (at) kill_at = atol(at);
     if (how) when = how[0];
     if (!counter) return;
     int fd = open(counter, O_RDWR | O_CREAT, 0600);
     if (fd < 0) return;
-    if (ftruncate(fd, sizeof(long)) == 0) {
-        void *shared = mmap(NULL, sizeof(long), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (shared != MAP_FAILED) count = shared;
+    if (ftruncate(fd, sizeof own_counts) == 0) {
+        void *shared = mmap(NULL, sizeof own_counts, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (shared != MAP_FAILED) counts = shared;
     }
     close(fd);
 }
@@ -55,7 +66,24 @@ static void die(void) {
 
 /* Whether this is the call to end at. */
 static int is_last(int fd) {
-    return is_counted(fd) && atomic_fetch_add(count, 1) + 1 == kill_at;
+    return is_counted(fd) && atomic_fetch_add(&counts[0], 1) + 1 == kill_at;
+}
+
+/* Whether calls of this kind are to fail now; sets errno. */
+static int fails(int fd, char kind) {
+    char text[32], found = 0;
+    int number = 0;
+    if (!fault || !is_counted(fd)) return 0;
+    int told = open(fault, O_RDONLY | O_CLOEXEC);
+    if (told < 0) return 0;
+    ssize_t length = read(told, text, sizeof text - 1);
+    close(told);
+    if (length <= 0) return 0;
+    text[length] = 0;
+    if (sscanf(text, "%d %c", &number, &found) != 2 || found != kind) return 0;
+    atomic_fetch_add(&counts[1], 1);
+    errno = number;
+    return 1;
 }
 
 #define REAL(name) \
@@ -68,6 +96,7 @@ static int is_last(int fd) {
 
 ssize_t write(int fd, const void *data, size_t size) {
     REAL(write);
+    if (fails(fd, 'w')) return -1;
     if (!is_last(fd)) return real(fd, data, size);
     AT_LAST(real(fd, data, size / 2));
     (void)!real(fd, data, size);
@@ -77,6 +106,7 @@ ssize_t write(int fd, const void *data, size_t size) {
 
 ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
     REAL(pwrite);
+    if (fails(fd, 'w')) return -1;
     if (!is_last(fd)) return real(fd, data, size, at);
     AT_LAST(real(fd, data, size / 2, at));
     (void)!real(fd, data, size, at);
@@ -86,6 +116,7 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
 
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
     REAL(pwrite64);
+    if (fails(fd, 'w')) return -1;
     if (!is_last(fd)) return real(fd, data, size, at);
     AT_LAST(real(fd, data, size / 2, at));
     (void)!real(fd, data, size, at);
@@ -95,6 +126,7 @@ ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
 
 ssize_t pwritev(int fd, const struct iovec *parts, int number, off_t at) {
     REAL(pwritev);
+    if (fails(fd, 'w')) return -1;
     if (!is_last(fd)) return real(fd, parts, number, at);
     AT_LAST(real(fd, parts, number / 2, at));
     (void)!real(fd, parts, number, at);
@@ -104,6 +136,7 @@ ssize_t pwritev(int fd, const struct iovec *parts, int number, off_t at) {
 
 int fsync(int fd) {
     REAL(fsync);
+    if (fails(fd, 's')) return -1;
     if (!is_last(fd)) return real(fd);
     AT_LAST(0);
     real(fd);
@@ -113,6 +146,7 @@ int fsync(int fd) {
 
 int fdatasync(int fd) {
     REAL(fdatasync);
+    if (fails(fd, 's')) return -1;
     if (!is_last(fd)) return real(fd);
     AT_LAST(0);
     real(fd);
@@ -122,6 +156,7 @@ int fdatasync(int fd) {
 
 int ftruncate(int fd, off_t size) {
     REAL(ftruncate);
+    if (fails(fd, 'w')) return -1;
     if (!is_last(fd)) return real(fd, size);
     AT_LAST(0);
     (void)!real(fd, size);
@@ -131,6 +166,7 @@ int ftruncate(int fd, off_t size) {
 
 int ftruncate64(int fd, off64_t size) {
     REAL(ftruncate64);
+    if (fails(fd, 'w')) return -1;
     if (!is_last(fd)) return real(fd, size);
     AT_LAST(0);
     (void)!real(fd, size);

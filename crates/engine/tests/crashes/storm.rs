@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use abide::{Engine, Input, Output, State, TaskError, TaskHandle, task, workflow};
+use abide::{Engine, EngineError, Input, Output, State, TaskError, TaskHandle, task, workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::child::Home;
@@ -15,6 +15,8 @@ use crate::record::{Record, Stage};
 use crate::scene::Log;
 
 const EXECUTIONS: u32 = 500;
+/// How many a process sees through, if not all of them.
+pub(crate) const EXECUTIONS_VARIABLE: &str = "ABIDE_STORM_EXECUTIONS";
 /// Kills, unless `ABIDE_STORM_KILLS` says otherwise: 200 take some minutes.
 const KILLS: u32 = 40;
 /// About as many bodies run in a whole storm.
@@ -28,13 +30,13 @@ const KILLED_EARLY: u64 = 5;
 const KILLS_VARIABLE: &str = "ABIDE_STORM_KILLS";
 const ROUND_VARIABLE: &str = "ABIDE_STORM_ROUND";
 
-fn kills() -> u32 {
-    std::env::var(KILLS_VARIABLE).map_or(KILLS, |text| text.parse().expect("a number"))
+fn told(variable: &str) -> Option<u32> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().expect("a number"))
 }
 
-fn round() -> Option<u32> {
-    let round = std::env::var(ROUND_VARIABLE).ok()?;
-    Some(round.parse().expect("a number"))
+fn kills() -> u32 {
+    told(KILLS_VARIABLE).unwrap_or(KILLS)
 }
 
 // ---- what runs ----
@@ -161,10 +163,12 @@ pub(crate) async fn run(home: &Home) {
         .max_concurrent_tasks(16)
         .max_parked_tasks(50)
         .max_crashes(10_000)
+        .busy_timeout(Duration::from_millis(50))
         .start()
         .await
         .expect("starts");
-    let orders = (0..EXECUTIONS).map(Order::number);
+    let executions = told(EXECUTIONS_VARIABLE).unwrap_or(EXECUTIONS);
+    let orders = (0..executions).map(Order::number);
     let running: Vec<_> = orders
         .map(|order| tokio::spawn(see_through(engine.clone(), order)))
         .collect();
@@ -177,28 +181,44 @@ pub(crate) async fn run(home: &Home) {
 
 async fn see_through(engine: Engine, order: Order) {
     let instance = order.instance();
-    let wait = Duration::from_millis(order.wait_ms);
-    let run = if order.is_graph() {
-        let start = engine.start::<parcel::Workflow>(&instance, &order);
-        start.delay(wait).await.expect("durable")
-    } else {
-        let run = engine
-            .start::<visit>(&instance, &order)
-            .await
-            .expect("durable");
-        // The process of its own round sends the signal; the last sends those that were not.
-        let its_round = round().is_none_or(|round| round == order.number % kills());
-        if order.wants_signal() && its_round {
+    let run = loop {
+        let started = match order.is_graph() {
+            true => {
+                let start = engine.start::<parcel::Workflow>(&instance, &order);
+                start.delay(Duration::from_millis(order.wait_ms)).await
+            }
+            false => engine.start::<visit>(&instance, &order).await,
+        };
+        match started {
+            Err(error) if passes(&error).await => {}
+            started => break started.expect("durable"),
+        }
+    };
+    // The process of its own round sends the signal; the last sends those that were not.
+    let its_round = told(ROUND_VARIABLE).is_none_or(|round| round == order.number % kills());
+    while order.wants_signal() && !order.is_graph() && its_round {
+        match engine.signal(&instance, "extra", &1000).await {
+            Ok(_) => break,
+            Err(error) if passes(&error).await => {}
             // It may have ended with a signal that a process before has sent.
-            if let Err(error) = engine.signal(&instance, "extra", &1000).await {
+            Err(error) => {
                 let status = run.status().await.expect("reads").execution.status;
                 assert!(status.is_terminal(), "{error}");
+                break;
             }
         }
-        run
-    };
+    }
     let result = run.result().await.expect("completes");
     assert_eq!(result, order.result(), "{order:?}");
+}
+
+/// Whether it is the store's passing trouble; waits a little then, as callers do.
+async fn passes(error: &EngineError) -> bool {
+    let passes = matches!(error, EngineError::Store(error) if error.is_transient());
+    if passes {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    passes
 }
 
 // ---- the storm ----
@@ -282,7 +302,7 @@ fn live_and_die(home: &Home, round: u32, random: &mut Random) {
 }
 
 /// Waits until so many bodies have run, or none has for a while.
-fn until_lines(home: &Home, enough: usize) {
+pub(crate) fn until_lines(home: &Home, enough: usize) {
     let (mut found, mut since) = (0, Instant::now());
     while found < enough && since.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(1));

@@ -202,10 +202,27 @@ impl Database {
             }
             Some(ErrorCode::SystemIoFailure) => StoreError::Io {
                 path,
-                detail,
+                detail: io_detail(&error).unwrap_or(detail),
                 unknown: committing,
             },
             _ => StoreError::Internal(detail),
         }
     }
+}
+
+/// What exactly failed: SQLite's own message is the same for all of it.
+fn io_detail(error: &rusqlite::Error) -> Option<String> {
+    use rusqlite::ffi;
+    let code = error.sqlite_error()?.extended_code;
+    Some(match code {
+        ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_SHORT_READ => "a read failed".to_owned(),
+        ffi::SQLITE_IOERR_WRITE => "a write failed".to_owned(),
+        ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC => "a sync failed".to_owned(),
+        ffi::SQLITE_IOERR_TRUNCATE => "a file could not be given its size".to_owned(),
+        // Here SQLite does not say that it is full.
+        ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMSIZE => {
+            "no room could be made for the index of its log; is the disk full?".to_owned()
+        }
+        code => format!("SQLite's error {code}"),
+    })
 }
