@@ -92,9 +92,10 @@ impl<W: Write> Page<'_, W> {
             self.fact("Reason", reason)?;
         }
         let progress = format!(
-            "{} ({} tasks ended)",
+            "{} ({} tasks ended){}",
             text::percent(description.percent),
-            record.tasks_text()
+            record.tasks_text(),
+            text::left(description.left_us)
         );
         self.fact("Progress", &progress)?;
         self.fact("Tasks", &counts(description))?;
@@ -193,10 +194,8 @@ impl<W: Write> Page<'_, W> {
         let is_open = !description.execution.status.is_terminal();
         let is_waiting = description.execution.status != ExecutionStatus::Paused;
         if is_open && is_waiting && description.live_workers == 0 {
-            self.fact(
-                "Worker",
-                "none is alive: it goes on when a program that has this workflow runs",
-            )?;
+            let words = "it goes on when a program that has this workflow runs";
+            self.fact("Note", &format!("no worker is alive: {words}"))?;
         }
         Ok(())
     }

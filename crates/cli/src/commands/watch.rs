@@ -11,6 +11,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::estimate::Usual;
 use crate::live::Live;
 use crate::output::json::{self, Layout};
 use crate::output::text::{self, escape};
@@ -48,6 +49,8 @@ struct Progress {
     #[serde(flatten)]
     execution: ExecutionRecord,
     percent: f64,
+    /// About how long it may still take, going by earlier executions.
+    left_us: Option<i64>,
     tasks_active: u32,
     tasks_deferred: u32,
     #[serde(skip)]
@@ -57,10 +60,11 @@ struct Progress {
 impl Watch {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
         let store = session.open().await?;
-        let id = reference::resolve(store, &self.execution)?.execution.id;
+        let view = reference::resolve(store, &self.execution)?;
+        let (id, usual) = (view.execution.id, Usual::of(store, &view)?);
         let mut display = Display::new(session.format);
         let look = || {
-            let progress = look(store, id)?;
+            let progress = look(store, id, usual)?;
             if progress.execution.status.is_terminal() {
                 return Ok(ControlFlow::Break(progress));
             }
@@ -77,12 +81,13 @@ impl Watch {
     }
 }
 
-fn look(store: &Store, id: ExecutionId) -> Result<Progress, Problem> {
+fn look(store: &Store, id: ExecutionId, usual: Usual) -> Result<Progress, Problem> {
     let (view, rollup) = super::summary(store, id)?;
     let execution = ExecutionRecord::new(&view, &rollup, store.now());
     let of = |sub_status| rollup.count(|group| group.sub_status == Some(sub_status));
     Ok(Progress {
         percent: rollup.percent(execution.status),
+        left_us: usual.left_us(&execution),
         tasks_active: of(SubStatus::Active),
         tasks_deferred: of(SubStatus::Deferred),
         running: running(store, id, &rollup)?,
@@ -146,11 +151,12 @@ impl Progress {
     fn line(&self, colours: bool) -> String {
         let record = &self.execution;
         let mut line = format!(
-            "{}  {}  {}  {} tasks",
+            "{}  {}  {}  {} tasks{}",
             escape(&record.called()),
             Tone::from(record.status).paint(&record.status_text(), colours),
             text::percent(self.percent),
-            record.tasks_text()
+            record.tasks_text(),
+            text::left(self.left_us)
         );
         let running = self.running_text();
         let end = match record.status.is_terminal() {
@@ -201,9 +207,10 @@ impl Display {
                 bar.set_prefix(escape(&progress.execution.called()).into_owned());
                 bar.set_position((progress.percent / 100.0 * STEPS as f64) as u64);
                 bar.set_message(format!(
-                    "{} {}  {}",
+                    "{} {}{}  {}",
                     progress.execution.tasks_text(),
                     progress.execution.status_text(),
+                    text::left(progress.left_us),
                     progress.running_text()
                 ));
                 Ok(())

@@ -103,6 +103,11 @@ pub(crate) fn percent(percent: f64) -> String {
     format!("{}%", percent.floor())
 }
 
+/// About how much time is left, to be said after something else.
+pub(crate) fn left(us: Option<i64>) -> String {
+    us.map_or_else(String::new, |us| format!(", about {} left", age(us)))
+}
+
 /// A count with its noun.
 pub(crate) fn count(number: u32, singular: &str, plural: &str) -> String {
     match number {

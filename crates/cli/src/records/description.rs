@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{ExecutionRecord, TaskRecord};
+use crate::estimate::Usual;
 use crate::output::json;
 use crate::output::text::{Time, time};
 
@@ -28,6 +29,8 @@ pub(crate) struct Description {
     #[serde(flatten)]
     pub(crate) execution: ExecutionRecord,
     pub(crate) percent: f64,
+    /// About how long it may still take, going by earlier executions.
+    pub(crate) left_us: Option<i64>,
     pub(crate) task_counts: Vec<TaskCount>,
     pub(crate) task_times: Times,
     pub(crate) input: Option<Box<RawValue>>,
@@ -114,8 +117,10 @@ impl Description {
         };
         let end = store.end(id)?;
         let output = end.as_ref().and_then(|end| end.output.as_ref());
+        let execution = ExecutionRecord::new(view, rollup, now);
         Ok(Description {
-            execution: ExecutionRecord::new(view, rollup, now),
+            left_us: Usual::of(store, view)?.left_us(&execution),
+            execution,
             percent: rollup.percent(view.execution.status),
             task_counts: task_counts(rollup),
             task_times: rollup.times().into(),

@@ -131,7 +131,10 @@ async fn a_store_without_workers_says_why_nothing_happens() {
         output.contains("Status:       Pending::Queued\n"),
         "{output}"
     );
-    assert!(output.contains("Worker:       none is alive"), "{output}");
+    assert!(
+        output.contains("Note:         no worker is alive"),
+        "{output}"
+    );
     assert_eq!(world.json(&["describe", "order-1"])["live_workers"], 0);
 }
 

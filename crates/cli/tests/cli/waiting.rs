@@ -2,7 +2,7 @@
 
 use abide_core::failure::Failure;
 
-use crate::support::{Run, Running, SECOND, World, chain, held};
+use crate::support::{MINUTE, Run, Running, SECOND, World, chain, held};
 
 #[tokio::test]
 async fn waiting_ends_as_the_execution_does() {
@@ -105,6 +105,32 @@ async fn watching_writes_a_line_for_every_change() {
         "{last}"
     );
     assert_eq!(watch.end().0, 1);
+}
+
+#[tokio::test]
+async fn past_runs_tell_about_how_long_it_may_take() {
+    let mut world = World::ago(30 * MINUTE).await;
+    let graph = chain(&["a"]);
+    for number in 0..3 {
+        world.start(&format!("past-{number}"), "ship", &graph).await;
+        let task = world.claim("ship").await;
+        world.pass(10 * MINUTE);
+        world.complete(held(&task), None).await;
+    }
+    world.pass(-5 * MINUTE);
+    world.start("order-1", "ship", &graph).await;
+    let task = world.claim("ship").await;
+    let description = world.output(&["describe", "order-1"]);
+    assert!(description.contains("ended), about 4m"), "{description}");
+    let left = world.json(&["describe", "order-1"])["left_us"].as_i64();
+    assert!(left.is_some_and(|left| left < 5 * MINUTE), "{left:?}");
+    let mut watch = Running::new(&mut world.command(&["watch", "order-1"]));
+    let line = watch.line();
+    assert!(line.contains("0/1 tasks, about 4m"), "{line}");
+    world.complete(held(&task), None).await;
+    assert_eq!(watch.end().0, 0);
+    let ended = world.json(&["describe", "order-1"]);
+    assert_eq!(ended["left_us"], serde_json::Value::Null);
 }
 
 #[tokio::test]
