@@ -16,11 +16,25 @@ use crate::session::Session;
 #[command(name = "abide", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     /// The database: a SQLite file, or `sqlite:` and a file
-    #[arg(long, global = true, env = "ABIDE_DB", value_name = "FILE|URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "ABIDE_DB",
+        value_name = "FILE|URL",
+        help_heading = "Everywhere"
+    )]
     db: Option<String>,
 
     /// How data is written
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t = Format::Table,
+        value_name = "FORMAT",
+        help_heading = "Everywhere"
+    )]
     output: Format,
 
     #[command(subcommand)]

@@ -15,7 +15,7 @@ use jiff::{Span, SpanRelativeTo};
 
 /// A duration such as `90s`, `1h30m`, `7d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
+    if is_number(text) {
         return Err(format!("a unit is missing: did you mean `{text}s`?"));
     }
     let span: Span = text
@@ -27,10 +27,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| "it is negative".to_owned())
 }
 
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// A moment: a duration ago, a time with its zone, or a local date or time.
 pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
-    if let Ok(ago) = duration(text) {
-        return Ok(system_now().plus_us(-us(ago)));
+    match duration(text) {
+        Ok(ago) => return Ok(system_now().plus_us(-us(ago))),
+        Err(error) if is_number(text) => return Err(error),
+        Err(_) => {}
     }
     let time = match text.parse::<jiff::Timestamp>() {
         Ok(time) => time,
@@ -229,6 +235,7 @@ mod tests {
         assert!(off_by < 60_000_000, "{off_by}");
         moment("2026-05-01").expect("a local date");
         moment("yesterday").expect_err("no time");
+        assert!(moment("30").is_err_and(|error| error.contains("`30s`")));
     }
 
     #[test]
