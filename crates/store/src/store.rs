@@ -192,6 +192,7 @@ impl Store {
     /// be stored, and what [`Store::apply`] says.
     pub async fn signal(&self, signal: Signal) -> Result<Signalled, ApplyError> {
         check_name("signal", &signal.name)?;
+        check_actor(signal.actor.as_deref())?;
         self.check_payload("the signal's payload", signal.payload.as_str())?;
         match self.apply(Request::Signal(signal)).await? {
             Reply::Signalled(signalled) => Ok(signalled),
@@ -210,17 +211,14 @@ impl Store {
             let what = format!("the reason `{REASON_DEADLINE}` is kept for passed deadlines");
             return Err(StoreError::Invalid(what).into());
         }
+        check_words("the reason", &cancel.reason)?;
+        check_actor(cancel.actor.as_deref())?;
         let id = cancel.execution;
         let reply = match self.apply(Request::Cancel(cancel)).await? {
             Reply::Cancelled(reply) => reply,
             other => return Err(unexpected(&other)),
         };
-        if reply.status.is_terminal()
-            || self
-                .workers()?
-                .iter()
-                .any(|worker| worker.lease_until > self.now())
-        {
+        if reply.status.is_terminal() || self.has_workers() {
             return Ok(reply);
         }
         // Nobody else is there to go on with the pieces of a large graph.
@@ -592,6 +590,10 @@ impl Store {
 
     fn check_start(&self, start: &Start) -> Result<(), StoreError> {
         check_name("instance id", &start.instance)?;
+        check_actor(start.actor.as_deref())?;
+        if let Some(tags) = &start.tags {
+            self.check_payload("the tags", tags)?;
+        }
         if let Some(input) = &start.input {
             self.check_payload("the input", input.as_str())?;
         }
@@ -624,6 +626,25 @@ fn downcast<T: 'static>(value: Box<dyn std::any::Any + Send>) -> T {
 
 fn check_name(what: &str, name: &str) -> Result<(), StoreError> {
     text::check_name(what, name).map_err(|error| StoreError::Invalid(error.to_string()))
+}
+
+fn check_actor(actor: Option<&str>) -> Result<(), StoreError> {
+    actor.map_or(Ok(()), |actor| check_name("actor", actor))
+}
+
+/// Free text of a person: any length that a person writes, any character but NUL.
+fn check_words(what: &str, words: &str) -> Result<(), StoreError> {
+    const MAX_BYTES: usize = 4096;
+    if words.len() > MAX_BYTES {
+        let bytes = words.len();
+        return Err(StoreError::Invalid(format!(
+            "{what} has {bytes} bytes, the limit is {MAX_BYTES}"
+        )));
+    }
+    if words.contains('\0') {
+        return Err(StoreError::Invalid(format!("{what} holds a NUL character")));
+    }
+    Ok(())
 }
 
 fn unexpected(reply: &Reply) -> ApplyError {

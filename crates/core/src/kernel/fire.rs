@@ -52,7 +52,7 @@ impl Working {
             }
             TimerKind::Cancel => {
                 if self.execution(id)?.status == ExecutionStatus::Cancelling {
-                    self.stop_piece(id)?;
+                    self.stop_piece(id, timer.from > 0)?;
                 }
             }
         }

@@ -77,7 +77,7 @@ impl Working {
             execution.request_stop(reason, by_deadline, grace_until, cause, log)
         })?;
         self.add_timer(Timer::of_execution(grace_until, TimerKind::Cancel, id, 0));
-        self.stop_piece(id)
+        self.stop_piece(id, false)
     }
 
     /// Nothing was claimed yet, and all of it fits into one transaction: tasks first, then the
@@ -109,8 +109,9 @@ impl Working {
     }
 
     /// Cancels the next piece of open tasks; goes on from a timer until none is left. Past the
-    /// grace period this does not spare tasks that a live worker holds.
-    pub(super) fn stop_piece(&mut self, id: ExecutionId) -> Result<(), Stop> {
+    /// grace period this does not spare tasks that a live worker holds. `told` says that the workers
+    /// were told by an earlier piece.
+    pub(super) fn stop_piece(&mut self, id: ExecutionId, told: bool) -> Result<(), Stop> {
         let execution = self.execution(id)?;
         self.graph_of(execution)?;
         let force = execution.grace_until.is_none_or(|until| until <= self.now);
@@ -121,7 +122,7 @@ impl Working {
             let task = self.task(key)?;
             if let (Some(worker), true) = (task.worker, task.phase.is_held()) {
                 let alive = self.worker_alive(worker)?;
-                if alive {
+                if alive && (force || !told) {
                     self.notify_holder(key)?;
                 }
                 if alive && !force {

@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -27,6 +28,7 @@ thread_local! {
 
 pub(crate) struct Checkpoints {
     ask: SyncSender<()>,
+    thread: JoinHandle<()>,
     asked_at: i32,
     /// The writer works the log off when it has so many pages.
     restart_at: i32,
@@ -40,12 +42,13 @@ impl Checkpoints {
         // The connection checkpoints, which a query_only one may not.
         let connection = database.open_writer(false)?;
         let (ask, asked) = sync_channel(1);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("abide-checkpoint".into())
             .spawn(move || work(&connection, &asked))
             .map_err(|error| StoreError::Internal(format!("no thread for checkpoints: {error}")))?;
         Ok(Checkpoints {
             ask,
+            thread,
             asked_at: 0,
             restart_at: WRITER_PAGES,
             limit: WRITER_PAGES,
@@ -89,9 +92,14 @@ impl Checkpoints {
         }
     }
 
-    /// Leaves as little of a log as possible behind.
-    pub(crate) fn finish(&self, connection: &Connection) {
+    /// Leaves as little of a log as possible behind, and the thread's connection closed: the last
+    /// one to close writes to the main file.
+    pub(crate) fn finish(self, connection: &Connection) {
         self.checkpoint_soon(connection, "TRUNCATE");
+        drop(self.ask);
+        if self.thread.join().is_err() {
+            tracing::error!("the checkpoint thread panicked");
+        }
     }
 
     /// A checkpoint that waits for readers, but not as long as a write would. Whether it was done.

@@ -121,13 +121,26 @@ impl Loader<'_> {
     }
 
     fn open_tasks(&self, working: &mut Working, id: ExecutionId) -> Read<()> {
+        // Those that a worker holds are no more than its slots and what it has parked; the rest may
+        // be a whole graph.
+        self.load_open(working, id, "worker IS NOT NULL", u32::MAX)?;
+        let read = self.load_open(working, id, "worker IS NULL", PIECE + 1)?;
+        working.load_open_tasks(id, read > PIECE);
+        Ok(())
+    }
+
+    fn load_open(
+        &self,
+        working: &mut Working,
+        id: ExecutionId,
+        which: &str,
+        limit: u32,
+    ) -> Read<u32> {
         let sql = format!(
             "SELECT {TASK} FROM task_executions WHERE execution = ?1 AND closed_at IS NULL \
-             ORDER BY worker IS NULL, number LIMIT ?2"
+             AND {which} ORDER BY number LIMIT ?2"
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
-        // All that are held come first; there are never more of those than slots.
-        let limit = i64::from(PIECE) * 2;
         let mut rows = statement.query(params![id.0, limit])?;
         let mut read = 0;
         while let Some(row) = rows.next()? {
@@ -135,8 +148,7 @@ impl Loader<'_> {
             working.load_task(task.key, Some(task));
             read += 1;
         }
-        working.load_open_tasks(id, read == limit);
-        Ok(())
+        Ok(read)
     }
 
     fn failures(&self, working: &mut Working, id: ExecutionId) -> Read<()> {

@@ -746,6 +746,28 @@ async fn a_payload_that_the_store_would_take_for_a_reference_is_refused() {
 }
 
 #[tokio::test]
+async fn words_that_cannot_be_stored_are_refused_by_name() {
+    let home = Home::new().await;
+    let execution = home.start(&single()).await;
+    let before = home.dump();
+    let cancel = |reason: String, actor: Option<&str>| Cancel {
+        execution,
+        reason,
+        grace_us: SECOND_US,
+        actor: actor.map(Into::into),
+    };
+    for (request, culprit) in [
+        (cancel("why\0not".into(), None), "the reason"),
+        (cancel("long ".repeat(1000), None), "the reason"),
+        (cancel("fine".into(), Some("nobody\0")), "actor"),
+    ] {
+        let error = home.store.cancel(request).await.expect_err("refused");
+        assert!(error.to_string().contains(culprit), "{error}");
+    }
+    assert_eq!(home.dump(), before);
+}
+
+#[tokio::test]
 async fn nobody_gives_the_engines_reason_for_passed_deadlines() {
     let home = Home::new().await;
     let execution = home.start(&single()).await;
