@@ -159,14 +159,8 @@ mod tests {
         let read = "BEGIN; SELECT count(*) FROM t";
         reader.execute_batch(read).expect("reads");
 
-        let (ask, _asked) = sync_channel(1);
-        let mut checkpoints = Checkpoints {
-            ask,
-            asked_at: 0,
-            restart_at: 10,
-            limit: 10,
-            busy_timeout: patience,
-        };
+        let mut checkpoints = Checkpoints::start(&database).expect("starts");
+        (checkpoints.restart_at, checkpoints.limit) = (10, 10);
         checkpoints.count_pages(&connection);
         write(&connection);
         checkpoints.after_commit(&connection);
