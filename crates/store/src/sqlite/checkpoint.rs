@@ -152,7 +152,8 @@ mod tests {
         // So long that the test would never end.
         let patience = Duration::from_secs(100_000);
         let database = Database::new(directory.path().join("a.db"), patience);
-        let connection = database.open_writer(true).expect("opens");
+        let mut connection = database.open_writer(true).expect("opens");
+        crate::sqlite::schema::migrate(&database, &mut connection).expect("a store");
         let table = "CREATE TABLE t (a)";
         connection.execute_batch(table).expect("created");
         let reader = Connection::open(&*database.path).expect("opens");
