@@ -99,7 +99,10 @@ fn open(database: &Database) -> Result<Connection, StoreError> {
         .map_err(fail)?;
     match connection.query_row("PRAGMA schema_version", [], |_| Ok(())) {
         Err(error)
-            if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !has_log(database) =>
+            if matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
+            ) && !has_log(database) =>
         {
             // On a medium that cannot be written there is no place for the log's index; without a
             // log none is needed.
