@@ -5,8 +5,9 @@ use crate::ids::{TaskKey, WorkerId};
 use crate::status::{ExecutionStatus, Phase};
 use crate::transition::Cause;
 
+use super::need::Stop;
 use super::request::{Claim, Claimed, Inbox, Notice, Reply};
-use super::working::{Stop, Working};
+use super::working::Working;
 
 impl Working {
     pub(super) fn claim(&mut self, claim: &Claim) -> Result<Reply, Stop> {

@@ -11,9 +11,11 @@ use crate::timer::{NEVER, Timer, TimerKind};
 use crate::transition::Cause;
 use crate::trigger::catches;
 
+use super::effects::{Ended, TaskEnd};
+use super::need::Stop;
 use super::propagate::Spread;
 use super::request::{Claimed, Finish, Finished, Held, Offer, Outcome, Reply, Supersede};
-use super::working::{Ended, Stop, TaskEnd, Working};
+use super::working::Working;
 
 impl Outcome {
     /// A word for it, for history.

@@ -5,9 +5,10 @@ use crate::table::By;
 use crate::timer::{NEVER, Timer, TimerKind};
 use crate::transition::Cause;
 
+use super::need::Stop;
 use super::propagate::Spread;
 use super::request::Reply;
-use super::working::{Stop, Working};
+use super::working::Working;
 
 impl Working {
     pub(super) fn fire(&mut self, timer: Timer) -> Result<Reply, Stop> {

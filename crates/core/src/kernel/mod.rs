@@ -6,8 +6,11 @@
 //! and can be run again.
 
 mod claim;
+mod effects;
 mod finish;
 mod fire;
+mod loaded;
+mod need;
 mod propagate;
 mod recover;
 mod request;
@@ -17,11 +20,13 @@ mod stop;
 mod wait;
 mod working;
 
-pub use request::*;
-pub use working::{
-    Change, ContextParts, Effects, Ended, Latest, Need, NewExecutionRow, NewTaskRow, Row,
-    SignalRead, SignalWrite, StepChange, StepWrite, Stop, TaskEnd, Working,
+pub use effects::{
+    Change, Effects, Ended, NewExecutionRow, NewTaskRow, Row, SignalRead, SignalWrite, StepChange,
+    StepWrite, TaskEnd,
 };
+pub use need::{Need, Stop};
+pub use request::*;
+pub use working::{ContextParts, Latest, Working};
 
 use crate::ids::TaskKey;
 

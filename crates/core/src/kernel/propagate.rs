@@ -14,8 +14,9 @@ use crate::transition::Cause;
 use crate::trigger::{self, Decision, Ending};
 
 use super::PIECE;
+use super::need::Stop;
 use super::request::{Claimed, Offer, OutboxRow};
-use super::working::{Stop, Working};
+use super::working::Working;
 
 /// One request's walk over a graph.
 pub(super) struct Spread<'a> {

@@ -4,8 +4,9 @@
 use crate::status::ExecutionStatus;
 use crate::transition::Cause;
 
+use super::need::Stop;
 use super::request::{Recover, Recovered, Reply};
-use super::working::{Stop, Working};
+use super::working::Working;
 
 impl Working {
     pub(super) fn recover(&mut self, recover: &Recover) -> Result<Reply, Stop> {

@@ -5,8 +5,10 @@ use crate::table::By;
 use crate::transition::Cause;
 
 use super::Need;
+use super::effects::SignalWrite;
+use super::need::Stop;
 use super::request::{Refusal, Reply, Signal, Signalled};
-use super::working::{SignalWrite, Stop, Working};
+use super::working::Working;
 
 impl Working {
     pub(super) fn signal(&mut self, signal: &Signal) -> Result<Reply, Stop> {

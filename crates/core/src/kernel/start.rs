@@ -10,9 +10,11 @@ use crate::timer::{Timer, TimerKind};
 use crate::transition::Cause;
 use crate::trigger::Trigger;
 
+use super::effects::{NewExecutionRow, NewTaskRow};
+use super::need::Stop;
 use super::propagate::Spread;
 use super::request::{AddTasks, Claimed, IfExists, Offer, Publish, Refusal, Reply, Start, Started};
-use super::working::{ContextParts, Latest, NewExecutionRow, NewTaskRow, Stop, Working};
+use super::working::{ContextParts, Latest, Working};
 use super::{Need, PIECE};
 
 impl Working {

@@ -9,8 +9,10 @@ use crate::timer::{Timer, TimerKind};
 use crate::transition::Cause;
 
 use super::PIECE;
+use super::effects::Ended;
+use super::need::Stop;
 use super::request::{Cancel, CancelReply, Refusal, Reply};
-use super::working::{Ended, Stop, Working};
+use super::working::Working;
 
 /// How long running tasks may take to stop at a deadline.
 pub(super) const DEADLINE_GRACE_US: i64 = 30_000_000;

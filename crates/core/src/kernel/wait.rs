@@ -9,9 +9,11 @@ use crate::step::{Operation, OperationResult, StepEnd, StepKind, StepRecord};
 use crate::timer::{LATEST, Timer, TimerKind};
 use crate::transition::Cause;
 
+use super::effects::SignalRead;
 use super::finish::nothing;
+use super::need::Stop;
 use super::request::{Answered, Await, Defer, Held, Reply, Resume};
-use super::working::{SignalRead, Stop, Working};
+use super::working::Working;
 
 impl Working {
     pub(super) fn defer(&mut self, defer: &Defer) -> Result<Reply, Stop> {

@@ -9,82 +9,17 @@ use rustc_hash::FxHashMap;
 use crate::context::Changes;
 use crate::event::Event;
 use crate::execution::Execution;
-use crate::failure::Failure;
 use crate::graph::Graph;
 use crate::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use crate::payload::Payload;
-use crate::status::ExecutionStatus;
 use crate::step::{Operation, StepKind, StepRecord};
 use crate::table::Illegal;
 use crate::task::Task;
 use crate::timer::Timer;
 
+use super::effects::{Change, Effects, Mark, Row, StepChange, StepWrite, TaskEnd};
+use super::need::{Need, Stop};
 use super::request::{OutboxRow, Refusal, Supersede};
-
-/// Something a rule needs that was not read yet. The store reads it, in the same transaction, and
-/// runs the request again.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Need {
-    /// The latest execution of an instance.
-    Instance(Arc<str>),
-    /// An execution's row.
-    Execution(ExecutionId),
-    /// A task's row.
-    Task(TaskKey),
-    /// The graph of an execution: its own, or that of its workflow version.
-    Graph(ExecutionId, VersionId, bool),
-    /// Rows of the execution's open tasks, at most [`super::PIECE`] of them that are not held by a
-    /// worker, and all that are.
-    OpenTasks(ExecutionId),
-    /// Rows of the execution's tasks that Failed or were Abandoned.
-    Failures(ExecutionId),
-    /// What the execution's tasks changed in the context, and the context it began with.
-    Context(ExecutionId),
-    /// The waits a task has recorded.
-    Waits(TaskKey),
-    /// How many operations a task has recorded.
-    StepCount(TaskKey),
-    /// What a task has recorded at a number.
-    Step(TaskKey, u32),
-    /// The oldest unread signals that were sent to an execution under a name; if some were loaded
-    /// already, those that follow.
-    Mailbox(ExecutionId, Arc<str>),
-    /// The number that the next signal of a name to an instance gets.
-    SignalNumber(Arc<str>, Arc<str>),
-    /// The tasks of an execution that wait for a signal of that name.
-    SignalWaiters(ExecutionId, Arc<str>),
-    /// Whether a worker is alive.
-    Worker(WorkerId),
-    /// The highest priority that is ready in these queues.
-    ReadyHead(Arc<[VersionId]>),
-}
-
-/// Why a request did not go through.
-#[derive(Debug)]
-pub enum Stop {
-    /// Read these and run it again.
-    Missing(Vec<Need>),
-    /// It is refused.
-    Refused(Refusal),
-}
-
-impl From<Need> for Stop {
-    fn from(need: Need) -> Stop {
-        Stop::Missing(vec![need])
-    }
-}
-
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Stop {
-        Stop::Refused(refusal)
-    }
-}
-
-impl From<Illegal> for Stop {
-    fn from(illegal: Illegal) -> Stop {
-        Stop::Refused(Refusal::Illegal(illegal))
-    }
-}
 
 /// The latest execution of an instance, as a start needs to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,15 +34,15 @@ pub struct Latest {
 
 /// What this flush knows of a mailbox: an execution's signals of one name.
 #[derive(Clone, Debug, Default)]
-struct Mailbox {
+pub(super) struct Mailbox {
     /// Stored signals that are unread, oldest first, as far as they were loaded.
-    unread: VecDeque<(i64, Payload)>,
+    pub(super) unread: VecDeque<(i64, Payload)>,
     /// The number of the last one that was loaded.
-    loaded_to: i64,
+    pub(super) loaded_to: i64,
     /// Whether more are stored.
-    more: bool,
+    pub(super) more: bool,
     /// The last one sent in this flush that was read in it too.
-    read_to: i64,
+    pub(super) read_to: i64,
 }
 
 /// What context rules read of an execution.
@@ -123,177 +58,9 @@ pub struct ContextParts {
 
 impl Mailbox {
     /// Whether it is known which signal is the oldest.
-    fn is_known(&self) -> bool {
+    pub(super) fn is_known(&self) -> bool {
         !self.unread.is_empty() || !self.more
     }
-}
-
-/// A row and whether it must be written.
-#[derive(Clone, Debug)]
-pub struct Row<T> {
-    /// The row as it is now.
-    pub value: T,
-    /// It is not in the store yet.
-    pub new: bool,
-    /// It differs from what is in the store.
-    pub dirty: bool,
-}
-
-/// Columns of a new execution that no rule reads.
-#[derive(Clone, Debug)]
-pub struct NewExecutionRow {
-    /// The execution.
-    pub id: ExecutionId,
-    /// Its input.
-    pub input: Option<Payload>,
-    /// Digest of what it was started with.
-    pub input_hash: String,
-    /// Labels, a JSON array.
-    pub tags: Option<String>,
-    /// Its own graph, if it was built at run time.
-    pub graph: Option<Arc<Graph>>,
-}
-
-/// Columns of a new task that no rule reads.
-#[derive(Clone, Debug)]
-pub struct NewTaskRow {
-    /// The task.
-    pub key: TaskKey,
-    /// Its graph, which knows its node id and task.
-    pub graph: Arc<Graph>,
-    /// Its own input, in a graph built at run time.
-    pub input: Option<Payload>,
-}
-
-/// Payload columns that a task's end sets.
-#[derive(Clone, Debug, Default)]
-pub struct TaskEnd {
-    /// What it returned.
-    pub output: Option<Payload>,
-    /// What it changed in the context.
-    pub changes: Option<Changes>,
-    /// All that the context changed up to and including it, as [`Changes`], when a checkpoint was due.
-    pub checkpoint: Option<Payload>,
-    /// Its last error.
-    pub error: Option<Failure>,
-}
-
-/// An execution that ended in this flush.
-#[derive(Clone, Debug)]
-pub struct Ended {
-    /// Which one.
-    pub id: ExecutionId,
-    /// How.
-    pub status: ExecutionStatus,
-}
-
-/// What happens to the record of a task's operations.
-#[derive(Clone, Debug)]
-pub enum StepChange {
-    /// A step is written.
-    Write(StepWrite),
-    /// A recorded wait is withdrawn.
-    Withdraw(TaskKey, u32),
-    /// Steps no longer count.
-    Supersede(TaskKey, Supersede),
-}
-
-/// A step to write.
-#[derive(Clone, Debug)]
-pub struct StepWrite {
-    /// The task.
-    pub key: TaskKey,
-    /// The record.
-    pub step: StepRecord,
-    /// Whether a record of the wait is there already and is answered now.
-    pub answers: bool,
-}
-
-/// A signal to write.
-#[derive(Clone, Debug)]
-pub struct SignalWrite {
-    /// The instance.
-    pub instance: Arc<str>,
-    /// Its execution that was live, which alone may read it.
-    pub execution: ExecutionId,
-    /// The mailbox.
-    pub name: Arc<str>,
-    /// Its number there.
-    pub number: i64,
-    /// What it carries.
-    pub payload: Payload,
-    /// Who sent it.
-    pub actor: Option<Arc<str>>,
-    /// When.
-    pub sent_at: Timestamp,
-}
-
-/// A signal that was read.
-#[derive(Clone, Debug)]
-pub struct SignalRead {
-    /// The instance.
-    pub instance: Arc<str>,
-    /// The mailbox.
-    pub name: Arc<str>,
-    /// Its number there.
-    pub number: i64,
-    /// The task that read it.
-    pub by: TaskKey,
-    /// The operation that read it.
-    pub operation: u32,
-}
-
-/// A row that is nothing but its key. What one request adds, a later one of the same flush may
-/// remove, and the other way round: so these are written in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change<T> {
-    /// Add it, unless it is there.
-    Add(T),
-    /// Remove it, if it is there.
-    Remove(T),
-}
-
-macro_rules! effects {
-    ($($(#[$doc:meta])* $field:ident: $type:ty),+ $(,)?) => {
-        /// What a flush writes besides its dirty rows, in the order it came about.
-        #[derive(Debug, Default)]
-        pub struct Effects { $($(#[$doc])* pub $field: Vec<$type>),+ }
-
-        #[derive(Clone, Copy, Debug, Default)]
-        struct Mark { undo: usize, $($field: usize),+ }
-
-        impl Effects {
-            fn mark(&self, undo: usize) -> Mark { Mark { undo, $($field: self.$field.len()),+ } }
-            fn truncate(&mut self, mark: Mark) { $(self.$field.truncate(mark.$field);)+ }
-        }
-    };
-}
-
-effects! {
-    /// Events to append.
-    events: Event,
-    /// Columns of new executions.
-    new_executions: NewExecutionRow,
-    /// Columns of new tasks.
-    new_tasks: NewTaskRow,
-    /// Columns of ended attempts.
-    task_ends: (TaskKey, TaskEnd),
-    /// Outbox rows that come and go.
-    outbox: Change<OutboxRow>,
-    /// Timers that come and go.
-    timers: Change<Timer>,
-    /// Steps that are written or removed.
-    steps: StepChange,
-    /// Signals to add.
-    signals: SignalWrite,
-    /// Signals that were read.
-    signals_read: SignalRead,
-    /// Progress values.
-    progress: (TaskKey, String),
-    /// Executions that ended.
-    ended: Ended,
-    /// Waits recorded in this flush, which a signal of the same flush must find.
-    waiters: (ExecutionId, Arc<str>, TaskKey),
 }
 
 enum Undo {
@@ -314,21 +81,21 @@ pub struct Working {
     pub now: Timestamp,
     pub(super) executions: FxHashMap<ExecutionId, Option<Row<Execution>>>,
     pub(super) tasks: FxHashMap<TaskKey, Option<Row<Task>>>,
-    own_graphs: FxHashMap<ExecutionId, Arc<Graph>>,
-    graphs: FxHashMap<VersionId, Arc<Graph>>,
-    instances: FxHashMap<Arc<str>, Option<Latest>>,
-    open_tasks: FxHashMap<ExecutionId, bool>,
-    failures: FxHashMap<ExecutionId, ()>,
-    contexts: FxHashMap<ExecutionId, ContextParts>,
-    fresh_changes: FxHashMap<TaskKey, Changes>,
-    waits: FxHashMap<TaskKey, Vec<Operation>>,
-    step_counts: FxHashMap<TaskKey, u32>,
-    steps: FxHashMap<(TaskKey, u32), Option<String>>,
-    mailboxes: FxHashMap<(ExecutionId, Arc<str>), Mailbox>,
-    signal_numbers: FxHashMap<(Arc<str>, Arc<str>), i64>,
-    signal_waiters: FxHashMap<(ExecutionId, Arc<str>), Vec<TaskKey>>,
-    workers: FxHashMap<WorkerId, bool>,
-    ready_head: Option<Option<i16>>,
+    pub(super) own_graphs: FxHashMap<ExecutionId, Arc<Graph>>,
+    pub(super) graphs: FxHashMap<VersionId, Arc<Graph>>,
+    pub(super) instances: FxHashMap<Arc<str>, Option<Latest>>,
+    pub(super) open_tasks: FxHashMap<ExecutionId, bool>,
+    pub(super) failures: FxHashMap<ExecutionId, ()>,
+    pub(super) contexts: FxHashMap<ExecutionId, ContextParts>,
+    pub(super) fresh_changes: FxHashMap<TaskKey, Changes>,
+    pub(super) waits: FxHashMap<TaskKey, Vec<Operation>>,
+    pub(super) step_counts: FxHashMap<TaskKey, u32>,
+    pub(super) steps: FxHashMap<(TaskKey, u32), Option<String>>,
+    pub(super) mailboxes: FxHashMap<(ExecutionId, Arc<str>), Mailbox>,
+    pub(super) signal_numbers: FxHashMap<(Arc<str>, Arc<str>), i64>,
+    pub(super) signal_waiters: FxHashMap<(ExecutionId, Arc<str>), Vec<TaskKey>>,
+    pub(super) workers: FxHashMap<WorkerId, bool>,
+    pub(super) ready_head: Option<Option<i16>>,
     undo: Vec<Undo>,
     begun: Mark,
     pub(super) effects: Effects,
@@ -417,153 +184,6 @@ impl Working {
         tasks.sort_unstable_by_key(|row| row.value.key);
         (executions, tasks, self.effects)
     }
-
-    // ---- what the store fills in ----
-
-    /// Whether this was read already.
-    pub fn has(&self, need: &Need) -> bool {
-        match need {
-            Need::Instance(instance) => self.instances.contains_key(instance),
-            Need::Execution(id) => self.executions.contains_key(id),
-            Need::Task(key) => self.tasks.contains_key(key),
-            Need::Graph(id, version, own) => match own {
-                true => self.own_graphs.contains_key(id),
-                false => self.graphs.contains_key(version),
-            },
-            Need::OpenTasks(id) => self.open_tasks.contains_key(id),
-            Need::Failures(id) => self.failures.contains_key(id),
-            Need::Context(id) => self.contexts.contains_key(id),
-            Need::Waits(key) => self.waits.contains_key(key),
-            Need::StepCount(key) => self.step_counts.contains_key(key),
-            Need::Step(key, number) => self.steps.contains_key(&(*key, *number)),
-            Need::Mailbox(id, name) => self
-                .mailboxes
-                .get(&(*id, name.clone()))
-                .is_some_and(Mailbox::is_known),
-            Need::SignalNumber(instance, name) => self
-                .signal_numbers
-                .contains_key(&(instance.clone(), name.clone())),
-            Need::SignalWaiters(id, name) => self.signal_waiters.contains_key(&(*id, name.clone())),
-            Need::Worker(id) => self.workers.contains_key(id),
-            Need::ReadyHead(_) => self.ready_head.is_some(),
-        }
-    }
-
-    /// An execution's row, or that there is none.
-    pub fn load_execution(&mut self, id: ExecutionId, row: Option<Execution>) {
-        self.executions.entry(id).or_insert_with(|| {
-            row.map(|value| Row {
-                value,
-                new: false,
-                dirty: false,
-            })
-        });
-    }
-
-    /// A task's row, or that there is none. A row that the flush has already is kept.
-    pub fn load_task(&mut self, key: TaskKey, row: Option<Task>) {
-        self.tasks.entry(key).or_insert_with(|| {
-            row.map(|value| Row {
-                value,
-                new: false,
-                dirty: false,
-            })
-        });
-    }
-
-    /// The latest execution of an instance.
-    pub fn load_instance(&mut self, instance: Arc<str>, latest: Option<Latest>) {
-        self.instances.insert(instance, latest);
-    }
-
-    /// The graph of a workflow version, or an execution's own.
-    pub fn load_graph(
-        &mut self,
-        execution: ExecutionId,
-        version: VersionId,
-        own: bool,
-        graph: Arc<Graph>,
-    ) {
-        match own {
-            true => drop(self.own_graphs.insert(execution, graph)),
-            false => drop(self.graphs.insert(version, graph)),
-        }
-    }
-
-    /// That the execution's open tasks were loaded, and whether more remain than were read.
-    pub fn load_open_tasks(&mut self, id: ExecutionId, more: bool) {
-        self.open_tasks.insert(id, more);
-    }
-
-    /// That the execution's failed tasks were loaded.
-    pub fn load_failures(&mut self, id: ExecutionId) {
-        self.failures.insert(id, ());
-    }
-
-    /// What context rules read.
-    pub fn load_context(&mut self, id: ExecutionId, parts: ContextParts) {
-        self.contexts.insert(id, parts);
-    }
-
-    /// The waits that a task has recorded.
-    pub fn load_waits(&mut self, key: TaskKey, waits: Vec<Operation>) {
-        self.waits.insert(key, waits);
-    }
-
-    /// How many operations a task has recorded.
-    pub fn load_step_count(&mut self, key: TaskKey, count: u32) {
-        self.step_counts.insert(key, count);
-    }
-
-    /// What a task has recorded at a number, in words.
-    pub fn load_step(&mut self, key: TaskKey, number: u32, recorded: Option<String>) {
-        self.steps.insert((key, number), recorded);
-    }
-
-    /// The number of the last signal of a mailbox that was loaded; 0 if none was.
-    pub fn mailbox_loaded_to(&self, id: ExecutionId, name: &Arc<str>) -> i64 {
-        let mailbox = self.mailboxes.get(&(id, name.clone()));
-        mailbox.map_or(0, |mailbox| mailbox.loaded_to)
-    }
-
-    /// Unread signals of a mailbox that follow those loaded before, oldest first, and whether
-    /// there are more.
-    pub fn load_mailbox(
-        &mut self,
-        id: ExecutionId,
-        name: Arc<str>,
-        unread: Vec<(i64, Payload)>,
-        more: bool,
-    ) {
-        let mailbox = self.mailboxes.entry((id, name)).or_default();
-        mailbox.loaded_to = unread
-            .last()
-            .map_or(mailbox.loaded_to, |(number, _)| *number);
-        mailbox.unread.extend(unread);
-        mailbox.more = more;
-    }
-
-    /// The number that the next signal gets.
-    pub fn load_signal_number(&mut self, instance: Arc<str>, name: Arc<str>, next: i64) {
-        self.signal_numbers.insert((instance, name), next);
-    }
-
-    /// Who waits for a signal.
-    pub fn load_signal_waiters(&mut self, id: ExecutionId, name: Arc<str>, tasks: Vec<TaskKey>) {
-        self.signal_waiters.insert((id, name), tasks);
-    }
-
-    /// Whether a worker is alive.
-    pub fn load_worker(&mut self, id: WorkerId, alive: bool) {
-        self.workers.insert(id, alive);
-    }
-
-    /// The highest priority that is ready.
-    pub fn load_ready_head(&mut self, priority: Option<i16>) {
-        self.ready_head = Some(priority);
-    }
-
-    // ---- what rules read and write ----
 
     pub(super) fn execution(&self, id: ExecutionId) -> Result<&Execution, Stop> {
         match self.executions.get(&id) {

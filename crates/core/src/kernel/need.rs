@@ -1,0 +1,73 @@
+//! What rules need of the store, and how they stop without it.
+
+use std::sync::Arc;
+
+use crate::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
+use crate::table::Illegal;
+
+use super::request::Refusal;
+
+/// Something a rule needs that was not read yet. The store reads it, in the same transaction, and
+/// runs the request again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// The latest execution of an instance.
+    Instance(Arc<str>),
+    /// An execution's row.
+    Execution(ExecutionId),
+    /// A task's row.
+    Task(TaskKey),
+    /// The graph of an execution: its own, or that of its workflow version.
+    Graph(ExecutionId, VersionId, bool),
+    /// Rows of the execution's open tasks, at most [`super::PIECE`] of them that are not held by a
+    /// worker, and all that are.
+    OpenTasks(ExecutionId),
+    /// Rows of the execution's tasks that Failed or were Abandoned.
+    Failures(ExecutionId),
+    /// What the execution's tasks changed in the context, and the context it began with.
+    Context(ExecutionId),
+    /// The waits a task has recorded.
+    Waits(TaskKey),
+    /// How many operations a task has recorded.
+    StepCount(TaskKey),
+    /// What a task has recorded at a number.
+    Step(TaskKey, u32),
+    /// The oldest unread signals that were sent to an execution under a name; if some were loaded
+    /// already, those that follow.
+    Mailbox(ExecutionId, Arc<str>),
+    /// The number that the next signal of a name to an instance gets.
+    SignalNumber(Arc<str>, Arc<str>),
+    /// The tasks of an execution that wait for a signal of that name.
+    SignalWaiters(ExecutionId, Arc<str>),
+    /// Whether a worker is alive.
+    Worker(WorkerId),
+    /// The highest priority that is ready in these queues.
+    ReadyHead(Arc<[VersionId]>),
+}
+
+/// Why a request did not go through.
+#[derive(Debug)]
+pub enum Stop {
+    /// Read these and run it again.
+    Missing(Vec<Need>),
+    /// It is refused.
+    Refused(Refusal),
+}
+
+impl From<Need> for Stop {
+    fn from(need: Need) -> Stop {
+        Stop::Missing(vec![need])
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Refused(refusal)
+    }
+}
+
+impl From<Illegal> for Stop {
+    fn from(illegal: Illegal) -> Stop {
+        Stop::Refused(Refusal::Illegal(illegal))
+    }
+}
