@@ -5,6 +5,7 @@ mod bad_stores;
 mod beginnings;
 mod flushes;
 mod home;
+mod large;
 mod leftovers;
 mod mailboxes;
 mod neighbours;
