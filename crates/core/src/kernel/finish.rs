@@ -255,9 +255,12 @@ impl Working {
     /// The first failed task that no Completed dependent's rule names, in words.
     fn uncaught_failure(&self, id: ExecutionId) -> Result<Option<String>, Stop> {
         let graph = self.graph_of(self.execution(id)?)?;
-        for key in self.failures(id)? {
+        let failures = self.failures(id)?;
+        // All at once: each round of reading runs the whole request again.
+        let handlers = failures.iter().flat_map(|key| graph.dependents(key.number));
+        self.require_tasks(handlers.map(|&number| TaskKey::new(id, number)))?;
+        for key in failures {
             let dependents = graph.dependents(key.number);
-            self.require_tasks(dependents.iter().map(|&number| TaskKey::new(id, number)))?;
             let mut caught = false;
             for &handler in dependents {
                 let completed = self.task(TaskKey::new(id, handler))?.phase == Phase::Completed;

@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
+
 use crate::context::{fold, sources};
 use crate::graph::Graph;
 use crate::ids::{ExecutionId, TaskKey};
@@ -27,6 +29,8 @@ pub(super) struct Spread<'a> {
     first: bool,
     ended: VecDeque<(u32, u32)>,
     budget: u32,
+    /// A task was skipped, and those after it may be too.
+    skips: bool,
     pub(super) claimed: Vec<Claimed>,
 }
 
@@ -44,6 +48,7 @@ impl<'a> Spread<'a> {
             first,
             ended: VecDeque::new(),
             budget: PIECE,
+            skips: false,
             claimed: Vec::new(),
         }
     }
@@ -66,11 +71,7 @@ impl Working {
             let graph = spread.graph.clone();
             let dependents = &graph.dependents(number)[from as usize..];
             let now_told = dependents.len().min(spread.budget as usize);
-            self.require_tasks(
-                dependents[..now_told]
-                    .iter()
-                    .map(|&dependent| spread.key(dependent)),
-            )?;
+            self.require_told(spread, &dependents[..now_told], completed)?;
             for &dependent in &dependents[..now_told] {
                 let last = self.change_task(spread.key(dependent), |task, _| {
                     Ok(task.lower_waiting(completed))
@@ -91,6 +92,69 @@ impl Working {
             }
         }
         Ok(())
+    }
+
+    /// That all that is read to tell these dependents is loaded, so that a request is not run again
+    /// for each of them.
+    fn require_told(
+        &self,
+        spread: &Spread<'_>,
+        dependents: &[u32],
+        completed: bool,
+    ) -> Result<(), Stop> {
+        let key = |number: u32| spread.key(number);
+        let is_loaded = |number: &u32| self.tasks.contains_key(&key(*number));
+        if !dependents.iter().all(is_loaded) {
+            let ahead = self.ahead(spread, dependents);
+            return self.require_tasks(ahead.into_iter().map(key));
+        }
+        let graph = &spread.graph;
+        let mut looks_at = Vec::new();
+        for &dependent in dependents {
+            let task = self.task(key(dependent))?;
+            let met = task.unmet == 0 && completed;
+            let by_rule = graph.task_of(dependent).trigger.is_some();
+            if task.waiting == 1 && (by_rule || !met) {
+                looks_at.extend(graph.dependencies(dependent).iter().copied().map(key));
+            }
+        }
+        self.require_tasks(looks_at.into_iter())
+    }
+
+    /// Tasks to read for telling these: themselves; and once a skip spreads, what it comes to next
+    /// and what that is decided by, about as much again as was told so far. So a long chain is read
+    /// in a few rounds, and little is read that is not told.
+    fn ahead(&self, spread: &Spread<'_>, dependents: &[u32]) -> Vec<u32> {
+        let mut found: Vec<u32> = dependents.to_vec();
+        if !spread.skips {
+            return found;
+        }
+        let graph = &spread.graph;
+        let told = (PIECE - spread.budget) as usize;
+        let mut seen: FxHashSet<u32> = found.iter().copied().collect();
+        let ended = spread.ended.iter().map(|(number, _)| *number);
+        let mut next: VecDeque<u32> = found.iter().copied().chain(ended).collect();
+        while found.len() < told
+            && let Some(number) = next.pop_front()
+        {
+            let is_new = |number: &&u32| {
+                let loaded = self.tasks.contains_key(&spread.key(**number));
+                !loaded && seen.insert(**number)
+            };
+            let room = told - found.len();
+            let after = graph.dependents(number).iter();
+            let before = graph.dependencies(number).iter();
+            let more: Vec<u32> = after
+                .chain(before)
+                .filter(is_new)
+                .take(room)
+                .copied()
+                .collect();
+            let follows = |other: &u32| graph.dependents(number).binary_search(other).is_ok();
+            next.extend(more.iter().copied().filter(follows));
+            found.extend(more);
+        }
+        found
     }
 
     /// Decides a task whose dependencies have all ended: it becomes Ready, or is skipped and that
@@ -119,6 +183,7 @@ impl Working {
                     execution.open = execution.open.saturating_sub(1);
                     Ok(())
                 })?;
+                spread.skips = true;
                 spread.ended(number, 0);
                 Ok(())
             }
