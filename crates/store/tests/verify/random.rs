@@ -84,7 +84,12 @@ enum Op {
 
 fn shapes() -> impl Strategy<Value = Vec<Shape>> {
     let node = (any::<u16>(), 0..10_u8, 0..3_u8, -2..3_i8);
-    vec(vec(node, 1..=12).prop_map(Shape), 1..4)
+    // Small ones too, so that the same task meets many things.
+    let nodes = prop_oneof![2 => 1..=2_usize, 1 => 3..=12_usize];
+    let shape = nodes
+        .prop_flat_map(move |nodes| vec(node.clone(), nodes))
+        .prop_map(Shape);
+    vec(shape, 1..4)
 }
 
 fn ends() -> impl Strategy<Value = End> {
@@ -100,7 +105,7 @@ fn ends() -> impl Strategy<Value = End> {
 fn request_ops() -> impl Strategy<Value = Op> {
     let task = || any::<u8>();
     prop_oneof![
-        4 => (any::<u8>(), 0..6_u8, any::<bool>(), any::<bool>(), 0..15_u8, 0..20_u8, 0..3_u8).prop_map(
+        4 => (any::<u8>(), 0..4_u8, any::<bool>(), any::<bool>(), 0..15_u8, 0..20_u8, 0..3_u8).prop_map(
             |(shape, instance, anew, own_graph, start_in, deadline_in, slots)| Op::Start {
                 shape, instance, anew, own_graph, start_in, deadline_in, slots
             }
@@ -114,8 +119,8 @@ fn request_ops() -> impl Strategy<Value = Op> {
         2 => task().prop_map(Op::Evict),
         2 => (task(), 1..3_u8, any::<bool>()).prop_map(|(task, count, failed)| Op::Record(task, count, failed)),
         1 => task().prop_map(Op::Progress),
-        3 => (0..6_u8, 0..2_u8).prop_map(|(instance, name)| Op::Signal(instance, name)),
-        1 => (task(), 0..3_u8).prop_map(|(task, cap)| Op::Recover(task, cap)),
+        4 => (0..4_u8, 0..2_u8).prop_map(|(instance, name)| Op::Signal(instance, name)),
+        2 => (task(), 0..3_u8).prop_map(|(task, cap)| Op::Recover(task, cap)),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(execution, grace)| Op::Cancel(execution, grace)),
     ]
 }
@@ -571,7 +576,7 @@ impl World {
                 // Wakes what waits for other code.
                 self.run(&Op::Crash(200)).await;
             }
-            for instance in 0..6 {
+            for instance in 0..4 {
                 for name in 0..2 {
                     self.run(&Op::Signal(instance, name)).await;
                 }
@@ -716,7 +721,7 @@ fn whatever_is_asked_of_a_store_leaves_it_clean() {
     let asked = std::env::var("ABIDE_RANDOM_CASES").ok();
     let cases = asked.map(|text| text.parse().expect("ABIDE_RANDOM_CASES is a number"));
     let config = ProptestConfig {
-        cases: cases.unwrap_or(64),
+        cases: cases.unwrap_or(128),
         max_shrink_iters: 2000,
         failure_persistence: None,
         ..ProptestConfig::default()
