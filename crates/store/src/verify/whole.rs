@@ -184,12 +184,11 @@ pub(super) fn signals(
         }
         let expected = last.map_or(1, |last| last.number.saturating_add(1));
         if signal.number != expected {
-            let what = match signal.number.saturating_sub(expected) {
+            let number = signal.number;
+            let what = match number.saturating_sub(expected) {
                 1 => format!("signal {expected} is missing"),
-                _ => format!(
-                    "signals {expected} to {} are missing",
-                    signal.number.saturating_sub(1)
-                ),
+                2.. => format!("signals {expected} to {} are missing", number - 1),
+                _ => format!("signal {number} stands where {expected} should"),
             };
             problems.add(Invariant::I1, what);
         }
