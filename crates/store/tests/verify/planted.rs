@@ -3,9 +3,12 @@
 
 use std::io::{Read, Seek, SeekFrom, Write};
 
+use abide_core::graph::TaskSpec;
+use abide_core::kernel::{PIECE, Request};
 use abide_store::{Finding, Invariant, Subject, VerifyOptions, verify_file};
 use rusqlite::Connection;
 
+use crate::fixture::{Fixture, graph};
 use crate::scenario::Scenario;
 
 /// Runs the SQL on a copy and answers what verification says.
@@ -88,6 +91,39 @@ fn a_store_with_something_of_everything_is_clean() {
     ];
     assert!(counts.iter().all(|count| *count > 0), "{checked:?}");
     assert!(report.to_string().ends_with("clean: every invariant holds"));
+}
+
+#[test]
+fn an_ended_execution_may_have_lost_its_history_but_not_its_rows() {
+    let pruned = "UPDATE executions SET history_pruned_at = 5 WHERE id = {caught};
+        DELETE FROM execution_events WHERE execution = {caught}";
+    assert_eq!(verify_after(pruned), []);
+    let miscounted = format!("{pruned}; UPDATE executions SET failed = 0 WHERE id = {{caught}}");
+    let caught = Scenario::get().execution("caught");
+    check(
+        &miscounted,
+        Invariant::I6,
+        caught,
+        "failed is 0, history says 1",
+    );
+}
+
+#[tokio::test]
+async fn an_execution_that_is_still_being_written_is_skipped_and_counted() {
+    let fixture = Fixture::new().await;
+    let names: Vec<String> = (0..=PIECE).map(|at| format!("n{at}")).collect();
+    let graph = graph(names.iter().map(TaskSpec::new).collect(), &[]);
+    let version = fixture.version("w", &graph).await;
+    let start = fixture.start_request("i", version, &graph);
+    let begun = fixture.store.apply(Request::Start(Box::new(start))).await;
+    begun.expect("is written");
+    let report = fixture.assert_clean().await;
+    assert_eq!(report.checked.unpublished, 1);
+    assert!(
+        report
+            .to_string()
+            .contains("1 executions are still being written")
+    );
 }
 
 fn mailbox(instance: &str, name: &str) -> Subject {
