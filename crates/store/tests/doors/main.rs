@@ -3,6 +3,7 @@
 mod bad_input;
 mod bad_stores;
 mod beginnings;
+mod contexts;
 mod flushes;
 mod home;
 mod large;
