@@ -1,6 +1,7 @@
 //! The behaviour of the running engine. One binary, since each links a database.
 
 mod attempts;
+mod chains;
 mod common;
 mod deferral;
 mod durable;
