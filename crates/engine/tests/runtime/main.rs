@@ -1,6 +1,7 @@
 //! The behaviour of the running engine. One binary, since each links a database.
 
 mod attempts;
+mod bad_rows;
 mod chains;
 mod common;
 mod deferral;
