@@ -30,6 +30,11 @@ impl Home {
         self.file("app.db")
     }
 
+    /// Where what is durable of the database's files is kept, see `shim.c`.
+    pub(crate) fn synced(&self) -> PathBuf {
+        self.file("synced")
+    }
+
     pub(crate) fn log(&self) -> PathBuf {
         self.file("log")
     }

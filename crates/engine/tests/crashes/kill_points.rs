@@ -53,7 +53,7 @@ fn a_process_killed_at_any_write_call_ends_right_when_it_is_started_again() {
     for (role, every_up_to) in [("features", EVERY_UP_TO), ("features evicted", 0)] {
         let calls = count_calls(&shim, role);
         let points = points(calls, every_up_to);
-        let tally = kill_at(&shim, role, &points);
+        let tally = kill_at(&shim, role, &points, Loss::Process);
         println!(
             "{role}: N = {calls} write calls; {} kill points, {} kills, {} not reached",
             points.len(),
@@ -75,6 +75,25 @@ fn a_process_killed_at_any_write_call_ends_right_when_it_is_started_again() {
     );
     let missed: Vec<_> = stages.iter().filter(|(_, hits)| **hits == 0).collect();
     assert!(missed.is_empty(), "never killed there: {missed:?}");
+}
+
+#[test]
+fn a_power_failure_at_any_write_call_loses_nothing_that_was_acknowledged() {
+    let shim = Shim::build();
+    let calls = count_calls(&shim, "features");
+    let points = points(calls, 0);
+    let tally = kill_at(&shim, "features", &points, Loss::Power);
+    println!(
+        "N = {calls} write calls; {} power failures, {} not reached; {:?}",
+        tally.kills, tally.not_reached, tally.stages
+    );
+    assert!(
+        tally.wrong.is_empty(),
+        "{} wrong:\n{}",
+        tally.wrong.len(),
+        tally.wrong.join("\n")
+    );
+    assert!(tally.kills * 2 >= points.len(), "most points are reached");
 }
 
 /// N: the write calls of a process that nobody kills. It differs a little from run to run, as requests share
@@ -102,14 +121,14 @@ fn points(calls: u64, every_up_to: u64) -> Vec<u64> {
     points
 }
 
-fn kill_at(shim: &Shim, role: &str, points: &[u64]) -> Tally {
+fn kill_at(shim: &Shim, role: &str, points: &[u64], loss: Loss) -> Tally {
     let next = AtomicUsize::new(0);
     let tally = Mutex::new(Tally::default());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(at) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let found = kill_once(shim, role, *at);
+                    let found = kill_once(shim, role, *at, loss);
                     let mut tally = tally.lock().expect("nobody panics while holding it");
                     match found {
                         Ok(Some(stages)) => {
@@ -128,13 +147,27 @@ fn kill_at(shim: &Shim, role: &str, points: &[u64]) -> Tally {
     tally.into_inner().expect("every thread is done")
 }
 
+/// What ends with the process.
+#[derive(Clone, Copy, PartialEq)]
+enum Loss {
+    /// Nothing but its memory.
+    Process,
+    /// And all that was written and not synced.
+    Power,
+}
+
 /// Kills at one point, starts again, and looks. Answers where things stood, if the point was reached.
-fn kill_once(shim: &Shim, role: &str, at: u64) -> Result<Option<Vec<Stage>>, String> {
+fn kill_once(shim: &Shim, role: &str, at: u64, loss: Loss) -> Result<Option<Vec<Stage>>, String> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let home = Home::at(directory.path());
     let (killed, _) = run(shim, &home, role, Some(at));
+    if loss == Loss::Power {
+        shim.fail_power(&home);
+    }
     let before = Record::of(&home, EXECUTIONS);
     check_invariants("after the kill", &before)?;
+    // What was done is done for claims that are durable.
+    check_bodies(&before, &lines(&home))?;
     let lines_before = lines(&home).len();
     let (status, said) = home.run(&mut home.process(role));
     if !status.success() {

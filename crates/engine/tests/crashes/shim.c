@@ -7,6 +7,9 @@
  * As long as there is a file ABIDE_FAULT, they fail: with the error number that it holds, those of
  * the kind that the letter after it says, "w" for writes or "s" for syncs.
  *
+ * After each sync the whole file is copied into the directory ABIDE_SYNCED, if there is one: what would
+ * be left of it if the power failed before the next.
+ *
  * The numbers of calls, and of calls that failed, are kept in the file ABIDE_COUNTS, so that they can
  * be read when the process is gone. */
 #define _GNU_SOURCE
@@ -30,6 +33,7 @@ static long kill_at = -1;
 static char when = 'b';
 static const char *files;
 static const char *fault;
+static const char *synced;
 
 __attribute__((constructor)) static void set_up(void) {
     const char *at = getenv("ABIDE_KILL_AT");
@@ -37,6 +41,7 @@ __attribute__((constructor)) static void set_up(void) {
     const char *counter = getenv("ABIDE_COUNTS");
     files = getenv("ABIDE_FILES");
     fault = getenv("ABIDE_FAULT");
+    synced = getenv("ABIDE_SYNCED");
     if (at) kill_at = atol(at);
     if (how) when = how[0];
     if (!counter) return;
@@ -49,14 +54,35 @@ __attribute__((constructor)) static void set_up(void) {
     close(fd);
 }
 
-static int is_counted(int fd) {
-    if (!files) return 0;
-    char link[64], path[4096];
+/* The path of an open file; whether it has one. */
+static int path_of(int fd, char *path, size_t size) {
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(link, path, sizeof path - 1);
+    ssize_t length = readlink(link, path, size - 1);
     if (length < 0) return 0;
     path[length] = 0;
-    return strncmp(path, files, strlen(files)) == 0;
+    return 1;
+}
+
+static int is_counted(int fd) {
+    char path[4096];
+    return files && path_of(fd, path, sizeof path) && strncmp(path, files, strlen(files)) == 0;
+}
+
+/* Keeps what is durable of a file now. */
+static void keep(int fd) {
+    char path[4096], kept[4096], whole[4096], data[65536];
+    if (!synced || !is_counted(fd) || !path_of(fd, path, sizeof path)) return;
+    const char *name = strrchr(path, '/') + 1;
+    if (snprintf(whole, sizeof whole, "%s/%s", synced, name) >= (int)sizeof whole) return;
+    if (snprintf(kept, sizeof kept, "%s.part", whole) >= (int)sizeof kept) return;
+    int copy = open(kept, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (copy < 0) return;
+    ssize_t length;
+    for (off_t at = 0; (length = pread(fd, data, sizeof data, at)) > 0; at += length)
+        if (write(copy, data, length) != length) break;
+    close(copy);
+    rename(kept, whole);
 }
 
 static void die(void) {
@@ -91,8 +117,10 @@ static int fails(int fd, char kind) {
     if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 
 #define AT_LAST(half) \
-    if (when == 'b') die(); \
-    if (when == 'h') { (void)!(half); die(); }
+    do { \
+        if (when == 'b') die(); \
+        if (when == 'h') { (void)!(half); die(); } \
+    } while (0)
 
 ssize_t write(int fd, const void *data, size_t size) {
     REAL(write);
@@ -137,21 +165,23 @@ ssize_t pwritev(int fd, const struct iovec *parts, int number, off_t at) {
 int fsync(int fd) {
     REAL(fsync);
     if (fails(fd, 's')) return -1;
-    if (!is_last(fd)) return real(fd);
-    AT_LAST(0);
-    real(fd);
-    die();
-    return -1;
+    int last = is_last(fd);
+    if (last) AT_LAST(0);
+    int result = real(fd);
+    if (result == 0) keep(fd);
+    if (last) die();
+    return result;
 }
 
 int fdatasync(int fd) {
     REAL(fdatasync);
     if (fails(fd, 's')) return -1;
-    if (!is_last(fd)) return real(fd);
-    AT_LAST(0);
-    real(fd);
-    die();
-    return -1;
+    int last = is_last(fd);
+    if (last) AT_LAST(0);
+    int result = real(fd);
+    if (result == 0) keep(fd);
+    if (last) die();
+    return result;
 }
 
 int ftruncate(int fd, off_t size) {
