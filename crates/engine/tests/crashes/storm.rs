@@ -17,8 +17,8 @@ use crate::scene::Log;
 const EXECUTIONS: u32 = 500;
 /// How many a process sees through, if not all of them.
 pub(crate) const EXECUTIONS_VARIABLE: &str = "ABIDE_STORM_EXECUTIONS";
-/// Kills, unless `ABIDE_STORM_KILLS` says otherwise: 200 take some minutes.
-const KILLS: u32 = 40;
+/// Kills, unless `ABIDE_STORM_KILLS` says otherwise.
+const KILLS: u32 = 200;
 /// About as many bodies run in a whole storm.
 const BODIES: u64 = 2400;
 /// The longest that a process may live without a body that runs.
