@@ -10,6 +10,7 @@ mod error;
 mod flush;
 mod graphs;
 mod hints;
+mod postgres;
 mod rollup;
 mod sqlite;
 mod stats;

@@ -1,0 +1,4 @@
+//! The PostgreSQL driver: one schema, a few connections that write, others that read.
+#![expect(dead_code, reason = "the driver is being joined")]
+
+mod statement;
