@@ -1,4 +1,7 @@
 //! The PostgreSQL driver: one schema, a few connections that write, others that read.
 #![expect(dead_code, reason = "the driver is being joined")]
 
+mod columns;
 mod statement;
+mod write;
+mod write_steps;
