@@ -139,6 +139,14 @@ pub struct IdGenerator {
     count: i64,
 }
 
+/// The least number of an id that a generator makes at this time: ids below it are older. Times that
+/// ids don't reach to (before 2025, after 2094) have the least or the greatest.
+pub fn first_id_at(now: Timestamp) -> i64 {
+    (now.0 / 1000 - ID_EPOCH_MS)
+        .clamp(0, (1 << 41) - 1)
+        .saturating_mul(1 << (COUNT_BITS + TAG_BITS))
+}
+
 const ID_EPOCH_MS: i64 = 1_735_689_600_000;
 const COUNT_BITS: u32 = 12;
 const TAG_BITS: u32 = 10;
@@ -206,6 +214,17 @@ mod tests {
             let error = text.parse::<ExecutionId>().expect_err("not an id");
             assert!(error.to_string().contains(text));
         }
+    }
+
+    #[test]
+    fn ids_lie_between_the_first_ones_of_their_time_and_of_the_next() {
+        for now in [1_735_689_600_001_000, 1_790_000_000_000_000] {
+            let id = IdGenerator::new(1023).next(Timestamp(now));
+            assert!(first_id_at(Timestamp(now)) <= id);
+            assert!(id < first_id_at(Timestamp(now + 1000)));
+        }
+        assert_eq!(first_id_at(Timestamp(0)), 0);
+        assert!(first_id_at(Timestamp(i64::MAX)) > first_id_at(Timestamp(3_900_000_000_000_000)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use abide_core::kernel::Refusal;
 /// An error of the store.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process kept the database locked for longer than the busy timeout.
+    /// Another process or transaction kept what this one needs locked for longer than the timeout.
     #[error("the database {0} is locked by another process; nothing was written")]
     Busy(String),
     /// No space left.
@@ -19,35 +19,35 @@ pub enum StoreError {
         "the database {0} is read-only; nothing was written; make the file and its directory writable"
     )]
     ReadOnly(String),
-    /// The file's content is damaged.
+    /// The content is damaged, or parts of it are missing.
     #[error(
         "the database {path} is damaged ({detail}); restore it from a backup, or look into it with `abide verify`"
     )]
     Corrupt {
-        /// The file.
+        /// The file, or the server and schema.
         path: String,
         /// What was found.
         detail: String,
     },
-    /// The file is something else.
-    #[error("{0} is not an Abide database; name another file, which will be created")]
+    /// The file or schema is something else's.
+    #[error("{0} is not an Abide database; name another file or schema, which will be created")]
     NotADatabase(String),
     /// The database was written by a newer Abide.
     #[error(
         "the database {path} has schema {found}, this program knows up to {known}: it was written by a newer version; upgrade this program"
     )]
     TooNew {
-        /// The file.
+        /// The file, or the server and schema.
         path: String,
         /// Its schema.
         found: i64,
         /// The newest schema known here.
         known: i64,
     },
-    /// The file or its directory cannot be opened.
+    /// The file, its directory or the server's database cannot be opened.
     #[error("cannot open the database {path}: {detail}")]
     CannotOpen {
-        /// The file.
+        /// The file, or the server and schema.
         path: String,
         /// Why.
         detail: String,
@@ -56,13 +56,38 @@ pub enum StoreError {
     /// the write happened.
     #[error("input or output failed on the database {path} ({detail}){}", if *.unknown { "; the write may or may not have happened: ask again with the same id" } else { "" })]
     Io {
-        /// The file.
+        /// The file, or the server and schema.
         path: String,
         /// What the system said.
         detail: String,
         /// Whether the write may have happened.
         unknown: bool,
     },
+    /// The server is out of reach, starting, stopping, a standby, or has no room for a connection.
+    #[error("the database {database} is out of reach ({detail}); nothing was written")]
+    Unavailable {
+        /// The server and schema.
+        database: String,
+        /// What it said.
+        detail: String,
+    },
+    /// The server does not allow it.
+    #[error("the database {database} refuses it ({detail}); nothing was written")]
+    Denied {
+        /// The server and schema.
+        database: String,
+        /// What it said.
+        detail: String,
+    },
+    /// Another process changed the same rows first. Ask again, at once.
+    #[error("another process was first ({what}); nothing was written")]
+    Raced {
+        /// The constraint that says that there is only one, or what the server said.
+        what: String,
+    },
+    /// The server ended a transaction that others waited for in a circle. Ask again, at once.
+    #[error("a deadlock on the database {0}; nothing was written")]
+    Deadlock(String),
     /// A row contradicts itself, or a stored text does not parse.
     #[error("{what} cannot be read: {detail}; `abide verify` says more")]
     Undecodable {
@@ -102,6 +127,9 @@ impl StoreError {
                 | StoreError::Full(_)
                 | StoreError::ReadOnly(_)
                 | StoreError::Io { .. }
+                | StoreError::Unavailable { .. }
+                | StoreError::Raced { .. }
+                | StoreError::Deadlock(_)
         )
     }
 }

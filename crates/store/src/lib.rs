@@ -6,6 +6,7 @@
 //! workers, leases and workflow versions.
 
 mod answer;
+mod derived;
 mod error;
 mod flush;
 mod graphs;

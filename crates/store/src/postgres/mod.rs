@@ -2,6 +2,10 @@
 #![expect(dead_code, reason = "the driver is being joined")]
 
 mod columns;
+mod error;
+mod name;
+mod partitions;
+mod schema;
 mod statement;
 mod write;
 mod write_steps;
