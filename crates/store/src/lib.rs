@@ -13,6 +13,7 @@ mod graphs;
 mod hints;
 mod postgres;
 mod rollup;
+mod rows;
 mod sqlite;
 mod stats;
 mod store;

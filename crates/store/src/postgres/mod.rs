@@ -3,8 +3,11 @@
 
 mod columns;
 mod error;
+mod load;
 mod name;
+mod needs;
 mod partitions;
+mod rows;
 mod schema;
 mod statement;
 mod write;
