@@ -15,7 +15,9 @@ use abide_core::status::{ExecutionStatus, Phase, SubStatus, TaskStatus};
 use abide_core::step::{StepEnd, StepId, StepKind, StepRecord, StepState};
 use abide_core::task::Task;
 use abide_core::timer::{Timer, TimerKind};
+use serde::Deserialize;
 
+use crate::rollup::{Rollup, TaskTimes};
 use crate::views::{EventView, ExecutionView, TaskView, WorkerRow};
 
 /// The columns that [`execution`] reads, in its order.
@@ -33,6 +35,9 @@ pub(crate) const STEP: &str = "number, kind, name, fingerprint, state, ordinal, 
 
 /// The columns that [`event`] reads, in its order.
 pub(crate) const EVENT: &str = "position, execution, task, n, type, at, worker, attempt, epoch, actor, from_status, to_status, data";
+
+/// The columns that [`tally`] reads, in its order.
+pub(crate) const TALLY: &str = "status, sub_status, ready_at, changed_at, queued_us, active_us, deferred_us, retry_wait_us, progress";
 
 /// Columns of such a list, read from a table that goes by another name.
 pub(crate) fn of(alias: &str, columns: &str) -> String {
@@ -307,4 +312,34 @@ pub(crate) fn worker<C: Columns>(columns: &mut C) -> Result<WorkerRow, C::Error>
         started_at: columns.time()?,
         lease_until: columns.time()?,
     })
+}
+
+/// The part of a reported progress that adds up.
+#[derive(Deserialize)]
+struct Reported {
+    percent: f64,
+}
+
+/// Adds a task, as it is `now`, to the sum of its execution's tasks.
+pub(crate) fn tally<C: Columns>(
+    columns: &mut C,
+    rollup: &mut Rollup,
+    now: Timestamp,
+) -> Result<(), C::Error> {
+    let status = columns.parse("status of a task", TaskStatus::parse)?;
+    let sub_status = columns.parse_option("sub-status", SubStatus::parse)?;
+    let (ready_at, changed_at) = (columns.time_option()?, columns.time()?);
+    let mut times = TaskTimes {
+        queued_us: columns.int()?,
+        active_us: columns.int()?,
+        deferred_us: columns.int()?,
+        retry_wait_us: columns.int()?,
+    };
+    times.add_current(status, sub_status, changed_at, ready_at, now);
+    let retry_wait = status == TaskStatus::Ready && ready_at.is_some_and(|due| due > now);
+    // What a task reported is no reason to refuse the whole answer.
+    let reported = columns.read(|json| serde_json::from_str::<Reported>(json).ok())?;
+    let percent = reported.flatten().map_or(0.0, |reported| reported.percent);
+    rollup.add(status, sub_status, retry_wait, times, percent);
+    Ok(())
 }

@@ -20,21 +20,16 @@ use super::needs;
 use super::rows::{Cells, Content, Read};
 use super::statement::{Execute, Param, Row, Statement};
 
-/// What a round of reading came to besides the rows.
-#[derive(Debug, Default)]
-pub(crate) struct Loaded {
-    /// Needs whose rows cannot be read: the trouble of the requests that have them.
-    pub(crate) failed: Vec<(Need, StoreError)>,
-    /// Another transaction began a next generation of an instance while this one waited for the last:
-    /// it is to be rolled back and run again.
-    pub(crate) outrun: bool,
-}
+/// Needs whose rows cannot be read: the trouble of the requests that have them, and of no others.
+pub(crate) type Failed = Vec<(Need, StoreError)>;
 
 /// Where answers are filled in.
 pub(super) struct Filling<'w> {
     pub(super) working: &'w mut Working,
     pub(super) graphs: &'w GraphCache,
-    loaded: Loaded,
+    failed: Failed,
+    /// Another transaction began a next generation of an instance while this one waited for the last.
+    outrun: bool,
 }
 
 type Fill<'n> = Box<dyn FnOnce(&mut Filling<'_>, Vec<Vec<Row>>) + Send + 'n>;
@@ -76,22 +71,31 @@ impl<'n> Plan<'n> {
     }
 
     /// Fills in what the statements answered, which is as much as there were of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Raced`]: the transaction is to be rolled back and run again.
     pub(crate) fn fill(
         self,
         answers: Vec<Vec<Row>>,
         working: &mut Working,
         graphs: &GraphCache,
-    ) -> Loaded {
+    ) -> Result<Failed, StoreError> {
         let mut filling = Filling {
             working,
             graphs,
-            loaded: Loaded::default(),
+            failed: Failed::new(),
+            outrun: false,
         };
         let mut answers = answers.into_iter();
         for (statements, fill) in self.fills {
             fill(&mut filling, answers.by_ref().take(statements).collect());
         }
-        filling.loaded
+        if filling.outrun {
+            let what = "a next generation of an instance".to_owned();
+            return Err(StoreError::Raced { what });
+        }
+        Ok(filling.failed)
     }
 
     pub(super) fn add(
@@ -155,7 +159,7 @@ impl<'n> Plan<'n> {
 impl Filling<'_> {
     fn fail(&mut self, need: &Need, error: Content) {
         let error = error.of(describe(need));
-        self.loaded.failed.push((need.clone(), error));
+        self.failed.push((need.clone(), error));
     }
 }
 
@@ -229,8 +233,7 @@ fn fill_locked(
             // Locked by an earlier round, unless it is new.
             Some(None) => {
                 let id = latest.as_ref().map(|latest| latest.id);
-                filling.loaded.outrun |=
-                    !id.is_some_and(|id| filling.working.has(&Need::Execution(id)));
+                filling.outrun |= !id.is_some_and(|id| filling.working.has(&Need::Execution(id)));
             }
         }
         filling.working.load_instance((*instance).clone(), latest);
@@ -264,10 +267,10 @@ pub(crate) async fn load(
     graphs: &GraphCache,
     alive_at: Timestamp,
     needs: &[Need],
-) -> Result<Loaded, StoreError> {
+) -> Result<Failed, StoreError> {
     let mut plan = Plan::new(working, graphs, alive_at, needs);
     let answers = execute.run(plan.statements()).await?;
-    Ok(plan.fill(answers, working, graphs))
+    plan.fill(answers, working, graphs)
 }
 
 /// Locks those of these executions that nobody else has locked, and answers their ids, as rows. It

@@ -3,10 +3,13 @@
 
 mod columns;
 mod error;
+mod inputs;
 mod load;
 mod name;
 mod needs;
 mod partitions;
+mod queries;
+mod rollup;
 mod rows;
 mod schema;
 mod statement;

@@ -1,0 +1,434 @@
+//! Queries. What one answers is what the store had at one moment, or at a few that follow each other
+//! where it takes more than one statement.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::sync::{Arc, LazyLock};
+
+use abide_core::execution::failed_node;
+use abide_core::failure::Failure;
+use abide_core::graph::Graph;
+use abide_core::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
+use abide_core::kernel::Held;
+use abide_core::payload::Payload;
+use abide_core::status::ExecutionStatus;
+use abide_core::step::StepRecord;
+use rustc_hash::FxHashMap;
+
+use crate::error::StoreError;
+use crate::graphs::GraphCache;
+use crate::rows::{self, Columns, EXECUTION, STEP, TASK, of};
+use crate::views::{
+    EndView, ExecutionFilter, ExecutionView, TaskView, VersionInfo, WorkerRow, WorkflowKind,
+};
+
+use super::load::describe_graph;
+use super::needs::parse_graph;
+use super::rows::{Cells, Read};
+use super::statement::{Execute, Param, Row, Statement};
+
+/// A connection that reads, and what reading needs besides it.
+pub(crate) struct Reader<'a, E> {
+    pub(crate) execute: &'a E,
+    pub(crate) graphs: &'a GraphCache,
+}
+
+/// A parameter of an id or another number.
+pub(super) fn int(number: impl Into<i64>) -> Param<'static> {
+    Param::Int(Some(number.into()))
+}
+
+pub(super) fn text(text: &str) -> Param<'_> {
+    Param::Text(Some(Cow::Borrowed(text)))
+}
+
+pub(super) fn key(key: TaskKey) -> Vec<Param<'static>> {
+    vec![int(key.execution.0), int(key.number)]
+}
+
+/// The rows of the one statement that was run.
+pub(super) async fn rows_of(
+    execute: &(impl Execute + Sync),
+    statement: Statement<'_>,
+) -> Result<Vec<Row>, StoreError> {
+    Ok(execute
+        .run(vec![statement])
+        .await?
+        .pop()
+        .unwrap_or_default())
+}
+
+/// Reads every row of a statement.
+pub(super) async fn all<T>(
+    execute: &(impl Execute + Sync),
+    statement: Statement<'_>,
+    what: impl Display,
+    read: impl Fn(&mut Cells) -> Read<T>,
+) -> Result<Vec<T>, StoreError> {
+    let what = what.to_string();
+    let rows = rows_of(execute, statement).await?.into_iter();
+    rows.map(|row| read(&mut Cells::new(row)))
+        .collect::<Read<_>>()
+        .map_err(|error| error.of(what))
+}
+
+/// Reads the only row of a statement, if there is one.
+pub(super) async fn one<T>(
+    execute: &(impl Execute + Sync),
+    statement: Statement<'_>,
+    what: impl Display,
+    read: impl Fn(&mut Cells) -> Read<T>,
+) -> Result<Option<T>, StoreError> {
+    Ok(all(execute, statement, what, read).await?.pop())
+}
+
+impl<E: Execute + Sync> Reader<'_, E> {
+    pub(crate) async fn execution(
+        &self,
+        id: ExecutionId,
+    ) -> Result<Option<ExecutionView>, StoreError> {
+        let statement = execution_by_id(id);
+        let what = format!("execution {id}");
+        one(self.execute, statement, what, rows::execution_view).await
+    }
+
+    // Relies on executions_instance.
+    pub(crate) async fn latest(&self, instance: &str) -> Result<Option<ExecutionView>, StoreError> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            executions_sql(
+                "e.instance = $1 AND e.generation IS NOT NULL ORDER BY e.generation DESC LIMIT 1",
+            )
+        });
+        let statement = Statement::new(&SQL, vec![text(instance)]);
+        let what = format!("instance `{instance}`");
+        one(self.execute, statement, what, rows::execution_view).await
+    }
+
+    // Relies on executions_instance.
+    pub(crate) async fn generation(
+        &self,
+        instance: &str,
+        generation: u32,
+    ) -> Result<Option<ExecutionView>, StoreError> {
+        static SQL: LazyLock<String> =
+            LazyLock::new(|| executions_sql("e.instance = $1 AND e.generation = $2::bigint"));
+        let statement = Statement::new(&SQL, vec![text(instance), int(generation)]);
+        let what = format!("generation {generation} of instance `{instance}`");
+        one(self.execute, statement, what, rows::execution_view).await
+    }
+
+    /// Newest first; `before` is the last id of the page before. One that cannot be read is left
+    /// out, and its place is filled, so that a short page is still the last.
+    pub(crate) async fn executions(
+        &self,
+        filter: &ExecutionFilter,
+        mut before: Option<ExecutionId>,
+        limit: u32,
+    ) -> Result<Vec<ExecutionView>, StoreError> {
+        let mut found = Vec::new();
+        loop {
+            let left = limit - found.len() as u32;
+            let page = rows_of(self.execute, page(filter, before, left)).await?;
+            let is_last = page.len() < left as usize;
+            for row in page {
+                let id = Cells::new(row[..1].to_vec()).int().map(ExecutionId);
+                before = Some(id.expect("an id is a number"));
+                match rows::execution_view(&mut Cells::new(row)) {
+                    Ok(view) => found.push(view),
+                    Err(error) => {
+                        let error = error.of("an execution");
+                        tracing::error!(execution = ?before, %error, "an execution is left out of a list");
+                    }
+                }
+            }
+            if is_last || found.len() == limit as usize {
+                return Ok(found);
+            }
+        }
+    }
+
+    pub(crate) async fn tasks(
+        &self,
+        id: ExecutionId,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<TaskView>, StoreError> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT {TASK}, node, error, progress FROM ~task_executions \
+                 WHERE execution = $1::bigint AND number > $2::bigint ORDER BY number LIMIT $3::bigint"
+            )
+        });
+        let statement = Statement::new(&SQL, vec![int(id.0), int(after), int(limit)]);
+        let what = format!("a task of execution {id}");
+        all(self.execute, statement, what, rows::task_view).await
+    }
+
+    /// Ended operations in the order in which they ended, then those that are waited for.
+    pub(crate) async fn steps(&self, task: TaskKey) -> Result<Vec<StepRecord>, StoreError> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT {STEP} FROM ~steps WHERE execution = $1::bigint AND task = $2::bigint \
+                 ORDER BY ordinal = 0, ordinal, number"
+            )
+        });
+        let what = format!("an operation of task {task}");
+        all(
+            self.execute,
+            Statement::new(&SQL, key(task)),
+            what,
+            rows::step,
+        )
+        .await
+    }
+
+    /// How an execution stands, with what it gave if it has ended.
+    pub(crate) async fn end(&self, id: ExecutionId) -> Result<Option<EndView>, StoreError> {
+        static SQL: LazyLock<String> =
+            LazyLock::new(|| format!("SELECT {EXECUTION} FROM ~executions WHERE id = $1::bigint"));
+        let what = format!("the result of execution {id}");
+        let statement = Statement::new(&SQL, vec![int(id.0)]);
+        let execution = one(self.execute, statement, &what, rows::execution).await?;
+        let Some(execution) = execution.filter(|execution| execution.generation.is_some()) else {
+            return Ok(None);
+        };
+        let mut end = EndView {
+            status: execution.status,
+            reason: execution.reason.clone(),
+            output: None,
+            error: None,
+            failed_node: None,
+        };
+        match execution.status {
+            ExecutionStatus::Completed => {
+                let graph = self
+                    .graph(id, execution.workflow, execution.own_graph)
+                    .await?;
+                if let Some(number) = graph.output() {
+                    end.output = self.output(TaskKey::new(id, number), &what).await?;
+                }
+            }
+            ExecutionStatus::Failed => {
+                // The reason names the node; its error is what the caller wants.
+                let node = execution.reason.as_deref().and_then(failed_node);
+                if let Some(node) = node {
+                    let graph = self
+                        .graph(id, execution.workflow, execution.own_graph)
+                        .await?;
+                    if let Some(number) = graph.number_of(node) {
+                        end.error = self.error(TaskKey::new(id, number), &what).await?;
+                    }
+                    end.failed_node = Some(node.to_owned());
+                }
+            }
+            _ => {}
+        }
+        Ok(Some(end))
+    }
+
+    async fn output(&self, task: TaskKey, what: &str) -> Result<Option<Payload>, StoreError> {
+        let sql = "SELECT output FROM ~task_executions WHERE execution = $1::bigint AND number = $2::bigint";
+        let read = one(
+            self.execute,
+            Statement::new(sql, key(task)),
+            what,
+            Cells::payload,
+        );
+        Ok(read.await?.flatten())
+    }
+
+    async fn error(&self, task: TaskKey, what: &str) -> Result<Option<Failure>, StoreError> {
+        let sql = "SELECT error FROM ~task_executions WHERE execution = $1::bigint AND number = $2::bigint";
+        let statement = Statement::new(sql, key(task));
+        let read = one(self.execute, statement, what, rows::failure_option);
+        Ok(read.await?.flatten())
+    }
+
+    pub(crate) async fn graph(
+        &self,
+        id: ExecutionId,
+        version: VersionId,
+        own: bool,
+    ) -> Result<Arc<Graph>, StoreError> {
+        if let Some(graph) = self.graphs.get(id, version, own) {
+            return Ok(graph);
+        }
+        let (sql, stored_at) = match own {
+            true => ("SELECT graph FROM ~executions WHERE id = $1::bigint", id.0),
+            false => (
+                "SELECT graph FROM ~workflow_versions WHERE id = $1::bigint",
+                version.0,
+            ),
+        };
+        let what = describe_graph(id, version, own);
+        let statement = Statement::new(sql, vec![int(stored_at)]);
+        let found = all(self.execute, statement, &what, Cells::payload).await?;
+        let graph = parse_graph(found).map_err(|error| error.of(what))?;
+        Ok(self.graphs.put(id, version, own, graph))
+    }
+
+    pub(crate) async fn execution_input(
+        &self,
+        id: ExecutionId,
+    ) -> Result<Option<Payload>, StoreError> {
+        let sql = "SELECT input FROM ~executions WHERE id = $1::bigint";
+        let what = format!("the input of execution {id}");
+        let statement = Statement::new(sql, vec![int(id.0)]);
+        let read = one(self.execute, statement, what, Cells::payload);
+        Ok(read.await?.flatten())
+    }
+
+    /// The tasks that a worker holds.
+    pub(crate) async fn held_by(&self, worker: WorkerId) -> Result<Vec<Held>, StoreError> {
+        held_by(self.execute, worker, u32::MAX).await
+    }
+
+    pub(crate) async fn versions(&self) -> Result<Vec<VersionInfo>, StoreError> {
+        // Relies on executions_open.
+        let sql = "SELECT w.id, w.name, w.version, w.kind, (SELECT count(*) FROM ~executions e \
+             WHERE e.workflow_version = w.id AND e.closed_at IS NULL) FROM ~workflow_versions w ORDER BY w.id";
+        let statement = Statement::new(sql, Vec::new());
+        let found = all(self.execute, statement, "a workflow version", version).await?;
+        let ids = found.iter().map(|version| VersionId(version.0));
+        let mut graphs = self.version_graphs(ids).await?;
+        let mut versions = Vec::with_capacity(found.len());
+        for (id, name, version, kind, open_executions) in found {
+            let id = VersionId(id);
+            match graphs.remove(&id) {
+                Some(Ok(graph)) => versions.push(VersionInfo {
+                    id,
+                    name,
+                    version,
+                    kind,
+                    graph,
+                    open_executions,
+                }),
+                Some(Err(error)) => {
+                    let error = error.of(describe_graph(ExecutionId(0), id, false));
+                    tracing::error!(workflow = name, version, %error, "a workflow version is left aside");
+                }
+                None => {}
+            }
+        }
+        Ok(versions)
+    }
+
+    async fn version_graphs(
+        &self,
+        ids: impl Iterator<Item = VersionId>,
+    ) -> Result<FxHashMap<VersionId, Read<Arc<Graph>>>, StoreError> {
+        let mut graphs = FxHashMap::default();
+        let mut missing = Vec::new();
+        for id in ids {
+            match self.graphs.get(ExecutionId(0), id, false) {
+                Some(graph) => drop(graphs.insert(id, Ok(graph))),
+                None => missing.push(Some(id.0)),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(graphs);
+        }
+        let statement = Statement::new(
+            "SELECT id, graph FROM ~workflow_versions WHERE id = ANY ($1::bigint[])",
+            vec![Param::Ints(missing)],
+        );
+        let read = |cells: &mut Cells| Ok((VersionId(cells.int()?), cells.payload()?));
+        for (id, json) in all(self.execute, statement, "a workflow version", read).await? {
+            let graph = parse_graph(vec![json]);
+            let graph = graph.map(|graph| self.graphs.put(ExecutionId(0), id, false, graph));
+            graphs.insert(id, graph);
+        }
+        Ok(graphs)
+    }
+
+    pub(crate) async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
+        let sql = "SELECT id, host, pid, started_at, lease_until FROM ~workers WHERE ended_at IS NULL ORDER BY id";
+        let statement = Statement::new(sql, Vec::new());
+        all(self.execute, statement, "a worker", rows::worker).await
+    }
+}
+
+fn version(cells: &mut Cells) -> Read<(i64, String, String, WorkflowKind, u32)> {
+    Ok((
+        cells.int()?,
+        cells.text()?,
+        cells.text()?,
+        cells.parse("kind of workflow", WorkflowKind::parse)?,
+        cells.int()?,
+    ))
+}
+
+/// The tasks that a worker holds, at most `limit`. Relies on the index of held or of open tasks.
+pub(crate) async fn held_by(
+    execute: &(impl Execute + Sync),
+    worker: WorkerId,
+    limit: u32,
+) -> Result<Vec<Held>, StoreError> {
+    let statement = Statement::new(
+        "SELECT execution, number, epoch FROM ~task_executions WHERE worker = $1::bigint AND closed_at IS NULL \
+         ORDER BY execution, number LIMIT $2::bigint",
+        vec![int(worker.0), int(limit)],
+    );
+    let read = |cells: &mut Cells| rows::held(cells, worker);
+    all(execute, statement, "a held task", read).await
+}
+
+pub(super) fn execution_by_id(id: ExecutionId) -> Statement<'static> {
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| executions_sql("e.id = $1::bigint AND e.generation IS NOT NULL"));
+    Statement::new(&SQL, vec![int(id.0)])
+}
+
+fn executions_sql(condition: &str) -> String {
+    format!(
+        "SELECT {}, w.name, w.version, e.tags, \
+         (SELECT coalesce(max(t.number), 0) FROM ~task_executions t WHERE t.execution = e.id) FROM ~executions e \
+         JOIN ~workflow_versions w ON w.id = e.workflow_version WHERE {condition}",
+        of("e", EXECUTION)
+    )
+}
+
+/// A page of a list of executions.
+fn page(filter: &ExecutionFilter, before: Option<ExecutionId>, limit: u32) -> Statement<'_> {
+    let mut conditions = vec!["e.generation IS NOT NULL".to_owned()];
+    let mut params = Vec::new();
+    let mut add = |condition: &str, param| {
+        params.push(param);
+        conditions.push(condition.replace("??", &format!("${}", params.len())));
+    };
+    if let Some(before) = before {
+        add("e.id < ??::bigint", int(before.0));
+    }
+    if let Some(workflow) = &filter.workflow {
+        add("w.name = ??", text(workflow));
+    }
+    if let Some(prefix) = &filter.instance_prefix {
+        add("starts_with(e.instance, ??)", text(prefix));
+    }
+    if let Some(tag) = &filter.tag {
+        add("e.tags IS NOT NULL AND e.tags::jsonb ? ??", text(tag));
+    }
+    if let Some(from) = filter.created_from {
+        add("e.created_at >= ??::bigint", int(from.0));
+    }
+    if let Some(before) = filter.created_before {
+        add("e.created_at < ??::bigint", int(before.0));
+    }
+    if !filter.statuses.is_empty() {
+        let names = filter.statuses.iter().map(|status| format!("'{status}'"));
+        let names = names.collect::<Vec<_>>().join(", ");
+        conditions.push(format!("e.status IN ({names})"));
+        if filter.statuses.iter().all(|status| !status.is_terminal()) {
+            // Lets the query use executions_open.
+            conditions.push("e.closed_at IS NULL".to_owned());
+        }
+    }
+    let sql = executions_sql(&format!(
+        "{} ORDER BY e.id DESC LIMIT {limit}",
+        conditions.join(" AND ")
+    ));
+    Statement {
+        sql: Cow::Owned(sql),
+        params,
+    }
+}
