@@ -70,6 +70,11 @@ async fn upgrade(
 ) -> Result<(), StoreError> {
     let fail = |e| error::definite(database, &e);
     let transaction = client.transaction().await.map_err(fail)?;
+    // Migrating a large store, or waiting for who does, takes its time.
+    transaction
+        .batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+        .await
+        .map_err(fail)?;
     lock(&transaction, schema).await.map_err(fail)?;
     // Somebody else may have migrated while this process waited for the lock.
     let found = check(&transaction, schema, database).await?;

@@ -1,0 +1,87 @@
+//! Sessions for those who read: a few, made when they are needed. Connections live on the driver's
+//! runtime whoever asks for them, since a program may ask from a runtime that ends sooner.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool::Runtime;
+use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
+use tokio::runtime::Handle;
+
+use super::address::Address;
+use super::connect::Session;
+use crate::error::StoreError;
+
+/// How long a query waits for a session while all are in use.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Sessions for reading.
+pub(crate) struct Readers {
+    pool: Pool<Connecting>,
+    database: String,
+}
+
+/// A session that goes back to where it came from.
+pub(crate) type Reader = Object<Connecting>;
+
+pub(crate) struct Connecting {
+    address: Arc<Address>,
+    runtime: Handle,
+}
+
+impl Readers {
+    /// At most `limit` sessions, whose connections run on `runtime`.
+    pub(crate) fn new(address: Arc<Address>, runtime: Handle, limit: usize) -> Readers {
+        let database = address.database();
+        let pool = Pool::builder(Connecting { address, runtime })
+            .max_size(limit)
+            .wait_timeout(Some(WAIT))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .expect("a runtime is given, which timeouts need");
+        Readers { pool, database }
+    }
+
+    pub(crate) async fn get(&self) -> Result<Reader, StoreError> {
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => error,
+            PoolError::Closed => StoreError::Closed,
+            _ => StoreError::Unavailable {
+                database: self.database.clone(),
+                detail: "every session for reading is in use".to_owned(),
+            },
+        })
+    }
+
+    /// Lets go of every session. Those in use end when they come back.
+    pub(crate) fn close(&self) {
+        self.pool.close();
+    }
+}
+
+impl Manager for Connecting {
+    type Type = Session;
+    type Error = StoreError;
+
+    async fn create(&self) -> Result<Session, StoreError> {
+        let address = self.address.clone();
+        let connecting = self.runtime.spawn(async move {
+            let (session, link) = Session::connect(&address).await?;
+            tokio::spawn(link.run());
+            Ok(session)
+        });
+        // The task ends early only with its runtime.
+        connecting.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<StoreError> {
+        // Whoever was cut off in the middle of a transaction left it open.
+        if session.is_clean() {
+            Ok(())
+        } else {
+            Err(RecycleError::message(
+                "it was left in the middle of something",
+            ))
+        }
+    }
+}
