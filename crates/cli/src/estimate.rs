@@ -17,13 +17,13 @@ pub(crate) struct Usual {
 
 impl Usual {
     /// The median of the latest completed executions of this one's workflow.
-    pub(crate) fn of(store: &Store, view: &ExecutionView) -> Result<Usual, StoreError> {
+    pub(crate) async fn of(store: &Store, view: &ExecutionView) -> Result<Usual, StoreError> {
         let filter = ExecutionFilter {
             statuses: vec![ExecutionStatus::Completed],
             workflow: Some(view.workflow.clone()),
             ..ExecutionFilter::default()
         };
-        let past = store.executions(&filter, None, PAST_RUNS)?;
+        let past = store.executions(&filter, None, PAST_RUNS).await?;
         let runs = past.iter().filter_map(|view| {
             let (started, closed) = (view.execution.started_at?, view.execution.closed_at?);
             Some(closed.since_us(started))

@@ -34,11 +34,11 @@ impl<'a> History<'a> {
     }
 
     /// The next events. None are left, for now, when there are none.
-    pub(crate) fn next_page(&mut self) -> Result<Vec<EventView>, StoreError> {
+    pub(crate) async fn next_page(&mut self) -> Result<Vec<EventView>, StoreError> {
         loop {
             let (own, is_last) = match self.by_index {
-                true => self.page_by_index()?,
-                false => self.page_of_all()?,
+                true => self.page_by_index().await?,
+                false => self.page_of_all().await?,
             };
             if is_last || !own.is_empty() {
                 return Ok(own);
@@ -46,10 +46,10 @@ impl<'a> History<'a> {
         }
     }
 
-    fn page_by_index(&mut self) -> Result<(Vec<EventView>, bool), StoreError> {
+    async fn page_by_index(&mut self) -> Result<(Vec<EventView>, bool), StoreError> {
         // Read first: whatever is appended later is beyond it.
-        let end = self.store.last_position()?;
-        let own = self.store.events(&self.filter, self.after, PAGE)?;
+        let end = self.store.last_position().await?;
+        let own = self.store.events(&self.filter, self.after, PAGE).await?;
         let last = own.last().map_or(self.after, |event| event.position);
         if own.len() < PAGE as usize {
             self.after = self.after.max(end).max(last);
@@ -61,10 +61,11 @@ impl<'a> History<'a> {
         Ok((own, false))
     }
 
-    fn page_of_all(&mut self) -> Result<(Vec<EventView>, bool), StoreError> {
+    async fn page_of_all(&mut self) -> Result<(Vec<EventView>, bool), StoreError> {
         let mut page = self
             .store
-            .events(&EventFilter::default(), self.after, PAGE)?;
+            .events(&EventFilter::default(), self.after, PAGE)
+            .await?;
         let is_last = page.len() < PAGE as usize;
         self.after = page.last().map_or(self.after, |event| event.position);
         page.retain(|event| self.is_own(event));

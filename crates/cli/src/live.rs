@@ -46,14 +46,14 @@ impl Live {
         &self,
         pace: Duration,
         deadline: Option<Instant>,
-        mut look: impl FnMut() -> Result<ControlFlow<T>, Problem>,
+        mut look: impl AsyncFnMut() -> Result<ControlFlow<T>, Problem>,
     ) -> Result<Option<T>, Problem> {
         loop {
             let looked = Instant::now();
             let mut changed = pin!(self.hints.changed.notified());
             // From here on no change is missed.
             changed.as_mut().enable();
-            if let ControlFlow::Break(answer) = look()? {
+            if let ControlFlow::Break(answer) = look().await? {
                 return Ok(Some(answer));
             }
             let at_latest = |moment: Instant| deadline.map_or(moment, |end| moment.min(end));
@@ -63,7 +63,7 @@ impl Live {
             sleep_until(at_latest(looked + pace)).await;
             if deadline.is_some_and(|end| end <= Instant::now()) {
                 // What changed in the last moment counts.
-                return match look()? {
+                return match look().await? {
                     ControlFlow::Break(answer) => Ok(Some(answer)),
                     ControlFlow::Continue(()) => Ok(None),
                 };

@@ -18,26 +18,28 @@ const CANDIDATES: u32 = 1000;
 ///
 /// An instance may be called like an id, or end in `/2`; what exists under the whole name comes
 /// first.
-pub(crate) fn resolve(store: &Store, text: &str) -> Result<ExecutionView, Problem> {
+pub(crate) async fn resolve(store: &Store, text: &str) -> Result<ExecutionView, Problem> {
     if let Ok(id) = text.parse::<ExecutionId>()
-        && let Some(view) = store.execution(id)?
+        && let Some(view) = store.execution(id).await?
     {
         return Ok(view);
     }
-    if let Some(view) = store.latest(text)? {
+    if let Some(view) = store.latest(text).await? {
         return Ok(view);
     }
     if let Some((instance, generation)) = text.rsplit_once('/')
         && let Ok(generation) = generation.parse()
-        && let Some(view) = store.generation(instance, generation)?
+        && let Some(view) = store.generation(instance, generation).await?
     {
         return Ok(view);
     }
-    Err(unknown(store, text)?)
+    Err(unknown(store, text).await?)
 }
 
-fn unknown(store: &Store, text: &str) -> Result<Problem, Problem> {
-    let views = store.executions(&ExecutionFilter::default(), None, CANDIDATES)?;
+async fn unknown(store: &Store, text: &str) -> Result<Problem, Problem> {
+    let views = store
+        .executions(&ExecutionFilter::default(), None, CANDIDATES)
+        .await?;
     let instances = views.iter().map(|view| &*view.execution.instance);
     let hint = match nearest(text, instances) {
         Some(near) => format!("did you mean `{}`?", escape(near)),

@@ -146,7 +146,7 @@ async fn introduce(args: &Args, engine: &Engine, run: &Run<Receipt>) -> Result<(
             "{order}: resuming execution {}. Recorded, and not run again:",
             run.id()
         );
-        for recorded in engine.store().steps(TaskKey::new(run.id(), 1))? {
+        for recorded in engine.store().steps(TaskKey::new(run.id(), 1)).await? {
             let (id, state) = (recorded.id, recorded.end.state());
             println!("  {}. {} `{}`: {state}", id.number, id.kind, id.name);
         }

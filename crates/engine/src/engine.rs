@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use abide_core::ids::{ExecutionId, IdGenerator};
 use abide_core::kernel::{Cancel, CancelReply, Signal, Signalled};
 use abide_core::payload::Payload;
-use abide_store::{
-    EventFilter, EventView, ExecutionFilter, ExecutionView, Store, StoreError, TaskView,
-};
+use abide_store::{EventFilter, EventView, ExecutionFilter, ExecutionView, Store, TaskView};
 use serde::Serialize;
 
 use crate::authoring::{GraphOf, StateMap, Workflow};
@@ -165,7 +163,7 @@ impl Engine {
     ///
     /// The instance has none, or it is one of another workflow.
     pub async fn run<W: Workflow>(&self, instance: &str) -> Result<Run<W::Output>, EngineError> {
-        let latest = self.inner.store.latest(instance)?;
+        let latest = self.inner.store.latest(instance).await?;
         let view = latest.ok_or_else(|| EngineError::UnknownInstance(instance.to_owned()))?;
         if view.workflow != W::NAME {
             return Err(EngineError::OtherWorkflow {
@@ -227,7 +225,7 @@ impl Engine {
 
     /// How an execution stands.
     pub async fn describe(&self, id: ExecutionId) -> Result<ExecutionView, EngineError> {
-        let view = self.inner.store.execution(id)?;
+        let view = self.inner.store.execution(id).await?;
         view.ok_or(EngineError::UnknownExecution(id))
     }
 
@@ -239,8 +237,8 @@ impl Engine {
         before: Option<ExecutionId>,
         limit: u32,
     ) -> Result<Vec<ExecutionView>, EngineError> {
-        self.read(move |store| store.executions(&filter, before, limit))
-            .await
+        let store = &self.inner.store;
+        Ok(store.executions(&filter, before, limit).await?)
     }
 
     /// Tasks of an execution, by number: at most `limit`, those after the given number (0 for the
@@ -251,7 +249,7 @@ impl Engine {
         after: u32,
         limit: u32,
     ) -> Result<Vec<TaskView>, EngineError> {
-        self.read(move |store| store.tasks(id, after, limit)).await
+        Ok(self.inner.store.tasks(id, after, limit).await?)
     }
 
     /// The history of an execution and its tasks, oldest first: at most `limit` events, those after
@@ -266,25 +264,12 @@ impl Engine {
             execution: Some(id),
             task: None,
         };
-        self.read(move |store| store.events(&filter, after, limit))
-            .await
+        Ok(self.inner.store.events(&filter, after, limit).await?)
     }
 
     /// The store, for what the engine has no method for.
     pub fn store(&self) -> &Store {
         &self.inner.store
-    }
-
-    /// Reads off the runtime's threads, since it may take a while.
-    async fn read<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, EngineError> {
-        let store = self.inner.store.clone();
-        match tokio::task::spawn_blocking(move || query(&store)).await {
-            Ok(answer) => Ok(answer?),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
     }
 
     // ---- stopping ----

@@ -118,7 +118,10 @@ impl<O> Run<O> {
         loop {
             // Before the status is read, so that no end is missed in between.
             let mut watch = store.watch_end(self.id);
-            let end = store.end(self.id)?.ok_or(RunError::Unknown(self.id))?;
+            let end = store
+                .end(self.id)
+                .await?
+                .ok_or(RunError::Unknown(self.id))?;
             if end.status.is_terminal() {
                 return Ok(end);
             }

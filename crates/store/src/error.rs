@@ -119,6 +119,14 @@ impl StoreError {
         )
     }
 
+    /// Whether it is about what is stored or asked, rather than about the database.
+    pub(crate) fn is_content(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Undecodable { .. } | StoreError::Invalid(_)
+        )
+    }
+
     /// Whether the cause may go away by itself, so that asking again is worth it.
     pub fn is_transient(&self) -> bool {
         matches!(

@@ -1,45 +1,358 @@
-//! One flush: requests run one after another over a working set, reading what they miss, and
-//! answer when everything is committed. Knows no SQL: the driver reads and writes.
+//! One flush: the requests of many jobs run over one working set, name what they miss, run again
+//! once it is read, and answer when everything is committed. Knows no SQL and waits for nothing:
+//! a driver reads what is missing, in its own way, and writes the effects.
+//!
+//! Invariant: requests about the same execution take effect in the order in which they came.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use abide_core::kernel::{Need, Reply, Request, Stop, Working, apply};
+use abide_core::ids::{ExecutionId, Timestamp};
+use abide_core::kernel::{
+    Change, Claim, Effects, Inbox, Need, OutboxRow, Reply, Request, Stop, Working, apply, rehearse,
+};
+use abide_core::timer::{NEVER, Timer};
+use rustc_hash::FxHashSet;
 
 use crate::error::{ApplyError, StoreError};
+use crate::hints::Hints;
+use crate::job::{Done, Job};
+use crate::{Claims, Fired};
 
-/// The most rounds of reading that one request may ask for. Each round reads at least one row
-/// that was missing, and a request touches a bounded number, so this only stops a defect.
+/// The most rounds of reading that one flush may ask for. Each round reads at least one row that
+/// was missing, and a request touches a bounded number, so this only stops a defect.
 const MAX_ROUNDS: usize = 100_000;
 
-/// Runs one request, reading through `load` whatever it misses.
-pub(crate) fn run(
-    working: &mut Working,
-    request: &Request,
-    load: &mut dyn FnMut(&mut Working, &Need) -> Result<(), StoreError>,
-) -> Result<Reply, ApplyError> {
-    for need in request.needs() {
-        if !working.has(&need) {
-            load(working, &need)?;
+/// What a driver picked for a job before the rules run.
+#[derive(Debug, Default)]
+pub(crate) struct Picked {
+    /// For a claim: what is in the worker's inbox.
+    pub(crate) inbox: Vec<OutboxRow>,
+    /// For a claim: rows of its queues, in any order; one more than it wants shows that there is
+    /// more.
+    pub(crate) ready: Vec<OutboxRow>,
+    /// For firing: what is due, earliest first.
+    pub(crate) due: Vec<Timer>,
+}
+
+/// The requests of a batch of jobs, and the working set they share.
+pub(crate) struct Flush<'a> {
+    pub(crate) working: Working,
+    jobs: Vec<Answered>,
+    items: Vec<Item<'a>>,
+    fired: FxHashSet<Timer>,
+    rounds: usize,
+}
+
+/// One request of a job.
+struct Item<'a> {
+    job: usize,
+    request: Cow<'a, Request>,
+    /// What it is about: an instance or an execution.
+    about: Need,
+    /// What it stopped for.
+    missing: Vec<Need>,
+    /// Whether that is what it would stop for if those before it had not to come first: a guess.
+    rehearsed: bool,
+    result: Option<Result<Reply, ApplyError>>,
+}
+
+/// What a job's requests add up to.
+enum Answered {
+    Apply,
+    Claim { more: bool },
+    Fired { before: u32 },
+    Refused(StoreError),
+}
+
+impl<'a> Flush<'a> {
+    pub(crate) fn new(now: Timestamp) -> Flush<'a> {
+        Flush {
+            working: Working::new(now),
+            jobs: Vec::new(),
+            items: Vec::new(),
+            fired: FxHashSet::default(),
+            rounds: 0,
         }
     }
-    for _ in 0..MAX_ROUNDS {
-        let applied = catch_unwind(AssertUnwindSafe(|| apply(working, request)));
-        match applied {
-            Ok(Ok(reply)) => return Ok(reply),
-            Ok(Err(Stop::Refused(refusal))) => return Err(refusal.into()),
-            Err(panic) => {
-                working.forget_unfinished();
-                return Err(contradiction(&*panic).into());
+
+    /// Adds a job with what was picked for it.
+    pub(crate) fn add(&mut self, job: &'a Job, picked: Picked) {
+        match job {
+            Job::Apply(request, _) => {
+                self.jobs.push(Answered::Apply);
+                self.item(Cow::Borrowed(request));
             }
-            Ok(Err(Stop::Missing(needs))) => {
-                for need in &needs {
-                    load(working, need)?;
+            Job::Claim { worker, max, .. } => {
+                let max = *max as usize;
+                let mut ready = picked.ready;
+                ready.sort_unstable_by_key(|row| {
+                    (std::cmp::Reverse(row.priority), row.ready_at, row.key)
+                });
+                let more = ready.len() > max;
+                ready.truncate(max);
+                self.jobs.push(Answered::Claim { more });
+                for row in picked.inbox {
+                    self.item(Cow::Owned(Request::Inbox(Inbox { row })));
+                }
+                for row in ready {
+                    let (key, worker) = (row.key, *worker);
+                    self.item(Cow::Owned(Request::Claim(Claim { key, worker, row })));
+                }
+            }
+            Job::FireTimers { .. } => {
+                // What an earlier job of the batch fires is still stored, but must not fire twice.
+                let (fresh, before): (Vec<_>, Vec<_>) = picked
+                    .due
+                    .into_iter()
+                    .partition(|timer| self.fired.insert(*timer));
+                let before = before.len() as u32;
+                self.jobs.push(Answered::Fired { before });
+                for timer in fresh {
+                    self.item(Cow::Owned(Request::Fire(timer)));
                 }
             }
         }
     }
-    Err(StoreError::Internal(format!("a request never found what it needs: {request:?}")).into())
+
+    /// Adds a job for which nothing could be picked.
+    pub(crate) fn refuse(&mut self, error: StoreError) {
+        self.jobs.push(Answered::Refused(error));
+    }
+
+    fn item(&mut self, request: Cow<'a, Request>) {
+        let missing = request.needs();
+        self.items.push(Item {
+            job: self.jobs.len() - 1,
+            about: missing[0].clone(),
+            missing,
+            rehearsed: false,
+            request,
+            result: None,
+        });
+    }
+
+    /// What is to be read before the requests can run on; nothing if they are through.
+    pub(crate) fn missing(&self) -> Vec<Need> {
+        let mut seen = FxHashSet::default();
+        let unanswered = self.items.iter().filter(|item| item.result.is_none());
+        let needs = unanswered.flat_map(|item| &item.missing);
+        needs
+            .filter(|need| {
+                // A request that stopped for a mailbox has read through the signals that are known,
+                // although it gave them back.
+                let is_known = !matches!(need, Need::Mailbox(..)) && self.working.has(need);
+                !is_known && seen.insert(*need)
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Runs every request as far as it gets. One that stops lets none of the same execution pass;
+    /// those behind it only find out what they will need, so that it is read with the rest.
+    ///
+    /// # Errors
+    ///
+    /// A request that never finds what it needs is a defect.
+    pub(crate) fn run(&mut self) -> Result<(), StoreError> {
+        self.rounds += 1;
+        let mut stopped = FxHashSet::default();
+        for item in self.items.iter_mut().filter(|item| item.result.is_none()) {
+            if !stopped.is_empty() && stopped.contains(&item.subject(&self.working)) {
+                item.rehearse(&mut self.working);
+                continue;
+            }
+            item.run(&mut self.working);
+            if item.result.is_none() {
+                if self.rounds >= MAX_ROUNDS {
+                    return Err(StoreError::Internal(format!(
+                        "a request never found what it needs: {:?}",
+                        item.request
+                    )));
+                }
+                stopped.insert(item.subject(&self.working));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every request has run through.
+    pub(crate) fn is_done(&self) -> bool {
+        self.items.iter().all(|item| item.result.is_some())
+    }
+
+    /// A row cannot be read: the trouble of those who need it, and of nobody else in the flush.
+    pub(crate) fn cannot_read(&mut self, need: &Need, error: &StoreError) {
+        for item in &mut self.items {
+            if item.result.is_none() && !item.rehearsed && item.missing.contains(need) {
+                item.result = Some(Err(error.clone().into()));
+            }
+        }
+    }
+
+    /// The answers, in the order of the jobs, and what is to be written. A row of the outbox, or a
+    /// timer, that cannot be acted on must not stop the others: it is taken out, and `verify` finds
+    /// its task.
+    pub(crate) fn finish(mut self) -> Result<Flushed, StoreError> {
+        let mut done: Vec<Done> = self.jobs.iter().map(Answered::empty).collect();
+        for item in self.items {
+            let result = item.result.expect("every request has run through");
+            match (&mut done[item.job], &*item.request) {
+                (Done::Apply(reply), _) => *reply = result,
+                (Done::Claim(claims), Request::Inbox(inbox)) => match result {
+                    Ok(Reply::Notice(notice)) => claims.notices.extend(notice),
+                    Ok(_) => {}
+                    Err(error) => set_aside(&mut self.working, inbox.row, &error)?,
+                },
+                (Done::Claim(claims), Request::Claim(claim)) => match result {
+                    Ok(Reply::Claimed(Some(claimed))) => claims.claimed.push(*claimed),
+                    // A row that was dropped made room for another.
+                    Ok(_) => claims.more = true,
+                    Err(error) => set_aside(&mut self.working, claim.row, &error)?,
+                },
+                (Done::Fired(fired), Request::Fire(timer)) => match result {
+                    Ok(_) => fired.fired += 1,
+                    Err(error) => {
+                        only_content(&error)?;
+                        tracing::error!(?timer, %error, "a timer cannot be acted on and is removed");
+                        self.working.drop_timer(*timer);
+                    }
+                },
+                _ => unreachable!("requests are made by their jobs"),
+            }
+        }
+        let (executions, tasks, effects) = self.working.into_effects();
+        Ok(Flushed {
+            done,
+            executions,
+            tasks,
+            effects,
+        })
+    }
+}
+
+impl Item<'_> {
+    /// What it is about, by one name: an instance is its latest execution, as soon as that is known.
+    fn subject(&self, working: &Working) -> Need {
+        match &self.about {
+            Need::Instance(instance) => match working.latest(instance) {
+                Some(id) => Need::Execution(id),
+                None => self.about.clone(),
+            },
+            about => about.clone(),
+        }
+    }
+
+    fn run(&mut self, working: &mut Working) {
+        match catch_unwind(AssertUnwindSafe(|| apply(working, &self.request))) {
+            Ok(Ok(reply)) => self.result = Some(Ok(reply)),
+            Ok(Err(Stop::Refused(refusal))) => self.result = Some(Err(refusal.into())),
+            Ok(Err(Stop::Missing(needs))) => (self.missing, self.rehearsed) = (needs, false),
+            Err(panic) => {
+                working.forget_unfinished();
+                self.result = Some(Err(contradiction(&*panic).into()));
+            }
+        }
+    }
+
+    fn rehearse(&mut self, working: &mut Working) {
+        let needs = catch_unwind(AssertUnwindSafe(|| rehearse(working, &self.request)));
+        self.missing = needs.unwrap_or_else(|_| {
+            // It panics again when it runs, unless what comes before it helps.
+            working.forget_unfinished();
+            Vec::new()
+        });
+        self.rehearsed = true;
+    }
+}
+
+/// What a flush came to.
+pub(crate) struct Flushed {
+    pub(crate) done: Vec<Done>,
+    pub(crate) executions: Vec<abide_core::kernel::Row<abide_core::execution::Execution>>,
+    pub(crate) tasks: Vec<abide_core::kernel::Row<abide_core::task::Task>>,
+    pub(crate) effects: Effects,
+}
+
+impl Answered {
+    fn empty(&self) -> Done {
+        match self {
+            Answered::Apply => Done::Apply(Err(StoreError::Closed.into())),
+            Answered::Claim { more } => Done::Claim(Claims {
+                more: *more,
+                ..Claims::default()
+            }),
+            Answered::Fired { before } => Done::Fired(Fired {
+                fired: *before,
+                next_due: None,
+            }),
+            Answered::Refused(error) => Done::Refused(error.clone()),
+        }
+    }
+}
+
+fn set_aside(working: &mut Working, row: OutboxRow, error: &ApplyError) -> Result<(), StoreError> {
+    only_content(error)?;
+    tracing::error!(task = %row.key, %error, "a task cannot be claimed and is left aside");
+    working.drop_outbox_row(row);
+    Ok(())
+}
+
+/// That an error is about what is stored, rather than about the database.
+fn only_content(error: &ApplyError) -> Result<(), StoreError> {
+    match error {
+        ApplyError::Store(error) if !error.is_content() => Err(error.clone()),
+        _ => Ok(()),
+    }
+}
+
+/// What follows a commit.
+#[derive(Debug, Default)]
+pub(crate) struct After {
+    /// The outbox got rows.
+    pub(crate) work: bool,
+    /// The earliest of the timers that were set.
+    pub(crate) earliest_timer: Option<Timestamp>,
+    /// The earliest timer there is, if the timers were read.
+    pub(crate) timers_read: Option<Option<Timestamp>>,
+    /// Executions that ended.
+    pub(crate) ended: Vec<ExecutionId>,
+}
+
+impl After {
+    pub(crate) fn of(effects: &Effects) -> After {
+        let due = added(&effects.timers).map(|timer| timer.due_at);
+        After {
+            work: added(&effects.outbox).next().is_some(),
+            earliest_timer: due.filter(|due| *due < NEVER).min(),
+            timers_read: None,
+            ended: effects.ended.iter().map(|ended| ended.id).collect(),
+        }
+    }
+
+    /// Tells this process.
+    pub(crate) fn tell(&self, hints: &Hints) {
+        if let Some(next) = self.timers_read {
+            hints.timers_read(next);
+        }
+        if let Some(due) = self.earliest_timer {
+            hints.timer_set(due);
+        }
+        if self.work {
+            hints.work.notify_one();
+        }
+        for id in &self.ended {
+            hints.ended(*id);
+        }
+    }
+}
+
+fn added<T>(changes: &[Change<T>]) -> impl Iterator<Item = &T> {
+    changes.iter().filter_map(|change| match change {
+        Change::Add(row) => Some(row),
+        Change::Remove(_) => None,
+    })
 }
 
 /// Rules panic over rows that contradict each other, such as a task that its graph does not have:

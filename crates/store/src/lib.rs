@@ -6,17 +6,22 @@
 //! workers, leases and workflow versions.
 
 mod answer;
+mod checks;
 mod derived;
+mod driver;
 mod error;
 mod flush;
 mod graphs;
 mod hints;
+mod job;
 mod postgres;
+mod reading;
 mod rollup;
 mod rows;
 mod sqlite;
 mod stats;
 mod store;
+mod upkeep;
 mod verify;
 mod views;
 
@@ -31,13 +36,14 @@ pub use hints::{EndWatch, Hints};
 pub use rollup::{ExecutionSubStatus, Rollup, TaskGroup, TaskTimes};
 pub use sqlite::WorkersLock;
 pub use stats::Stats;
-pub use store::{RecoverySummary, Store};
+pub use store::Store;
+pub use upkeep::RecoverySummary;
 pub use verify::{
     Checked, Finding, Integrity, Invariant, Subject, VerifyOptions, VerifyReport, verify_file,
 };
 pub use views::{
-    ContextView, EndView, EventFilter, EventView, ExecutionFilter, ExecutionView, TaskInputs,
-    TaskView, VersionInfo, WorkerRow, WorkflowKind,
+    ContextView, EndView, EventFilter, EventView, ExecutionFilter, ExecutionView, NewWorker,
+    TaskInputs, TaskView, VersionInfo, WorkerRow, WorkflowKind,
 };
 
 /// Where the store gets the time from.

@@ -136,6 +136,17 @@ pub struct ContextView {
     pub charged_bytes: usize,
 }
 
+/// A worker that begins.
+#[derive(Clone, Debug)]
+pub struct NewWorker {
+    /// Its id.
+    pub id: WorkerId,
+    /// The host it runs on, for people.
+    pub host: String,
+    /// Its process, for people.
+    pub pid: u32,
+}
+
 /// A worker's row.
 #[derive(Clone, Debug)]
 pub struct WorkerRow {

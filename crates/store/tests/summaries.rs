@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use abide_core::failure::Failure;
 use abide_core::graph::{GraphBuilder, TaskSpec};
@@ -14,8 +15,8 @@ use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::status::{ExecutionStatus, SubStatus, TaskStatus};
 use abide_core::table::By;
 use abide_store::{
-    EventFilter, ExecutionSubStatus, ExecutionView, Rollup, Store, StoreOptions, TaskTimes,
-    WorkerRow, WorkflowKind,
+    EventFilter, ExecutionSubStatus, ExecutionView, NewWorker, Rollup, Store, StoreOptions,
+    TaskTimes, WorkflowKind,
 };
 
 const BEGIN: i64 = 1_790_000_000_000_000;
@@ -62,14 +63,15 @@ impl World {
             .ensure_version("w", "1", kind, graph.clone())
             .await
             .expect("recorded");
-        let row = WorkerRow {
+        let row = NewWorker {
             id: WORKER,
             host: "h".into(),
             pid: 1,
-            started_at: Timestamp(BEGIN),
-            lease_until: Timestamp(BEGIN + 3600 * SECOND),
         };
-        store.register_worker(row).await.expect("registered");
+        store
+            .register_worker(row, Duration::from_secs(3600))
+            .await
+            .expect("registered");
         let start = Start {
             id: ID,
             instance: "order".into(),
@@ -120,18 +122,22 @@ impl World {
         self.store.apply(finish).await.expect("recorded");
     }
 
-    fn summary(&self) -> (ExecutionView, Rollup) {
-        self.store.summary(ID).expect("reads").expect("exists")
+    async fn summary(&self) -> (ExecutionView, Rollup) {
+        self.store
+            .summary(ID)
+            .await
+            .expect("reads")
+            .expect("exists")
     }
 
-    fn sub_status(&self) -> Option<ExecutionSubStatus> {
-        let (view, rollup) = self.summary();
+    async fn sub_status(&self) -> Option<ExecutionSubStatus> {
+        let (view, rollup) = self.summary().await;
         assert_eq!(rollup.tasks(), view.tasks);
         rollup.sub_status(&view.execution, self.store.now())
     }
 
-    fn percent(&self) -> f64 {
-        let (view, rollup) = self.summary();
+    async fn percent(&self) -> f64 {
+        let (view, rollup) = self.summary().await;
         rollup.percent(view.execution.status)
     }
 }
@@ -147,19 +153,19 @@ fn held(claimed: &Claimed) -> Held {
 #[tokio::test]
 async fn a_rollup_follows_tasks_through_their_states() {
     let world = World::new(None).await;
-    assert_eq!(world.sub_status(), Some(ExecutionSubStatus::Queued));
+    assert_eq!(world.sub_status().await, Some(ExecutionSubStatus::Queued));
     world.pass(1);
     let a = held(&world.claim().await);
-    assert_eq!(world.sub_status(), Some(ExecutionSubStatus::Active));
+    assert_eq!(world.sub_status().await, Some(ExecutionSubStatus::Active));
     world.pass(2);
     let value = r#"{"percent":50.0,"step":"x"}"#.to_owned();
     let progress = Request::Progress(Progress { held: a, value });
     world.store.apply(progress).await.expect("recorded");
-    assert_eq!(world.percent(), 25.0);
+    assert_eq!(world.percent().await, 25.0);
     let wait = "a file".to_owned();
     let defer = Request::Defer(Defer { held: a, wait });
     world.store.apply(defer).await.expect("recorded");
-    assert_eq!(world.sub_status(), Some(ExecutionSubStatus::Deferred));
+    assert_eq!(world.sub_status().await, Some(ExecutionSubStatus::Deferred));
     world.pass(4);
     let failed = Outcome::Failed {
         failure: Failure::new("Io", "gone"),
@@ -167,16 +173,19 @@ async fn a_rollup_follows_tasks_through_their_states() {
         supersede: None,
     };
     world.finish(a, failed).await;
-    assert_eq!(world.sub_status(), Some(ExecutionSubStatus::RetryWait));
+    assert_eq!(
+        world.sub_status().await,
+        Some(ExecutionSubStatus::RetryWait)
+    );
     world.pass(12);
-    assert_eq!(world.sub_status(), Some(ExecutionSubStatus::Active));
+    assert_eq!(world.sub_status().await, Some(ExecutionSubStatus::Active));
     let expected = TaskTimes {
         queued_us: 3 * SECOND,
         active_us: 2 * SECOND,
         deferred_us: 4 * SECOND,
         retry_wait_us: 10 * SECOND,
     };
-    let rollup = world.summary().1;
+    let rollup = world.summary().await.1;
     assert_eq!(rollup.times(), expected);
     assert_eq!(rollup.count(|group| group.status == TaskStatus::Pending), 1);
     assert_eq!(
@@ -193,32 +202,35 @@ async fn a_rollup_follows_tasks_through_their_states() {
         };
         world.finish(held(&world.claim().await), outcome).await;
     }
-    assert_eq!(world.sub_status(), None);
-    assert_eq!(world.percent(), 100.0);
-    assert_eq!(world.summary().1.times(), expected);
+    assert_eq!(world.sub_status().await, None);
+    assert_eq!(world.percent().await, 100.0);
+    assert_eq!(world.summary().await.1.times(), expected);
 }
 
 #[tokio::test]
 async fn a_start_in_the_future_is_scheduled_until_it_is_due() {
     let world = World::new(Some(Timestamp(BEGIN + 60 * SECOND))).await;
-    assert_eq!(world.sub_status(), Some(ExecutionSubStatus::Scheduled));
+    assert_eq!(
+        world.sub_status().await,
+        Some(ExecutionSubStatus::Scheduled)
+    );
     world.pass(60);
-    assert_eq!(world.sub_status(), Some(ExecutionSubStatus::Queued));
+    assert_eq!(world.sub_status().await, Some(ExecutionSubStatus::Queued));
 }
 
 #[tokio::test]
 async fn an_execution_is_found_by_generation_with_its_input() {
     let World { store, .. } = &World::new(None).await;
-    let found = store.generation("order", 1).expect("reads");
+    let found = store.generation("order", 1).await.expect("reads");
     let view = found.expect("exists");
     assert_eq!(view.execution.id, ID);
     assert_eq!(view.execution.status, ExecutionStatus::Pending);
     assert_eq!(view.tasks, 2);
-    assert!(store.generation("order", 2).expect("reads").is_none());
-    assert!(store.generation("other", 1).expect("reads").is_none());
-    let input = store.input(ID).expect("reads").expect("was given");
+    assert!(store.generation("order", 2).await.expect("reads").is_none());
+    assert!(store.generation("other", 1).await.expect("reads").is_none());
+    let input = store.input(ID).await.expect("reads").expect("was given");
     assert_eq!(input.as_str(), r#"{"n":1}"#);
-    assert!(store.input(ExecutionId(1)).expect("reads").is_none());
+    assert!(store.input(ExecutionId(1)).await.expect("reads").is_none());
 }
 
 #[tokio::test]
@@ -228,15 +240,16 @@ async fn pages_of_events_meet_without_gap_or_repeat() {
         execution: Some(ID),
         task: None,
     };
-    let all = store.events(&filter, 0, 100).expect("reads");
+    let all = store.events(&filter, 0, 100).await.expect("reads");
     let positions: Vec<i64> = all.iter().map(|event| event.position).collect();
     assert_eq!(
         positions.last(),
-        Some(&store.last_position().expect("reads"))
+        Some(&store.last_position().await.expect("reads"))
     );
     let mut paged = Vec::new();
     while let [event] = store
         .events(&filter, paged.last().copied().unwrap_or(0), 1)
+        .await
         .expect("reads")
         .as_slice()
     {

@@ -57,8 +57,11 @@ struct Answer {
 impl Cancel {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
         let store = session.open().await?;
-        let id = reference::resolve(store, &self.execution)?.execution.id;
-        let record = super::record(store, id)?;
+        let id = reference::resolve(store, &self.execution)
+            .await?
+            .execution
+            .id;
+        let record = super::record(store, id).await?;
         if !record.status.is_terminal() && !self.is_meant(&record)? {
             return Err(Problem::Failed("not cancelled".to_owned()));
         }

@@ -32,9 +32,12 @@ const LINE_CHARS: usize = 400;
 impl Describe {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
         let store = session.open().await?;
-        let id = reference::resolve(store, &self.execution)?.execution.id;
-        let (view, rollup) = super::summary(store, id)?;
-        let description = Description::read(store, &view, &rollup)?;
+        let id = reference::resolve(store, &self.execution)
+            .await?
+            .execution
+            .id;
+        let (view, rollup) = super::summary(store, id).await?;
+        let description = Description::read(store, &view, &rollup).await?;
         let name = description.execution.name();
         let now = store.now();
         document(session.format, &name, &description, |out| {

@@ -46,9 +46,11 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
         let store = session.open().await?;
-        let view = reference::resolve(store, &self.execution)?;
+        let view = reference::resolve(store, &self.execution).await?;
         let execution = &view.execution;
-        let graph = store.graph(execution.id, execution.workflow, execution.own_graph)?;
+        let graph = store
+            .graph(execution.id, execution.workflow, execution.own_graph)
+            .await?;
         let filter = EventFilter {
             execution: Some(execution.id),
             task: self.task_key(&view, &graph)?,
@@ -62,7 +64,7 @@ impl Events {
         if self.follow {
             pages.follow(store, &view).await?;
         } else {
-            pages.write()?;
+            pages.write().await?;
         }
         let written = pages.rows.written();
         pages.rows.finish()?;
@@ -112,9 +114,9 @@ struct Pages<'a> {
 
 impl Pages<'_> {
     /// Writes what there is and was not written yet.
-    fn write(&mut self) -> Result<(), Problem> {
+    async fn write(&mut self) -> Result<(), Problem> {
         loop {
-            let page = self.history.next_page()?;
+            let page = self.history.next_page().await?;
             if page.is_empty() {
                 return Ok(());
             }
@@ -135,11 +137,11 @@ impl Pages<'_> {
         let node = graph.numbers().map(|number| graph.node_id(number).len());
         self.rows
             .widen(&EventRecord::usual_widths(node.max().unwrap_or_default()));
-        let look = || {
+        let look = async || {
             // Read first: if it has ended by now, all of its events are there to be read.
-            let now = store.execution(view.execution.id)?;
+            let now = store.execution(view.execution.id).await?;
             let has_ended = now.is_none_or(|view| view.execution.status.is_terminal());
-            self.write()?;
+            self.write().await?;
             self.rows.flush()?;
             Ok(match has_ended {
                 true => ControlFlow::Break(()),

@@ -59,7 +59,7 @@ impl List {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
         let store = session.open().await?;
         let mut rows = Rows::new(session.format, ExecutionRecord::COLUMNS);
-        let more = self.write(store, &mut rows)?;
+        let more = self.write(store, &mut rows).await?;
         let written = rows.written();
         rows.finish()?;
         if written == 0 {
@@ -74,15 +74,15 @@ impl List {
     }
 
     /// Writes what matches. Answers the last one if there are more.
-    fn write(&self, store: &Store, rows: &mut Rows) -> Result<Option<ExecutionId>, Problem> {
+    async fn write(&self, store: &Store, rows: &mut Rows) -> Result<Option<ExecutionId>, Problem> {
         let filter = self.filter();
         let now = store.now();
         let mut before = self.cursor;
         let mut last = None;
         loop {
-            let page = store.executions(&filter, before, PAGE)?;
+            let page = store.executions(&filter, before, PAGE).await?;
             for view in &page {
-                let Some(record) = self.record(store, view, now)? else {
+                let Some(record) = self.record(store, view, now).await? else {
                     continue;
                 };
                 if self.limit != 0 && rows.written() == self.limit as usize {
@@ -110,7 +110,7 @@ impl List {
     }
 
     /// The record of an execution, unless its sub-status is not one of those asked for.
-    fn record(
+    async fn record(
         &self,
         store: &Store,
         view: &ExecutionView,
@@ -118,7 +118,7 @@ impl List {
     ) -> Result<Option<ExecutionRecord>, Problem> {
         // Only the sub-status of running executions depends on their tasks.
         let record = match view.execution.status {
-            ExecutionStatus::Running => super::record(store, view.execution.id)?,
+            ExecutionStatus::Running => super::record(store, view.execution.id).await?,
             _ => ExecutionRecord::new(view, &Rollup::default(), now),
         };
         let is_asked_for = |state: &ExecutionState| match *state {

@@ -26,13 +26,13 @@ fn default_actor() -> String {
 }
 
 /// An execution that is known to exist, as it is now.
-fn execution(store: &Store, id: ExecutionId) -> Result<ExecutionView, Problem> {
-    store.execution(id)?.ok_or_else(|| gone(store, id))
+async fn execution(store: &Store, id: ExecutionId) -> Result<ExecutionView, Problem> {
+    store.execution(id).await?.ok_or_else(|| gone(store, id))
 }
 
 /// The same, and what its tasks add up to.
-fn summary(store: &Store, id: ExecutionId) -> Result<(ExecutionView, Rollup), Problem> {
-    store.summary(id)?.ok_or_else(|| gone(store, id))
+async fn summary(store: &Store, id: ExecutionId) -> Result<(ExecutionView, Rollup), Problem> {
+    store.summary(id).await?.ok_or_else(|| gone(store, id))
 }
 
 fn gone(store: &Store, id: ExecutionId) -> Problem {
@@ -40,7 +40,7 @@ fn gone(store: &Store, id: ExecutionId) -> Problem {
 }
 
 /// Its record.
-fn record(store: &Store, id: ExecutionId) -> Result<ExecutionRecord, Problem> {
-    let (view, rollup) = summary(store, id)?;
+async fn record(store: &Store, id: ExecutionId) -> Result<ExecutionRecord, Problem> {
+    let (view, rollup) = summary(store, id).await?;
     Ok(ExecutionRecord::new(&view, &rollup, store.now()))
 }

@@ -57,7 +57,7 @@ impl Signal {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
         let payload = self.payload()?;
         let store = session.open().await?;
-        let instance = self.instance(store)?;
+        let instance = self.instance(store).await?;
         let request = Request {
             instance: instance.as_str().into(),
             name: self.name.as_str().into(),
@@ -91,10 +91,10 @@ impl Signal {
 
     /// The instance that is meant. A signal goes to the latest generation, so an older one's id
     /// would be a mistake.
-    fn instance(&self, store: &Store) -> Result<String, Problem> {
-        let view = reference::resolve(store, &self.instance)?;
+    async fn instance(&self, store: &Store) -> Result<String, Problem> {
+        let view = reference::resolve(store, &self.instance).await?;
         let instance = view.execution.instance.to_string();
-        match store.latest(&instance)? {
+        match store.latest(&instance).await? {
             Some(latest) if latest.execution.id != view.execution.id => {
                 Err(Problem::Conflict(format!(
                     "{} is not the latest execution of instance `{}`, which is {}: signals go to that one",

@@ -49,7 +49,10 @@ const PAGE: u32 = 1000;
 impl Tasks {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
         let store = session.open().await?;
-        let id = reference::resolve(store, &self.execution)?.execution.id;
+        let id = reference::resolve(store, &self.execution)
+            .await?
+            .execution
+            .id;
         let mut rows = Rows::new(session.format, TaskRecord::COLUMNS);
         let mut more = None;
         let mut last = self.after;
@@ -65,7 +68,8 @@ impl Tasks {
             last = view.task.key.number;
             rows.push(&TaskRecord::new(&view, now))?;
             Ok(true)
-        })?;
+        })
+        .await?;
         let written = rows.written();
         rows.finish()?;
         if written == 0 {
@@ -97,14 +101,14 @@ impl Tasks {
 }
 
 /// Gives the tasks of an execution to `take`, a page at a time, until it says that it has enough.
-pub(super) fn each(
+pub(super) async fn each(
     store: &Store,
     id: ExecutionId,
     mut after: u32,
     mut take: impl FnMut(TaskView) -> Result<bool, Problem>,
 ) -> Result<(), Problem> {
     loop {
-        let page = store.tasks(id, after, PAGE)?;
+        let page = store.tasks(id, after, PAGE).await?;
         let is_last = page.len() < PAGE as usize;
         for view in page {
             after = view.task.key.number;

@@ -43,9 +43,12 @@ impl Wait {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         let store = session.open().await?;
-        let id = reference::resolve(store, &self.execution)?.execution.id;
-        let look = || {
-            let view = super::execution(store, id)?;
+        let id = reference::resolve(store, &self.execution)
+            .await?
+            .execution
+            .id;
+        let look = async || {
+            let view = super::execution(store, id).await?;
             let reached = self.is_reached(&view.execution);
             Ok(match reached || view.execution.status.is_terminal() {
                 true => ControlFlow::Break(reached),
@@ -55,7 +58,7 @@ impl Wait {
         let reached = Live::new(store)
             .until(Duration::ZERO, deadline, look)
             .await?;
-        let record = super::record(store, id)?;
+        let record = super::record(store, id).await?;
         document(session.format, &record.id.to_string(), &record, |out| {
             let tone = Tone::from(record.status);
             writeln!(out, "{}", tone.paint(&record.status_text(), colours()))

@@ -60,11 +60,11 @@ struct Progress {
 impl Watch {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
         let store = session.open().await?;
-        let view = reference::resolve(store, &self.execution)?;
-        let (id, usual) = (view.execution.id, Usual::of(store, &view)?);
+        let view = reference::resolve(store, &self.execution).await?;
+        let (id, usual) = (view.execution.id, Usual::of(store, &view).await?);
         let mut display = Display::new(session.format);
-        let look = || {
-            let progress = look(store, id, usual)?;
+        let look = async || {
+            let progress = look(store, id, usual).await?;
             if progress.execution.status.is_terminal() {
                 return Ok(ControlFlow::Break(progress));
             }
@@ -81,8 +81,8 @@ impl Watch {
     }
 }
 
-fn look(store: &Store, id: ExecutionId, usual: Usual) -> Result<Progress, Problem> {
-    let (view, rollup) = super::summary(store, id)?;
+async fn look(store: &Store, id: ExecutionId, usual: Usual) -> Result<Progress, Problem> {
+    let (view, rollup) = super::summary(store, id).await?;
     let execution = ExecutionRecord::new(&view, &rollup, store.now());
     let of = |sub_status| rollup.count(|group| group.sub_status == Some(sub_status));
     Ok(Progress {
@@ -90,13 +90,17 @@ fn look(store: &Store, id: ExecutionId, usual: Usual) -> Result<Progress, Proble
         left_us: usual.left_us(&execution),
         tasks_active: of(SubStatus::Active),
         tasks_deferred: of(SubStatus::Deferred),
-        running: running(store, id, &rollup)?,
+        running: running(store, id, &rollup).await?,
         execution,
     })
 }
 
 /// Some of the tasks that run.
-fn running(store: &Store, id: ExecutionId, rollup: &Rollup) -> Result<Vec<TaskRecord>, Problem> {
+async fn running(
+    store: &Store,
+    id: ExecutionId,
+    rollup: &Rollup,
+) -> Result<Vec<TaskRecord>, Problem> {
     let wanted = rollup
         .count(|group| group.status == TaskStatus::Running)
         .min(NAMED) as usize;
@@ -110,7 +114,8 @@ fn running(store: &Store, id: ExecutionId, rollup: &Rollup) -> Result<Vec<TaskRe
             found.push(TaskRecord::new(&view, now));
         }
         Ok(found.len() < wanted && view.task.key.number < SEARCHED)
-    })?;
+    })
+    .await?;
     Ok(found)
 }
 

@@ -99,32 +99,35 @@ pub(crate) struct OperationRecord {
 
 impl Description {
     /// Reads the rest.
-    pub(crate) fn read(
+    pub(crate) async fn read(
         store: &Store,
         view: &ExecutionView,
         rollup: &Rollup,
     ) -> Result<Description, StoreError> {
         let id = view.execution.id;
         let now = store.now();
-        let (open_tasks, failed_tasks) = notable_tasks(store, &view.execution, rollup, now)?;
-        let workers = store.workers()?;
+        let (open_tasks, failed_tasks) = notable_tasks(store, &view.execution, rollup, now).await?;
+        let workers = store.workers().await?;
         // A process that was killed leaves a lease, but no lock.
-        let is_worked_on = store.has_workers();
+        let is_worked_on = store.has_workers().await?;
         let is_alive = |worker: &&WorkerRow| is_worked_on && worker.lease_until > now;
         let operations = match view.tasks {
-            1 => store.steps(TaskKey::new(id, 1))?,
+            1 => store.steps(TaskKey::new(id, 1)).await?,
             _ => Vec::new(),
         };
-        let end = store.end(id)?;
+        let end = store.end(id).await?;
         let output = end.as_ref().and_then(|end| end.output.as_ref());
         let execution = ExecutionRecord::new(view, rollup, now);
         Ok(Description {
-            left_us: Usual::of(store, view)?.left_us(&execution),
+            left_us: Usual::of(store, view).await?.left_us(&execution),
             execution,
             percent: rollup.percent(view.execution.status),
             task_counts: task_counts(rollup),
             task_times: rollup.times().into(),
-            input: store.input(id)?.map(|input| json::raw(input.as_str())),
+            input: store
+                .input(id)
+                .await?
+                .map(|input| json::raw(input.as_str())),
             output: output.map(|output| json::raw(output.as_str())),
             error: end.and_then(error_record),
             workers: holders(&open_tasks, &workers, |row| is_alive(&row)),
@@ -154,7 +157,7 @@ fn error_record(end: EndView) -> Option<ErrorRecord> {
 }
 
 /// The first tasks that run or could run, and the first that failed. Looks no further than it must.
-fn notable_tasks(
+async fn notable_tasks(
     store: &Store,
     execution: &Execution,
     rollup: &Rollup,
@@ -172,7 +175,7 @@ fn notable_tasks(
         if is_enough {
             return Ok((open, failed));
         }
-        let page = store.tasks(execution.id, after, PAGE)?;
+        let page = store.tasks(execution.id, after, PAGE).await?;
         let Some(last) = page.last() else {
             return Ok((open, failed));
         };

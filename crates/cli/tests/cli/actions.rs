@@ -25,7 +25,7 @@ async fn a_signal_reaches_the_task_that_waits_for_it() {
     assert_eq!(sent, format!("order-1 ({id}): sent `approval` number 1\n"));
     let task = world.claim("ship").await;
     world.await_signal(held(&task), 1, "approval", 1).await;
-    let steps = world.store.steps(task.task.key).expect("reads");
+    let steps = world.store.steps(task.task.key).await.expect("reads");
     let received = match &steps[0].end {
         abide_core::step::StepEnd::Done(payload) => payload.as_str(),
         other => panic!("nothing was received: {other:?}"),

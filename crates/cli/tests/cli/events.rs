@@ -104,7 +104,7 @@ async fn positions_say_where_to_go_on() {
     let mut world = World::new().await;
     let id = world.start("order-1", "ship", &chain(&["a"])).await.id;
     world.run("ship").await;
-    let all = world.positions(id);
+    let all = world.positions(id).await;
     let names = world.output(&["events", "order-1", "-o", "name"]);
     let expected: String = all.iter().map(|position| format!("{position}\n")).collect();
     assert_eq!(names, expected);
@@ -133,7 +133,7 @@ async fn a_follower_gets_each_event_once_while_others_write() {
         world.run("noise").await;
     }
     seen += &rest(follower);
-    assert_eq!(positions(&seen), world.positions(id));
+    assert_eq!(positions(&seen), world.positions(id).await);
     let last: Value = serde_json::from_str(seen.lines().last().expect("events")).expect("JSON");
     assert_eq!(last["type"], "execution.completed");
 }
@@ -192,11 +192,11 @@ async fn long_histories_are_read_whole_among_others() {
         .lines()
         .map(|line| line.parse().expect("a number"))
         .collect();
-    assert_eq!(seen, world.positions(id));
+    assert_eq!(seen, world.positions(id).await);
     let output = world.output(&["events", "order-2", "-o", "name"]);
     let seen: Vec<i64> = output
         .lines()
         .map(|line| line.parse().expect("a number"))
         .collect();
-    assert_eq!(seen, world.positions(other));
+    assert_eq!(seen, world.positions(other).await);
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use abide_core::failure::Failure;
 use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
@@ -18,7 +19,7 @@ use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::step::{Operation, StepEnd, StepId, StepKind, StepRecord};
 use abide_core::table::By;
 use abide_store::{
-    EventFilter, Store, StoreOptions, WorkerRow, WorkersLock, WorkflowKind, system_now,
+    EventFilter, NewWorker, Store, StoreOptions, WorkersLock, WorkflowKind, system_now,
 };
 
 pub(crate) const SECOND: i64 = 1_000_000;
@@ -61,14 +62,15 @@ impl World {
         let store = Store::open(path.to_str().expect("utf-8"), options)
             .await
             .expect("opens");
-        let worker = WorkerRow {
+        let worker = NewWorker {
             id: WORKER,
             host: "host".into(),
             pid: 42,
-            started_at: begin,
-            lease_until: Timestamp(i64::MAX),
         };
-        store.register_worker(worker).await.expect("registered");
+        store
+            .register_worker(worker, Duration::MAX)
+            .await
+            .expect("registered");
         let lock = store.try_lock_workers().expect("can be locked");
         World {
             store,
@@ -150,7 +152,7 @@ impl World {
     }
 
     pub(crate) async fn claim_all(&self, workflow: &str, max: u32) -> Vec<Claimed> {
-        let versions = self.store.versions().expect("reads");
+        let versions = self.store.versions().await.expect("reads");
         let named = versions.iter().filter(|version| version.name == workflow);
         let queues: Arc<[VersionId]> = named.map(|version| version.id).collect();
         let claims = self.store.claim(WORKER, queues, max).await;
@@ -237,12 +239,16 @@ impl World {
     }
 
     /// The positions of an execution's events.
-    pub(crate) fn positions(&self, id: ExecutionId) -> Vec<i64> {
+    pub(crate) async fn positions(&self, id: ExecutionId) -> Vec<i64> {
         let filter = EventFilter {
             execution: Some(id),
             task: None,
         };
-        let events = self.store.events(&filter, 0, u32::MAX).expect("reads");
+        let events = self
+            .store
+            .events(&filter, 0, u32::MAX)
+            .await
+            .expect("reads");
         events.iter().map(|event| event.position).collect()
     }
 

@@ -9,9 +9,11 @@ use crate::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
 use crate::payload::Payload;
 use crate::step::Operation;
 use crate::task::Task;
+use crate::timer::Timer;
 
-use super::effects::Row;
+use super::effects::{Change, Row};
 use super::need::Need;
+use super::request::OutboxRow;
 use super::working::{ContextParts, Latest, Mailbox, Working};
 
 impl Working {
@@ -153,8 +155,32 @@ impl Working {
         self.workers.insert(id, alive);
     }
 
-    /// The highest priority that is ready.
+    /// Takes out a row of the outbox that no request can act on.
+    pub fn drop_outbox_row(&mut self, row: OutboxRow) {
+        self.remove_from_outbox(row);
+    }
+
+    /// Takes out a timer that no request can act on.
+    pub fn drop_timer(&mut self, timer: Timer) {
+        self.remove_timer(timer);
+    }
+
+    /// The highest priority that is ready in the store. What the flush made ready counts too.
     pub fn load_ready_head(&mut self, priority: Option<i16>) {
-        self.ready_head = Some(priority);
+        let fresh = self
+            .effects
+            .outbox
+            .iter()
+            .filter_map(|change| match change {
+                Change::Add(row) if row.worker.is_none() => Some(row.priority),
+                _ => None,
+            });
+        self.ready_head = Some(priority.max(fresh.max()));
+    }
+
+    /// The latest execution of an instance, if it was read and there is one.
+    pub fn latest(&self, instance: &str) -> Option<ExecutionId> {
+        let latest = self.instances.get(instance)?.as_ref()?;
+        Some(latest.id)
     }
 }

@@ -39,28 +39,20 @@ pub const PIECE: u32 = 4096;
 
 /// Applies one request to the working set.
 pub fn apply(working: &mut Working, request: &Request) -> Result<Reply, Stop> {
-    working.attempt(|w| match request {
-        Request::Start(start) => w.start(start),
-        Request::AddTasks(piece) => w.add_tasks(piece),
-        Request::Publish(publish) => w.publish(publish),
-        Request::Claim(claim) => w.claim(claim),
-        Request::Finish(finish) => w.finish(finish),
-        Request::Defer(defer) => w.defer(defer),
-        Request::Resume(resume) => w.resume(resume),
-        Request::Await(request) => w.await_operations(request),
-        Request::Evict(held) => w.evict(*held),
-        Request::Record(record) => w.record(record),
-        Request::Signal(signal) => w.signal(signal),
-        Request::Cancel(cancel) => w.cancel(cancel),
-        Request::Fire(timer) => w.fire(*timer),
-        Request::Recover(recover) => w.recover(recover),
-        Request::Inbox(inbox) => w.inbox(inbox),
-        Request::Progress(progress) => w.progress(progress),
-    })
+    working.attempt(|w| w.handle(request))
+}
+
+/// What a request would stop for if it were applied now. The working set stays as it is.
+pub fn rehearse(working: &mut Working, request: &Request) -> Vec<Need> {
+    match working.rehearse(|w| w.handle(request)) {
+        Err(Stop::Missing(needs)) => needs,
+        Ok(_) | Err(Stop::Refused(_)) => Vec::new(),
+    }
 }
 
 impl Request {
-    /// What the request needs for sure, so that a store can read it for many requests at once.
+    /// What the request needs for sure, so that a store can read it for many requests at once;
+    /// first of all, what the request is about: an instance or an execution.
     pub fn needs(&self) -> Vec<Need> {
         fn of_task(key: TaskKey) -> Vec<Need> {
             vec![Need::Execution(key.execution), Need::Task(key)]
@@ -112,6 +104,27 @@ impl Request {
 }
 
 impl Working {
+    fn handle(&mut self, request: &Request) -> Result<Reply, Stop> {
+        match request {
+            Request::Start(start) => self.start(start),
+            Request::AddTasks(piece) => self.add_tasks(piece),
+            Request::Publish(publish) => self.publish(publish),
+            Request::Claim(claim) => self.claim(claim),
+            Request::Finish(finish) => self.finish(finish),
+            Request::Defer(defer) => self.defer(defer),
+            Request::Resume(resume) => self.resume(resume),
+            Request::Await(request) => self.await_operations(request),
+            Request::Evict(held) => self.evict(*held),
+            Request::Record(record) => self.record(record),
+            Request::Signal(signal) => self.signal(signal),
+            Request::Cancel(cancel) => self.cancel(cancel),
+            Request::Fire(timer) => self.fire(*timer),
+            Request::Recover(recover) => self.recover(recover),
+            Request::Inbox(inbox) => self.inbox(inbox),
+            Request::Progress(progress) => self.progress(progress),
+        }
+    }
+
     /// That the sender still holds the task.
     fn require_held(&self, held: Held) -> Result<(), Stop> {
         if self.is_held(held)? {

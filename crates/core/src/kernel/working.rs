@@ -143,6 +143,17 @@ impl Working {
         result
     }
 
+    /// Runs one request and takes back what it did.
+    pub(super) fn rehearse<R>(
+        &mut self,
+        rule: impl FnOnce(&mut Working) -> Result<R, Stop>,
+    ) -> Result<R, Stop> {
+        self.begun = self.effects.mark(self.undo.len());
+        let result = rule(self);
+        self.roll_back(self.begun);
+        result
+    }
+
     /// Takes back what a request did before it panicked.
     pub fn forget_unfinished(&mut self) {
         self.roll_back(self.begun);

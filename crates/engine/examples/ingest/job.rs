@@ -69,7 +69,7 @@ async fn open_execution(
         Err(EngineError::UnknownInstance(_)) => return Ok(None),
         run => run?,
     };
-    let Some((view, rollup)) = engine.store().summary(run.id())? else {
+    let Some((view, rollup)) = engine.store().summary(run.id()).await? else {
         return Ok(None);
     };
     if view.execution.status.is_terminal() {

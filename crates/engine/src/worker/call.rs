@@ -20,9 +20,6 @@ use crate::attempt::Attempt;
 use crate::authoring::{DependencyOutput, Invocation};
 use crate::handle::TaskHandle;
 
-/// The outputs of so many dependencies are read in microseconds, on the runtime's own thread.
-const MANY_DEPENDENCIES: usize = 64;
-
 /// A function that is about to run, and what its end must be compared with.
 pub(super) struct Called {
     pub(super) function: Function,
@@ -103,12 +100,12 @@ pub(super) async fn call(
 }
 
 /// How long this attempt was active before it was claimed again: what its history credits.
-fn active_before(worker: &Worker, attempt: &Attempt) -> Result<i64, StoreError> {
+async fn active_before(worker: &Worker, attempt: &Attempt) -> Result<i64, StoreError> {
     let filter = EventFilter {
         execution: None,
         task: Some(attempt.key()),
     };
-    let events = worker.store.events(&filter, 0, u32::MAX)?;
+    let events = worker.store.events(&filter, 0, u32::MAX).await?;
     let active = events.windows(2).filter_map(|pair| {
         let [before, event] = pair else { return None };
         let was_active = event.from.as_deref() == Some(Phase::Active.as_str());
@@ -133,14 +130,9 @@ async fn inputs(
     };
     let mut inputs = TaskInputs::default();
     if missing != Uses::default() {
-        let (store, claimed) = (worker.store.clone(), claimed.clone());
-        let dependencies = claimed.graph.dependencies(attempt.key().number).len();
-        let read = move || store.inputs(&claimed, &missing);
-        inputs = if dependencies > MANY_DEPENDENCIES {
-            read_elsewhere(worker, attempt, read).await?
-        } else {
-            read_patiently(worker, attempt, read).await?
-        };
+        let of = &*claimed;
+        let read = || worker.store.inputs(of, &missing);
+        inputs = read_patiently(worker, attempt, read).await?;
     }
     if uses.input && at_hand.is_some() {
         inputs.input = at_hand;
@@ -163,29 +155,18 @@ fn outputs(
     named.collect()
 }
 
-/// Like [`read_patiently`], off the runtime's threads, for what may take a while.
-async fn read_elsewhere<T: Send + 'static>(
-    worker: &Worker,
-    attempt: &Attempt,
-    read: impl Fn() -> Result<T, StoreError> + Clone + Send + 'static,
-) -> Result<T, Ending> {
-    let first = read.clone();
-    match tokio::task::spawn_blocking(first).await {
-        Ok(Ok(found)) => Ok(found),
-        // An error is dealt with where all are.
-        _ => read_patiently(worker, attempt, read).await,
-    }
-}
-
 /// Reads until the store answers. What can't be decoded is this task's trouble and nobody else's.
-async fn read_patiently<T>(
+async fn read_patiently<T, R>(
     worker: &Worker,
     attempt: &Attempt,
-    read: impl Fn() -> Result<T, StoreError>,
-) -> Result<T, Ending> {
+    read: impl Fn() -> R,
+) -> Result<T, Ending>
+where
+    R: Future<Output = Result<T, StoreError>>,
+{
     let mut backoff = Backoff::default();
     loop {
-        let error = match read() {
+        let error = match read().await {
             Ok(found) => return Ok(found),
             Err(error) => error,
         };

@@ -28,7 +28,7 @@ impl Catalog {
                 .await?;
         }
         let mut workflows = HashMap::new();
-        for version in store.versions()? {
+        for version in store.versions().await? {
             match known(registry, &version) {
                 Some(workflow) => {
                     workflows.insert(version.id, Arc::clone(workflow));

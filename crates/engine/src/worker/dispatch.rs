@@ -62,7 +62,7 @@ async fn claim(worker: &Arc<Worker>, permits: Vec<OwnedSemaphorePermit>) -> Resu
         tracing::warn!(%error, "no work could be claimed; trying again");
     })?;
     for notice in claims.notices {
-        worker.notice(notice);
+        worker.notice(notice).await;
     }
     // A full batch says nothing about what is left.
     let more = claims.more || claims.claimed.len() == permits.len();

@@ -9,7 +9,6 @@ use abide_core::kernel::{Finish, Held, Outcome, Request};
 
 use super::Worker;
 use super::persist::Backoff;
-use crate::clock::us_of;
 
 /// How long an answer that was sent may take to be heard. What is unknown before and after is not
 /// coming.
@@ -38,8 +37,8 @@ pub(super) async fn run(worker: Arc<Worker>) {
 async fn all_written(worker: &Worker) {
     let mut backoff = Backoff::default();
     loop {
-        let until = worker.clock.now().plus_us(us_of(worker.options.lease));
-        match worker.store.heartbeat(worker.id(), until).await {
+        let lease = worker.options.lease;
+        match worker.store.heartbeat(worker.id(), lease).await {
             Ok(_) => return,
             Err(error) => tracing::warn!(%error, "can't tell what was written"),
         }
@@ -55,7 +54,7 @@ fn identity(held: Held) -> (abide_core::ids::TaskKey, u32) {
 async fn unknown(worker: &Worker) -> Vec<Held> {
     let mut backoff = Backoff::default();
     let held = loop {
-        match worker.store.held_by(worker.id()) {
+        match worker.store.held_by(worker.id()).await {
             Ok(held) => break held,
             Err(error) => tracing::warn!(%error, "can't tell which tasks this worker holds"),
         }

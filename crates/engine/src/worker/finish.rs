@@ -88,7 +88,7 @@ async fn record(worker: &Worker, attempt: &Attempt, mut finish: Finish) -> Optio
             ApplyError::Store(error) if !error.is_definite() => {
                 worker.doubt.notify_one();
                 // If that can't be told either, asking again does no harm.
-                if !worker.is_held(attempt).unwrap_or(true) {
+                if !worker.is_held(attempt).await.unwrap_or(true) {
                     return None;
                 }
             }

@@ -13,9 +13,8 @@ use abide_store::StoreError;
 use tokio::task::AbortHandle;
 
 use super::Worker;
-use super::launch::{next_worker_id, row};
+use super::launch::{next_worker_id, this_process};
 use super::persist::Backoff;
-use crate::clock::us_of;
 use crate::error::EngineError;
 use crate::handle::operations::Sign;
 
@@ -101,8 +100,8 @@ impl Silence {
 
 fn renew(worker: &Worker, weak: &Weak<Worker>) {
     let id = worker.id();
-    let until = worker.clock.now().plus_us(us_of(worker.options.lease));
-    match worker.store.heartbeat_blocking(id, until) {
+    let lease = worker.options.lease;
+    match worker.store.heartbeat_blocking(id, lease) {
         Ok(true) => {}
         Ok(false) => {
             let weak = Weak::clone(weak);
@@ -134,7 +133,8 @@ async fn begin_anew(worker: Weak<Worker>, lost: WorkerId) {
         attempt.stop(Sign::Lost);
     }
     let mut backoff = Backoff::default();
-    while let Err(error) = worker.store.register_worker(row(id, &worker.options)).await {
+    let lease = worker.options.lease;
+    while let Err(error) = worker.store.register_worker(this_process(id), lease).await {
         tracing::warn!(%error, "the worker could not be registered again; trying again");
         backoff.pause(&worker.random).await;
     }

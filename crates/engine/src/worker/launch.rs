@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use abide_core::ids::{IdGenerator, WorkerId};
-use abide_store::{Store, WorkerRow, WorkersLock};
+use abide_store::{NewWorker, Store, WorkersLock};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
@@ -15,10 +15,9 @@ use super::attempts::Parked;
 use super::catalog::Catalog;
 use super::heartbeat::Heartbeat;
 use super::{Worker, dispatch, doubt, timers};
-use crate::clock::{Clock, us_of};
+use crate::clock::Clock;
 use crate::engine::Parts;
 use crate::error::EngineError;
-use crate::options::Options;
 use crate::random::Random;
 
 /// How often a process that waits for the workers' lock looks whether it is free.
@@ -45,8 +44,11 @@ pub(crate) async fn start(
     store.watch_others(false)?;
     let catalog = Catalog::open(store, &parts.registry).await?;
     let id = next_worker_id(&ids, &*options.clock);
-    store.register_worker(row(id, options)).await?;
+    store
+        .register_worker(this_process(id), options.lease)
+        .await?;
     let recovered = store.recover(options.max_crashes, id).await?;
+    store.wake_for_code().await?;
     if recovered != Default::default() {
         tracing::info!(?recovered, "took over what earlier processes left");
     }
@@ -109,14 +111,12 @@ pub(super) fn next_worker_id(ids: &Mutex<IdGenerator>, clock: &dyn Clock) -> Wor
     WorkerId(ids.next(clock.now()))
 }
 
-pub(super) fn row(id: WorkerId, options: &Options) -> WorkerRow {
-    let now = options.clock.now();
-    WorkerRow {
+/// This process as a worker of that id.
+pub(super) fn this_process(id: WorkerId) -> NewWorker {
+    NewWorker {
         id,
         host: host(),
         pid: std::process::id(),
-        started_at: now,
-        lease_until: now.plus_us(us_of(options.lease)),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::handle::operations::Sign;
 impl Worker {
     /// Passes a notice on to the attempt it is about. One that is not in memory has nobody to
     /// tell: it ended meanwhile, or was evicted, and then the store has woken it.
-    pub(super) fn notice(&self, notice: Notice) {
+    pub(super) async fn notice(&self, notice: Notice) {
         let (Notice::Wake(key) | Notice::Stop(key) | Notice::Lost(key)) = notice;
         let Some(attempt) = self.attempts.get(key) else {
             return;
@@ -19,7 +19,7 @@ impl Worker {
             Notice::Wake(_) => attempt.tell(Sign::Wake),
             Notice::Stop(_) => attempt.stop(Sign::Stop),
             // It may be about an earlier claim of the same task.
-            Notice::Lost(_) => match self.is_held(&attempt) {
+            Notice::Lost(_) => match self.is_held(&attempt).await {
                 Ok(true) => {}
                 Ok(false) => attempt.stop(Sign::Lost),
                 // Its next write finds out.
@@ -31,8 +31,8 @@ impl Worker {
     }
 
     /// Whether the store still counts the attempt as this worker's.
-    pub(super) fn is_held(&self, attempt: &Attempt) -> Result<bool, StoreError> {
-        let found = self.store.task(attempt.key())?;
+    pub(super) async fn is_held(&self, attempt: &Attempt) -> Result<bool, StoreError> {
+        let found = self.store.task(attempt.key()).await?;
         let is_held = |view: &TaskView| {
             view.task.epoch == attempt.held.epoch
                 && view.task.worker == Some(attempt.held.worker)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use abide::{Engine, EngineBuilder, ExecutionId, Store, StoreError};
 use abide_core::ids::WorkerId;
-use abide_store::{StoreOptions, WorkerRow};
+use abide_store::{NewWorker, StoreOptions};
 
 use crate::scene::{Log, errand, errand_result, features, features_result};
 
@@ -149,14 +149,12 @@ async fn write(home: &Home) {
         Err(error) => return says(error),
     };
     let now = store.now();
-    let worker = WorkerRow {
+    let worker = NewWorker {
         id: WorkerId(now.0),
         host: "host".to_owned(),
         pid: std::process::id(),
-        started_at: now,
-        lease_until: now,
     };
-    match store.register_worker(worker).await {
+    match store.register_worker(worker, Duration::ZERO).await {
         Ok(()) => println!("SAID written"),
         Err(error) => says(error),
     }

@@ -5,14 +5,18 @@ use abide::{Engine, ExecutionId, TaskKey};
 use serde_json::json;
 use tempfile::tempdir;
 
-fn latest(engine: &Engine) -> ExecutionId {
-    let latest = engine.store().latest("order-42").expect("readable");
+async fn latest(engine: &Engine) -> ExecutionId {
+    let latest = engine.store().latest("order-42").await.expect("readable");
     latest.expect("it was started").execution.id
 }
 
 /// The operations of the function, waits that go on included.
-fn recorded(engine: &Engine, id: ExecutionId) -> Vec<String> {
-    let steps = engine.store().steps(TaskKey::new(id, 1)).expect("readable");
+async fn recorded(engine: &Engine, id: ExecutionId) -> Vec<String> {
+    let steps = engine
+        .store()
+        .steps(TaskKey::new(id, 1))
+        .await
+        .expect("readable");
     let names = steps
         .into_iter()
         .map(|step| format!("{} {}", step.id.kind, step.id.name));
@@ -27,8 +31,8 @@ async fn killed_between_its_steps_it_goes_on_and_runs_none_twice() {
     assert!(ran.contains(&first.id().to_string()), "{ran}");
 
     let engine = look_into(&home.path().join("approval.db")).await;
-    let id = latest(&engine);
-    while recorded(&engine, id).is_empty() {
+    let id = latest(&engine).await;
+    while recorded(&engine, id).await.is_empty() {
         tokio::task::yield_now().await;
     }
     first.kill();
@@ -56,7 +60,7 @@ async fn killed_between_its_steps_it_goes_on_and_runs_none_twice() {
         "{told}"
     );
     assert_eq!(
-        recorded(&engine, id),
+        recorded(&engine, id).await,
         [
             "step reserve",
             "sleep sleep",

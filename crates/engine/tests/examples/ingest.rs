@@ -74,10 +74,10 @@ impl Home {
         look_into(&self.path("ingest.db")).await
     }
 
-    fn latest(&self, engine: &Engine) -> ExecutionView {
+    async fn latest(&self, engine: &Engine) -> ExecutionView {
         let instance = self.data("").canonicalize().expect("it is there");
         let instance = instance.to_str().expect("a plain name");
-        let latest = engine.store().latest(instance);
+        let latest = engine.store().latest(instance).await;
         latest.expect("readable").expect("it was started")
     }
 
@@ -117,7 +117,7 @@ async fn killed_at_any_moment_it_goes_on_and_reads_no_finished_file_again() {
     let mut process = home.start(&patient);
     process.prints("New execution");
     let engine = home.look().await;
-    let first = home.latest(&engine);
+    let first = home.latest(&engine).await;
     let id = first.execution.id;
     let mut finished: Vec<TaskView> = Vec::new();
     for kill_at in [0, 1, 400, 900, FILES] {
@@ -126,7 +126,7 @@ async fn killed_at_any_moment_it_goes_on_and_reads_no_finished_file_again() {
         process = home.start(&patient);
         process.prints("resuming");
     }
-    assert_eq!(home.latest(&engine).execution.id, id, "one execution");
+    assert_eq!(home.latest(&engine).await.execution.id, id, "one execution");
     fs::write(home.path("ingest.marker"), "").expect("writable");
     process.ends();
 
@@ -158,7 +158,7 @@ async fn killed_at_any_moment_it_goes_on_and_reads_no_finished_file_again() {
     assert_eq!(home.read("other/summary.txt"), summary);
 
     home.ingest(&[]);
-    let next = home.latest(&engine).execution;
+    let next = home.latest(&engine).await.execution;
     assert_ne!(next.id, id, "nothing was open, so this is a new execution");
     assert_eq!(next.generation, Some(2));
     assert!(
@@ -279,7 +279,7 @@ async fn interrupted() -> (Home, Engine, Vec<String>) {
         process.prints("New execution");
         process.kill();
         let engine = home.look().await;
-        let tasks = all_tasks(&engine, home.latest(&engine).execution.id).await;
+        let tasks = all_tasks(&engine, home.latest(&engine).await.execution.id).await;
         let open = tasks
             .iter()
             .filter(|view| view.task.phase != Phase::Completed);
@@ -319,7 +319,7 @@ async fn an_error_that_passes_is_retried() {
     fs::rename(&directory, &aside).expect("writable");
     symlink(name, &directory).expect("a link");
     let process = home.start(&[]);
-    let id = home.latest(&engine).execution.id;
+    let id = home.latest(&engine).await.execution.id;
     let retried = |tasks: Vec<TaskView>| tasks.iter().any(|view| view.error.is_some());
     while !retried(all_tasks(&engine, id).await) {
         tokio::task::yield_now().await;

@@ -338,7 +338,7 @@ async fn code_that_does_not_match_its_record_waits_for_code_that_does() {
         drop(engine);
 
         let engine = waits.engine(&home).register_spec(original).start().await.expect("starts");
-        let run = engine.store().latest("order").expect("reads").expect("is there");
+        let run = engine.store().latest("order").await.expect("reads").expect("is there");
         let run: Run<Value> = run_of(&engine, run.execution.id).await;
         assert_eq!(run.result().await.expect("completes"), json!([1, "on"]));
         assert_eq!(ran.get(), 1);

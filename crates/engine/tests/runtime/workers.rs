@@ -11,7 +11,7 @@ use abide::{
 };
 use abide_core::ids::WorkerId;
 use abide_core::kernel::{Claimed, Defer, Held, Request};
-use abide_store::{StoreOptions, WorkerRow};
+use abide_store::{NewWorker, StoreOptions};
 use serde_json::json;
 
 use crate::common::{Gate, Home, begin, first, function, history, task_events, until_event};
@@ -248,16 +248,18 @@ async fn claim_and_die(home: &Home, defer: bool) {
         .await
         .expect("opens");
     let worker = WorkerId(store.now().0);
-    let row = WorkerRow {
+    let row = NewWorker {
         id: worker,
         host: "gone".to_owned(),
         pid: 1,
-        started_at: store.now(),
-        lease_until: store.now().plus_us(3_600_000_000),
     };
-    store.register_worker(row).await.expect("is written");
+    store
+        .register_worker(row, Duration::from_secs(3600))
+        .await
+        .expect("is written");
     let queues: Vec<_> = store
         .versions()
+        .await
         .expect("reads")
         .iter()
         .map(|version| version.id)
@@ -534,10 +536,10 @@ async fn a_worker_that_was_declared_dead_goes_on_under_a_new_id() {
     while calls.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
-    let before = engine.store().workers().expect("reads").remove(0).id;
+    let before = engine.store().workers().await.expect("reads").remove(0).id;
     engine.store().end_worker(before).await.expect("is written");
     // Its next heartbeat tells: the first call is dropped, and recovery makes the second.
     assert_eq!(run.result().await.expect("completes"), json!(1));
-    let after = engine.store().workers().expect("reads").remove(0).id;
+    let after = engine.store().workers().await.expect("reads").remove(0).id;
     assert_ne!(after, before);
 }

@@ -16,7 +16,14 @@ const LOOK: Duration = Duration::from_millis(1);
 /// Held for as long as this process runs tasks of the file.
 #[derive(Debug)]
 pub struct WorkersLock {
-    _file: File,
+    _file: Option<File>,
+}
+
+impl WorkersLock {
+    /// For a store that several processes may work on.
+    pub(crate) fn none() -> WorkersLock {
+        WorkersLock { _file: None }
+    }
 }
 
 fn open(database: &Database) -> std::io::Result<File> {
@@ -45,7 +52,7 @@ pub(crate) fn try_take(database: &Database) -> Result<Option<WorkersLock>, Store
         .and_then(|()| write!(file, "{}", std::process::id()))
         .and_then(|()| file.flush());
     written.map_err(refuse)?;
-    Ok(Some(WorkersLock { _file: file }))
+    Ok(Some(WorkersLock { _file: Some(file) }))
 }
 
 /// Takes the lock. Whoever only looks whether it is held has it shared for an instant, which must

@@ -8,7 +8,7 @@ use abide_core::kernel::Held;
 use abide_core::timer::{NEVER, Timer, TimerKind};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::views::{WorkerRow, WorkflowKind};
+use crate::views::{NewWorker, WorkflowKind};
 
 use super::queries::held_by;
 use super::rows;
@@ -20,12 +20,17 @@ const UNPUBLISHED_US: i64 = 60_000_000;
 
 pub(crate) type Run<T> = rusqlite::Result<T>;
 
-pub(crate) fn register_worker(connection: &Connection, worker: &WorkerRow) -> Run<()> {
+pub(crate) fn register_worker(
+    connection: &Connection,
+    worker: &NewWorker,
+    now: Timestamp,
+    lease_until: Timestamp,
+) -> Run<()> {
     connection
         .prepare_cached(
             "INSERT INTO workers (id, host, pid, started_at, heartbeat_at, lease_until) VALUES (?1, ?2, ?3, ?4, ?4, ?5)",
         )?
-        .execute(params![worker.id.0, worker.host, worker.pid, worker.started_at.0, worker.lease_until.0])?;
+        .execute(params![worker.id.0, worker.host, worker.pid, now.0, lease_until.0])?;
     Ok(())
 }
 

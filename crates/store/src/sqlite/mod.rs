@@ -4,11 +4,12 @@ mod checkpoint;
 pub(crate) mod connection;
 mod load;
 mod lock;
-pub(crate) mod maintenance;
+mod maintenance;
 mod queries;
 mod rollup;
 pub(crate) mod rows;
 pub(crate) mod schema;
+mod upkeep;
 mod wake;
 mod write;
 mod writer;
@@ -25,14 +26,15 @@ use tokio::sync::oneshot;
 use crate::error::StoreError;
 use crate::graphs::GraphCache;
 use crate::hints::Hints;
-use crate::stats::Counters;
+use crate::job::{Answer, Job};
+use crate::stats::{Counters, Stats};
 use crate::{Clock, StoreOptions};
 
 use connection::Database;
 pub use lock::WorkersLock;
 pub(crate) use queries::Reader;
 use wake::ForeignWatch;
-pub(crate) use writer::{Answer, Job};
+use writer::Sent;
 
 /// Read connections that are kept open for the next query.
 const IDLE_READERS: usize = 4;
@@ -40,14 +42,14 @@ const IDLE_READERS: usize = 4;
 /// One open database file.
 pub(crate) struct Sqlite {
     database: Database,
-    jobs: Mutex<Sender<Job>>,
+    sender: Mutex<Sender<Sent>>,
     readers: Mutex<Vec<Connection>>,
     graphs: Arc<GraphCache>,
     hints: Arc<Hints>,
-    pub(crate) counters: Arc<Counters>,
+    counters: Arc<Counters>,
     holds_lock: Arc<AtomicBool>,
     watch: OnceLock<ForeignWatch>,
-    pub(crate) clock: Clock,
+    clock: Clock,
 }
 
 impl Sqlite {
@@ -75,14 +77,14 @@ impl Sqlite {
             holds_lock: holds_lock.clone(),
             foreign: writer::foreign(&connection).map_err(|error| database.error(error, false))?,
         };
-        let (jobs, queue) = channel();
+        let (sender, sent) = channel();
         std::thread::Builder::new()
             .name("abide-writer".into())
-            .spawn(move || writer.run(connection, checkpoints, &queue))
+            .spawn(move || writer.run(connection, checkpoints, &sent))
             .map_err(|error| StoreError::Internal(format!("no thread for the writer: {error}")))?;
         Ok(Sqlite {
             database,
-            jobs: Mutex::new(jobs),
+            sender: Mutex::new(sender),
             readers: Mutex::default(),
             graphs,
             hints,
@@ -97,19 +99,68 @@ impl Sqlite {
         self.database.name()
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.counters.read()
+    }
+
     pub(crate) fn database(&self) -> &Database {
         &self.database
     }
 
-    /// Sends a job to the writer; the answer comes after the commit.
-    pub(crate) fn send<T>(
+    /// Sends the writer something; the answer comes after the commit.
+    fn send<T>(
         &self,
-        job: impl FnOnce(Answer<T>) -> Job,
+        make: impl FnOnce(Answer<T>) -> Sent,
     ) -> Result<oneshot::Receiver<T>, StoreError> {
         let (answer, receiver) = oneshot::channel();
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.send(job(answer)).map_err(|_| StoreError::Closed)?;
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.send(make(answer)).map_err(|_| StoreError::Closed)?;
         Ok(receiver)
+    }
+
+    /// Gives the writer a job.
+    pub(crate) fn ask<T>(
+        &self,
+        make: impl FnOnce(Answer<T>) -> Job,
+    ) -> Result<oneshot::Receiver<T>, StoreError> {
+        self.send(|answer| Sent::Job(make(answer)))
+    }
+
+    /// Runs something on the write connection, in a transaction with whatever else waits.
+    async fn errand<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        run: impl Fn(&Connection, Timestamp) -> maintenance::Run<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let errand = maintenance::errand(what, run);
+        let answer = self.send(|answer| Sent::Errand(errand, answer))?;
+        answer.await.map_err(|_| StoreError::Closed)?.map(of_errand)
+    }
+
+    /// Like [`Sqlite::errand`], for a thread outside the runtime.
+    fn errand_blocking<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        run: impl Fn(&Connection, Timestamp) -> maintenance::Run<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let errand = maintenance::errand(what, run);
+        let answer = self.send(|answer| Sent::Errand(errand, answer))?;
+        answer
+            .blocking_recv()
+            .map_err(|_| StoreError::Closed)?
+            .map(of_errand)
+    }
+
+    /// Finishes what was asked and closes the file.
+    pub(crate) async fn close(&self) {
+        if let Ok(answer) = self.send(Sent::Close) {
+            // An error means that the thread had ended already.
+            drop(answer.await);
+        }
     }
 
     /// Runs a query on a read connection, on this thread: queries touch few rows.
@@ -155,8 +206,8 @@ impl Sqlite {
     }
 
     /// Whether any process, this one included, holds the workers' lock.
-    pub(crate) fn has_workers(&self) -> bool {
-        self.holds_lock.load(Ordering::Acquire) || lock::is_held(&self.database)
+    pub(crate) async fn has_workers(&self) -> Result<bool, StoreError> {
+        Ok(self.holds_lock.load(Ordering::Acquire) || lock::is_held(&self.database))
     }
 
     pub(crate) fn lock_holder(&self) -> String {
@@ -194,4 +245,11 @@ impl Sqlite {
             }
         }
     }
+}
+
+/// What an errand answered.
+fn of_errand<T: 'static>(value: Box<dyn std::any::Any + Send>) -> T {
+    *value
+        .downcast()
+        .expect("an errand answers the type it was built with")
 }

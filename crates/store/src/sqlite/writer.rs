@@ -11,18 +11,17 @@ use std::sync::mpsc::{Receiver, RecvError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
-use abide_core::kernel::{Change, Claim, Inbox, OutboxRow, Reply, Request, Working};
+use abide_core::kernel::OutboxRow;
 use abide_core::timer::{Timer, TimerKind};
 use rusqlite::{Connection, OptionalExtension, params};
-use rustc_hash::FxHashSet;
-use tokio::sync::oneshot;
 
-use crate::error::{ApplyError, StoreError};
-use crate::flush;
+use crate::Clock;
+use crate::error::StoreError;
+use crate::flush::{self, After, Flush, Flushed, Picked};
 use crate::graphs::GraphCache;
 use crate::hints::Hints;
+use crate::job::{Answer, Done, Job};
 use crate::stats::Counters;
-use crate::{Claims, Clock, Fired};
 
 use super::checkpoint::Checkpoints;
 use super::connection::Database;
@@ -35,51 +34,67 @@ const MAX_BATCH: usize = 2048;
 /// How long the writer looks for the next job before it sleeps.
 const LINGER: Duration = Duration::from_micros(100);
 
-pub(crate) type Answer<T> = oneshot::Sender<T>;
 /// Work on the write connection that is no transition: it runs inside the batch's transaction, and
 /// again if that is rolled back because of another job.
 pub(crate) type Errand = Box<dyn Fn(&Database, &Connection, Timestamp) -> ErrandResult + Send>;
 pub(crate) type ErrandResult = Result<Box<dyn std::any::Any + Send>, StoreError>;
 
-/// What the writer is asked.
-pub(crate) enum Job {
-    Apply(Box<Request>, Answer<Result<Reply, ApplyError>>),
-    Claim {
-        worker: WorkerId,
-        queues: Arc<[VersionId]>,
-        max: u32,
-        answer: Answer<Result<Claims, StoreError>>,
-    },
-    FireTimers {
-        limit: u32,
-        answer: Answer<Result<Fired, StoreError>>,
-    },
+/// What the writer is sent.
+pub(crate) enum Sent {
+    Job(Job),
     Errand(Errand, Answer<ErrandResult>),
     /// Answers once everything sent before is done, and ends the thread.
     Close(Answer<()>),
 }
 
-/// What a job came to, kept until the commit.
-enum Done {
-    Apply(Result<Reply, ApplyError>),
-    Claim(Result<Claims, StoreError>),
-    Fired(Result<Fired, StoreError>),
-    Errand(ErrandResult),
+/// A batch: everything that waited.
+#[derive(Default)]
+struct Batch {
+    jobs: Vec<Job>,
+    errands: Vec<(Errand, Answer<ErrandResult>)>,
 }
 
-impl Done {
-    /// Whether the whole batch must be rolled back: the database failed, rather than the request.
-    fn is_fatal(&self) -> Option<&StoreError> {
-        let error = match self {
-            Done::Apply(Err(ApplyError::Store(error))) => error,
-            Done::Claim(Err(error)) | Done::Fired(Err(error)) | Done::Errand(Err(error)) => error,
-            _ => return None,
-        };
-        match error {
-            StoreError::Undecodable { .. } | StoreError::Invalid(_) => None,
-            error => Some(error),
+impl Batch {
+    fn len(&self) -> usize {
+        self.jobs.len() + self.errands.len()
+    }
+
+    /// One batch for each of its members.
+    fn split(self) -> impl Iterator<Item = Batch> {
+        let jobs = self.jobs.into_iter().map(|job| Batch {
+            jobs: vec![job],
+            errands: Vec::new(),
+        });
+        let errands = self.errands.into_iter().map(|errand| Batch {
+            jobs: Vec::new(),
+            errands: vec![errand],
+        });
+        errands.chain(jobs)
+    }
+
+    fn refuse(self, error: &StoreError) {
+        for job in self.jobs {
+            job.refuse(error.clone());
+        }
+        for (_, answer) in self.errands {
+            drop(answer.send(Err(error.clone())));
         }
     }
+
+    fn answer(self, answers: Answers) {
+        for (job, done) in self.jobs.into_iter().zip(answers.done) {
+            job.answer(done);
+        }
+        for ((_, answer), result) in self.errands.into_iter().zip(answers.errands) {
+            drop(answer.send(result));
+        }
+    }
+}
+
+/// What a batch came to, kept until the commit.
+struct Answers {
+    done: Vec<Done>,
+    errands: Vec<ErrandResult>,
 }
 
 pub(crate) struct Writer {
@@ -100,16 +115,16 @@ impl Writer {
         mut self,
         connection: Connection,
         mut checkpoints: Checkpoints,
-        jobs: &Receiver<Job>,
+        sent: &Receiver<Sent>,
     ) {
         checkpoints.count_pages(&connection);
         let mut closing = None;
         while closing.is_none() {
-            let Ok(mut batch) = gather(jobs, &mut closing) else {
+            let Ok(batch) = gather(sent, &mut closing) else {
                 break;
             };
-            if !batch.is_empty() {
-                self.work_off(&connection, &mut batch);
+            if batch.len() > 0 {
+                self.work_off(&connection, batch);
                 checkpoints.after_commit(&connection);
             }
         }
@@ -120,27 +135,19 @@ impl Writer {
         }
     }
 
-    fn work_off(&mut self, connection: &Connection, batch: &mut Vec<Job>) {
-        match self.commit(connection, batch) {
-            Ok(answers) => answers
-                .into_iter()
-                .zip(batch.drain(..))
-                .for_each(|(done, job)| send(job, done)),
-            Err(error) if batch.len() == 1 => refuse(batch.pop().expect("one"), error),
-            Err(error) if !is_singled_out(&error) => {
-                batch.drain(..).for_each(|job| refuse(job, error.clone()))
-            }
+    fn work_off(&mut self, connection: &Connection, batch: Batch) {
+        match self.commit(connection, &batch) {
+            Ok(answers) => batch.answer(answers),
+            Err(error) if batch.len() == 1 || !is_singled_out(&error) => batch.refuse(&error),
             Err(error) => {
                 tracing::warn!(%error, jobs = batch.len(), "a batch failed and is run one by one");
-                for job in batch.drain(..) {
-                    self.work_off(connection, &mut vec![job]);
-                }
+                batch.split().for_each(|one| self.work_off(connection, one));
             }
         }
     }
 
     /// Runs a batch in one transaction. After an error nothing of it is written.
-    fn commit(&mut self, connection: &Connection, batch: &[Job]) -> Result<Vec<Done>, StoreError> {
+    fn commit(&mut self, connection: &Connection, batch: &Batch) -> Result<Answers, StoreError> {
         connection
             .execute_batch("BEGIN IMMEDIATE")
             .map_err(|error| self.database.error(error, false))?;
@@ -158,10 +165,13 @@ impl Writer {
             return Err(self.database.error(error, true));
         }
         self.counters.add_commit(batch.len());
-        if batch.iter().any(|job| matches!(job, Job::Errand(..))) {
+        if !batch.errands.is_empty() {
             self.look_for_others(connection);
         }
-        after.tell(&self.hints, &mut self.waker);
+        after.tell(&self.hints);
+        if after.work || after.earliest_timer.is_some() {
+            self.waker.wake_others();
+        }
         Ok(answers)
     }
 
@@ -182,63 +192,105 @@ impl Writer {
     fn run_batch(
         &self,
         connection: &Connection,
-        batch: &[Job],
-    ) -> Result<(Vec<Done>, After), StoreError> {
+        batch: &Batch,
+    ) -> Result<(Answers, After), StoreError> {
         let now = (self.clock)();
-        let mut working = Working::new(now);
-        let mut after = After::default();
-        let mut fired = FxHashSet::default();
+        let mut errands = Vec::with_capacity(batch.errands.len());
+        for (errand, _) in &batch.errands {
+            let result = errand(&self.database, connection, now);
+            if let Err(error) = &result
+                && !error.is_content()
+            {
+                return Err(error.clone());
+            }
+            errands.push(result);
+        }
+        let mut flush = Flush::new(now);
+        for job in &batch.jobs {
+            match self.pick(connection, now, job) {
+                Ok(picked) => flush.add(job, picked),
+                Err(error) if error.is_content() => flush.refuse(error),
+                Err(error) => return Err(error),
+            }
+        }
+        self.run_through(connection, &mut flush)?;
+        let Flushed {
+            mut done,
+            executions,
+            tasks,
+            effects,
+        } = flush.finish()?;
+        write::write(connection, now, &executions, &tasks, &effects)
+            .map_err(|error| self.database.write_error(error))?;
+        let mut after = After::of(&effects);
+        if done.iter().any(|done| matches!(done, Done::Fired(_))) {
+            let next = next_due(connection).map_err(|error| self.database.error(error, false))?;
+            after.timers_read = Some(next);
+            for done in &mut done {
+                if let Done::Fired(fired) = done {
+                    fired.next_due = next;
+                }
+            }
+        }
+        Ok((Answers { done, errands }, after))
+    }
+
+    /// Reads what the requests miss until they have all run.
+    fn run_through(
+        &self,
+        connection: &Connection,
+        flush: &mut Flush<'_>,
+    ) -> Result<(), StoreError> {
         let loader = Loader {
             database: &self.database,
             connection,
             graphs: &self.graphs,
             holds_lock: self.holds_lock.load(std::sync::atomic::Ordering::Acquire),
         };
-        let mut answers = Vec::with_capacity(batch.len());
-        for job in batch {
-            let done = match job {
-                Job::Apply(request, _) => Done::Apply(run(&loader, &mut working, request)),
-                Job::Claim {
-                    worker,
-                    queues,
-                    max,
-                    ..
-                } => Done::Claim(claim(&loader, &mut working, *worker, queues, *max)),
-                Job::FireTimers { limit, .. } => {
-                    Done::Fired(fire(&loader, &mut working, *limit, &mut fired))
-                }
-                Job::Errand(errand, _) => Done::Errand(errand(&self.database, connection, now)),
-                Job::Close(_) => unreachable!("closing ends a batch"),
-            };
-            if let Some(error) = done.is_fatal() {
-                return Err(error.clone());
-            }
-            answers.push(done);
-        }
-        let (executions, tasks, effects) = working.into_effects();
-        write::write(connection, now, &executions, &tasks, &effects)
-            .map_err(|error| self.database.write_error(error))?;
-        after.work = added(&effects.outbox).next().is_some();
-        after.earliest_timer = added(&effects.timers).map(|timer| timer.due_at).min();
-        after.ended = effects.ended.iter().map(|ended| ended.id).collect();
-        if answers.iter().any(|done| matches!(done, Done::Fired(_))) {
-            let next = next_due(connection).map_err(|error| self.database.error(error, false))?;
-            after.timers_read = Some(next);
-            for done in &mut answers {
-                if let Done::Fired(Ok(fired)) = done {
-                    fired.next_due = next;
+        while !flush.is_done() {
+            for need in flush.missing() {
+                match loader.load(&mut flush.working, &need) {
+                    Err(error) if error.is_content() => flush.cannot_read(&need, &error),
+                    read => read?,
                 }
             }
+            flush.run()?;
         }
-        Ok((answers, after))
+        Ok(())
     }
-}
 
-fn added<T>(changes: &[Change<T>]) -> impl Iterator<Item = &T> {
-    changes.iter().filter_map(|change| match change {
-        Change::Add(row) => Some(row),
-        Change::Remove(_) => None,
-    })
+    /// What the outbox or the timers have for a job.
+    fn pick(
+        &self,
+        connection: &Connection,
+        now: Timestamp,
+        job: &Job,
+    ) -> Result<Picked, StoreError> {
+        let read = |error| self.database.error(error, false);
+        let mut picked = Picked::default();
+        match job {
+            Job::Apply(..) => {}
+            Job::Claim {
+                worker,
+                queues,
+                max,
+                ..
+            } => {
+                picked.inbox =
+                    outbox_rows(connection, Some(*worker), None, i64::MAX).map_err(read)?;
+                for queue in &**queues {
+                    let limit = i64::from(*max) + 1;
+                    let ready = outbox_rows(connection, None, Some(*queue), limit).map_err(read)?;
+                    picked.ready.extend(ready);
+                }
+            }
+            Job::FireTimers { limit, .. } => {
+                picked.due = due_timers(connection, now, *limit)
+                    .map_err(|error| self.database.read_error(error, "a timer"))?;
+            }
+        }
+        Ok(picked)
+    }
 }
 
 /// SQLite's count of what other connections committed.
@@ -256,48 +308,20 @@ fn roll_back(connection: &Connection) {
     }
 }
 
-/// What follows a commit.
-#[derive(Default)]
-struct After {
-    work: bool,
-    earliest_timer: Option<Timestamp>,
-    timers_read: Option<Option<Timestamp>>,
-    ended: Vec<ExecutionId>,
-}
-
-impl After {
-    fn tell(self, hints: &Hints, waker: &mut Waker) {
-        if let Some(next) = self.timers_read {
-            hints.timers_read(next);
-        }
-        if let Some(due) = self.earliest_timer {
-            hints.timer_set(due);
-        }
-        if self.work {
-            hints.work.notify_one();
-        }
-        if self.work || self.earliest_timer.is_some() {
-            waker.wake_others();
-        }
-        for id in self.ended {
-            hints.ended(id);
-        }
-    }
-}
-
-fn gather(jobs: &Receiver<Job>, closing: &mut Option<Answer<()>>) -> Result<Vec<Job>, RecvError> {
-    let mut batch = Vec::new();
-    let mut next = Some(receive(jobs)?);
-    while let Some(job) = next {
-        match job {
-            Job::Close(answer) => {
+fn gather(sent: &Receiver<Sent>, closing: &mut Option<Answer<()>>) -> Result<Batch, RecvError> {
+    let mut batch = Batch::default();
+    let mut next = Some(receive(sent)?);
+    while let Some(sent_next) = next {
+        match sent_next {
+            Sent::Job(job) => batch.jobs.push(job),
+            Sent::Errand(errand, answer) => batch.errands.push((errand, answer)),
+            Sent::Close(answer) => {
                 *closing = Some(answer);
                 break;
             }
-            job => batch.push(job),
         }
         next = if batch.len() < MAX_BATCH {
-            jobs.try_recv().ok()
+            sent.try_recv().ok()
         } else {
             None
         };
@@ -307,80 +331,14 @@ fn gather(jobs: &Receiver<Job>, closing: &mut Option<Answer<()>>) -> Result<Vec<
 
 /// The next job. Looks for a moment before it lets the processor go: whoever takes one step after
 /// the other asks again at once, and waking a thread costs as much as a small transaction.
-fn receive(jobs: &Receiver<Job>) -> Result<Job, RecvError> {
+fn receive(sent: &Receiver<Sent>) -> Result<Sent, RecvError> {
     let begun = Instant::now();
     loop {
-        match jobs.try_recv() {
-            Ok(job) => return Ok(job),
+        match sent.try_recv() {
+            Ok(next) => return Ok(next),
             Err(TryRecvError::Disconnected) => return Err(RecvError),
-            Err(TryRecvError::Empty) if begun.elapsed() > LINGER => return jobs.recv(),
+            Err(TryRecvError::Empty) if begun.elapsed() > LINGER => return sent.recv(),
             Err(TryRecvError::Empty) => std::hint::spin_loop(),
-        }
-    }
-}
-
-fn run(loader: &Loader<'_>, working: &mut Working, request: &Request) -> Result<Reply, ApplyError> {
-    flush::run(working, request, &mut |working, need| {
-        loader.load(working, need)
-    })
-}
-
-/// Claims what the outbox has for anyone, in key order over the worker's queues, and empties the
-/// worker's inbox.
-fn claim(
-    loader: &Loader<'_>,
-    working: &mut Working,
-    worker: WorkerId,
-    queues: &[VersionId],
-    max: u32,
-) -> Result<Claims, StoreError> {
-    let read = |error| loader.database.error(error, false);
-    let mut claims = Claims::default();
-    for row in outbox_rows(loader.connection, Some(worker), None, i64::MAX).map_err(read)? {
-        match run(loader, working, &Request::Inbox(Inbox { row })) {
-            Ok(Reply::Notice(notice)) => claims.notices.extend(notice),
-            Ok(_) => {}
-            Err(error) => quarantine(loader, row, error)?,
-        }
-    }
-    // One more than asked for tells whether there is more.
-    let mut found: Vec<OutboxRow> = Vec::new();
-    for queue in queues {
-        found.extend(
-            outbox_rows(loader.connection, None, Some(*queue), i64::from(max) + 1).map_err(read)?,
-        );
-    }
-    found.sort_unstable_by_key(|row| (std::cmp::Reverse(row.priority), row.ready_at, row.key));
-    claims.more = found.len() > max as usize;
-    found.truncate(max as usize);
-    for row in found {
-        match run(
-            loader,
-            working,
-            &Request::Claim(Claim {
-                key: row.key,
-                worker,
-                row,
-            }),
-        ) {
-            Ok(Reply::Claimed(Some(claimed))) => claims.claimed.push(*claimed),
-            // A row that was dropped made room for another.
-            Ok(_) => claims.more = true,
-            Err(error) => quarantine(loader, row, error)?,
-        }
-    }
-    Ok(claims)
-}
-
-/// A row of the outbox whose task cannot be read must not stop the others: it is taken out, and
-/// `verify` finds the task.
-fn quarantine(loader: &Loader<'_>, row: OutboxRow, error: ApplyError) -> Result<(), StoreError> {
-    match error {
-        ApplyError::Store(error) if !matches!(error, StoreError::Undecodable { .. }) => Err(error),
-        error => {
-            tracing::error!(task = %row.key, %error, "a task cannot be claimed and is left aside");
-            write::write_outbox(loader.connection, &[Change::Remove(row)])
-                .map_err(|error| loader.database.error(error, false))
         }
     }
 }
@@ -420,59 +378,15 @@ fn outbox_rows(
 /// Timers of a kind beyond are left alone; `verify` finds them.
 const LAST_KIND: i64 = TimerKind::ALL.len() as i64;
 
-/// Fires the timers that are due, earliest first. Those that an earlier job of the same batch fired
-/// are still stored, but must not fire twice.
-fn fire(
-    loader: &Loader<'_>,
-    working: &mut Working,
-    limit: u32,
-    fired_before: &mut FxHashSet<Timer>,
-) -> Result<Fired, StoreError> {
-    let read = |error| loader.database.error(error, false);
-    let due = {
-        let mut statement = loader
-            .connection
-            .prepare_cached(
-                "SELECT due_at, kind, execution, task, piece FROM timers \
-                 WHERE due_at <= ?1 AND kind BETWEEN 1 AND ?3 \
-                 ORDER BY due_at, kind, execution, task, piece LIMIT ?2",
-            )
-            .map_err(read)?;
-        let rows = statement
-            .query_map(params![working.now.0, limit, LAST_KIND], rows::timer)
-            .map_err(read)?;
-        rows.collect::<rusqlite::Result<Vec<_>>>()
-            .map_err(|error| loader.database.read_error(error, "a timer"))?
-    };
-    let mut fired = 0;
-    for timer in due {
-        if !fired_before.insert(timer) {
-            fired += 1;
-            continue;
-        }
-        match run(loader, working, &Request::Fire(timer)) {
-            Ok(_) => fired += 1,
-            Err(ApplyError::Store(error)) if !matches!(error, StoreError::Undecodable { .. }) => {
-                return Err(error);
-            }
-            Err(error) => {
-                tracing::error!(?timer, %error, "a timer cannot be acted on and is removed");
-                loader
-                    .connection
-                    .prepare_cached(
-                        "DELETE FROM timers WHERE due_at = ?1 AND kind = ?2 AND execution = ?3 AND task = ?4 AND piece = ?5",
-                    )
-                    .and_then(|mut statement| {
-                        statement.execute(params![timer.due_at.0, timer.kind.code(), timer.execution.0, timer.task, timer.from])
-                    })
-                    .map_err(read)?;
-            }
-        }
-    }
-    Ok(Fired {
-        fired,
-        next_due: None,
-    })
+/// The timers that are due, earliest first.
+fn due_timers(connection: &Connection, now: Timestamp, limit: u32) -> rusqlite::Result<Vec<Timer>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT due_at, kind, execution, task, piece FROM timers \
+         WHERE due_at <= ?1 AND kind BETWEEN 1 AND ?3 \
+         ORDER BY due_at, kind, execution, task, piece LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![now.0, limit, LAST_KIND], rows::timer)?;
+    rows.collect()
 }
 
 /// The earliest timer that a clock reaches.
@@ -494,25 +408,4 @@ fn is_singled_out(error: &StoreError) -> bool {
         error,
         StoreError::Internal(_) | StoreError::IdTaken | StoreError::Full(_)
     )
-}
-
-fn send(job: Job, done: Done) {
-    // A receiver that is gone no longer wants the answer; what was written stays written.
-    match (job, done) {
-        (Job::Apply(_, answer), Done::Apply(reply)) => drop(answer.send(reply)),
-        (Job::Claim { answer, .. }, Done::Claim(claims)) => drop(answer.send(claims)),
-        (Job::FireTimers { answer, .. }, Done::Fired(fired)) => drop(answer.send(fired)),
-        (Job::Errand(_, answer), Done::Errand(result)) => drop(answer.send(result)),
-        _ => unreachable!("answers are made in the order of the jobs"),
-    }
-}
-
-fn refuse(job: Job, error: StoreError) {
-    match job {
-        Job::Apply(_, answer) => drop(answer.send(Err(error.into()))),
-        Job::Claim { answer, .. } => drop(answer.send(Err(error))),
-        Job::FireTimers { answer, .. } => drop(answer.send(Err(error))),
-        Job::Errand(_, answer) => drop(answer.send(Err(error))),
-        Job::Close(answer) => answer.send(()).unwrap_or_default(),
-    }
 }

@@ -35,7 +35,12 @@ async fn check<T: std::fmt::Debug>(
 async fn names_that_no_backend_can_store_are_refused() {
     let home = Home::new().await;
     let id = home.start(&single()).await;
-    let live = home.store.execution(id).expect("reads").expect("exists");
+    let live = home
+        .store
+        .execution(id)
+        .await
+        .expect("reads")
+        .expect("exists");
     let too_long = "n".repeat(256);
     for (name, words) in [
         ("", "is empty"),
@@ -79,7 +84,12 @@ fn shown(name: &str) -> String {
 async fn payloads_that_no_backend_can_store_are_refused() {
     let home = Home::new().await;
     let id = home.start(&single()).await;
-    let instance = home.store.execution(id).expect("reads").expect("exists");
+    let instance = home
+        .store
+        .execution(id)
+        .await
+        .expect("reads")
+        .expect("exists");
     let instance = instance.execution.instance;
     for (json, words) in [
         (r#"{"a":"\u0000"}"#, "NUL character (\\u0000) at byte 6"),
@@ -121,7 +131,12 @@ async fn ten_megabytes_are_refused_by_the_limit_and_come_back_whole_without_it()
     };
     check(&home, words, home.store.start(large.clone())).await;
     let id = home.start(&single()).await;
-    let live = home.store.execution(id).expect("reads").expect("exists");
+    let live = home
+        .store
+        .execution(id)
+        .await
+        .expect("reads")
+        .expect("exists");
     let signal = Signal {
         instance: live.execution.instance,
         name: "go".into(),
@@ -140,14 +155,19 @@ async fn ten_megabytes_are_refused_by_the_limit_and_come_back_whole_without_it()
         ..home.request(&single()).await
     };
     let id = home.store.start(large).await.expect("starts").id;
-    let live = home.store.execution(id).expect("reads").expect("exists");
+    let live = home
+        .store
+        .execution(id)
+        .await
+        .expect("reads")
+        .expect("exists");
     let signal = Signal {
         instance: live.execution.instance,
         ..signal
     };
     home.store.signal(signal).await.expect("sent");
     assert_eq!(
-        home.store.input(id).expect("reads"),
+        home.store.input(id).await.expect("reads"),
         Some(long(TEN_MEGABYTES))
     );
     let held = held(&home.claim().await);

@@ -131,7 +131,10 @@ async fn an_empty_file_is_a_store_to_be() {
     let path = files.path("empty.db");
     fs::write(&path, "").expect("written");
     let store = Store::open(path.to_str().expect("utf-8"), options()).await;
-    assert_eq!(store.expect("opens").last_position().expect("reads"), 0);
+    assert_eq!(
+        store.expect("opens").last_position().await.expect("reads"),
+        0
+    );
 }
 
 #[tokio::test]
@@ -182,7 +185,7 @@ async fn a_damaged_store_says_so_and_answers_nothing_wrong() {
     let error = match Store::open(path.to_str().expect("utf-8"), options()).await {
         Err(error) => error,
         Ok(store) => {
-            let read = store.execution(id).expect_err("damaged");
+            let read = store.execution(id).await.expect_err("damaged");
             assert!(matches!(read, StoreError::Corrupt { .. }), "{read:?}");
             match store.start(request).await {
                 Err(ApplyError::Store(error)) => error,
@@ -211,8 +214,9 @@ async fn a_store_that_was_cut_short_says_so() {
         Err(error) => error,
         Ok(store) => store
             .versions()
+            .await
             .map(drop)
-            .and_then(|()| store.workers().map(drop))
+            .and(store.workers().await.map(drop))
             .expect_err("damaged"),
     };
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");

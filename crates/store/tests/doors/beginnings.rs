@@ -23,6 +23,6 @@ async fn the_rule_of_a_root_reads_the_input_that_comes_with_the_start() {
     let mut start = home.request(&choice).await;
     start.input = Some(Payload::from_json(r#"{"mode":"full"}"#));
     let id = home.store.start(start).await.expect("starts").id;
-    let phases = [home.phase(id, 1), home.phase(id, 2)];
+    let phases = [home.phase(id, 1).await, home.phase(id, 2).await];
     assert_eq!(phases, [Phase::Ready, Phase::Skipped]);
 }

@@ -96,13 +96,11 @@ async fn a_diamonds_context_is_the_same_in_a_thousand_shuffled_runs() {
         context: true,
         ..Uses::default()
     };
-    let seen: BTreeSet<String> = bottoms
-        .iter()
-        .map(|claimed| {
-            let inputs = home.store.inputs(claimed, &uses).expect("reads");
-            Value::from(inputs.context.expect("asked for").map).to_string()
-        })
-        .collect();
+    let mut seen = BTreeSet::new();
+    for claimed in &bottoms {
+        let inputs = home.store.inputs(claimed, &uses).await.expect("reads");
+        seen.insert(Value::from(inputs.context.expect("asked for").map).to_string());
+    }
     let orders: BTreeSet<_> = orders.into_values().collect();
     println!("{} diamonds in {} orders", bottoms.len(), orders.len());
     assert_eq!((bottoms.len(), orders.len()), (RUNS, 6));

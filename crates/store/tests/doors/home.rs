@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::Duration;
 
 use abide_core::failure::Failure;
 use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
@@ -20,7 +21,7 @@ use abide_core::payload::Payload;
 use abide_core::status::Phase;
 use abide_core::step::{Operation, StepId, StepKind};
 use abide_core::table::By;
-use abide_store::{ApplyError, Store, StoreOptions, WorkerRow, WorkersLock, WorkflowKind};
+use abide_store::{ApplyError, NewWorker, Store, StoreOptions, WorkersLock, WorkflowKind};
 use rusqlite::types::Value;
 use tempfile::TempDir;
 
@@ -116,14 +117,15 @@ impl Home {
     /// A worker whose lease outlasts the test.
     pub(crate) async fn new_worker(&self) -> WorkerId {
         let id = WorkerId(self.next_id());
-        let row = WorkerRow {
+        let row = NewWorker {
             id,
             host: "host".into(),
             pid: 1,
-            started_at: self.now(),
-            lease_until: self.now().plus_us(1_000_000 * SECOND_US),
         };
-        self.store.register_worker(row).await.expect("registered");
+        self.store
+            .register_worker(row, Duration::from_secs(1_000_000))
+            .await
+            .expect("registered");
         id
     }
 
@@ -164,7 +166,7 @@ impl Home {
     }
 
     pub(crate) async fn queues(&self) -> Arc<[VersionId]> {
-        let versions = self.store.versions().expect("reads");
+        let versions = self.store.versions().await.expect("reads");
         versions.into_iter().map(|version| version.id).collect()
     }
 
@@ -207,7 +209,7 @@ impl Home {
         *self.gate.lock().expect("nobody panics here") = Some((here, opened));
         // Changes nothing; the writer stops in the middle of it, and then finds all the others.
         let nobody = WorkerId(i64::MAX);
-        let mut first = pin!(self.store.heartbeat(nobody, self.now()));
+        let mut first = pin!(self.store.heartbeat(nobody, Duration::ZERO));
         poll_fn(|cx| {
             assert!(first.as_mut().poll(cx).is_pending());
             is_here.recv().expect("the writer comes by");
@@ -248,8 +250,8 @@ impl Home {
         while self.store.fire_timers(1000).await.expect("fires").fired > 0 {}
     }
 
-    pub(crate) fn phase(&self, execution: ExecutionId, number: u32) -> Phase {
-        let task = self.store.task(TaskKey::new(execution, number));
+    pub(crate) async fn phase(&self, execution: ExecutionId, number: u32) -> Phase {
+        let task = self.store.task(TaskKey::new(execution, number)).await;
         task.expect("reads").expect("exists").task.phase
     }
 

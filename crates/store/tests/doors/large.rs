@@ -76,9 +76,12 @@ async fn a_start_that_was_never_finished_is_seen_by_nobody_and_removed_in_time()
     let before = payloads(&home);
     let id = begin(&home, "large").await;
     assert!(rows_of(&home, id) > PIECE);
-    assert!(home.store.latest("large").expect("reads").is_none());
-    assert!(home.store.execution(id).expect("reads").is_none());
-    let listed = home.store.executions(&ExecutionFilter::default(), None, 10);
+    assert!(home.store.latest("large").await.expect("reads").is_none());
+    assert!(home.store.execution(id).await.expect("reads").is_none());
+    let listed = home
+        .store
+        .executions(&ExecutionFilter::default(), None, 10)
+        .await;
     assert!(listed.expect("reads").is_empty());
     assert!(home.claim_all().await.is_empty());
 
@@ -126,7 +129,7 @@ async fn of_two_large_starts_of_an_instance_one_is_left() {
         panic!("another answer");
     };
     assert_eq!((published.created, published.id), (false, first.id));
-    assert!(home.store.execution(second).expect("reads").is_none());
+    assert!(home.store.execution(second).await.expect("reads").is_none());
 
     // So it is if it asks again from the beginning.
     let again = home
@@ -141,6 +144,11 @@ async fn of_two_large_starts_of_an_instance_one_is_left() {
             .iter()
             .all(|claimed| claimed.task.key.execution == first.id)
     );
-    let view = home.store.latest("large").expect("reads").expect("exists");
+    let view = home
+        .store
+        .latest("large")
+        .await
+        .expect("reads")
+        .expect("exists");
     assert_eq!(view.execution.open, NODES);
 }

@@ -51,7 +51,7 @@ async fn attempts_that_fail_at_length_leave_no_payloads_behind() {
         };
         home.finish(held, outcome).await;
     }
-    let task = home.store.task(TaskKey::new(id, 1));
+    let task = home.store.task(TaskKey::new(id, 1)).await;
     let error = task.expect("reads").expect("exists").error;
     assert!(error.expect("the last").message.starts_with('8'));
     // The task's last error; the step that gave it no longer counts.
@@ -65,7 +65,7 @@ async fn a_sleep_without_an_end_leaves_no_timer_behind() {
     let held = held(&home.claim().await);
     home.apply(await_operations(held, vec![sleep(1, NEVER)], true))
         .await;
-    assert_eq!(home.phase(id, 1), Phase::Evicted);
+    assert_eq!(home.phase(id, 1).await, Phase::Evicted);
     home.cancel(id).await;
     home.fire_timers().await;
     assert_eq!(home.dump()["timers"], Vec::<Vec<_>>::new());

@@ -98,7 +98,7 @@ async fn a_signal_whose_reading_no_longer_counts_is_read_again() {
         supersede,
     };
     home.finish(first, outcome).await;
-    assert_eq!(home.store.steps(first.key).expect("reads"), []);
+    assert_eq!(home.store.steps(first.key).await.expect("reads"), []);
     let second = held(&home.claim().await);
     let wait = await_operations(second, vec![signal(1, "go")], false);
     assert_eq!(payloads(home.apply(wait).await), ["1"]);

@@ -329,8 +329,8 @@ impl Work<'_> {
         ((z ^ z >> 31) % below as u64) as usize
     }
 
-    fn is_over(&self) -> bool {
-        let view = self.home.store.execution(self.id).expect("reads");
+    async fn is_over(&self) -> bool {
+        let view = self.home.store.execution(self.id).await.expect("reads");
         view.expect("exists").execution.status.is_terminal()
     }
 
@@ -338,7 +338,7 @@ impl Work<'_> {
     async fn work(&mut self) {
         const ENOUGH: u32 = 2_000;
         for _ in 0..ENOUGH {
-            if self.is_over() {
+            if self.is_over().await {
                 return;
             }
             match self.choose(8) {
@@ -356,13 +356,18 @@ impl Work<'_> {
         panic!("it never ends");
     }
 
-    fn take(&mut self, claimed: Vec<Claimed>) {
+    async fn take(&mut self, claimed: Vec<Claimed>) {
         let uses = Uses {
             context: true,
             ..Uses::default()
         };
         for claimed in claimed {
-            let inputs = self.home.store.inputs(&claimed, &uses).expect("reads");
+            let inputs = self
+                .home
+                .store
+                .inputs(&claimed, &uses)
+                .await
+                .expect("reads");
             let context = inputs.context.expect("asked for").map;
             self.seen.insert(claimed.task.key.number, context);
             self.held.push(claimed);
@@ -376,7 +381,7 @@ impl Work<'_> {
             .store
             .claim(self.home.worker, self.queues.clone(), most);
         let claimed = claims.await.expect("claims").claimed;
-        self.take(claimed);
+        self.take(claimed).await;
     }
 
     async fn pass_time(&mut self) {
@@ -392,7 +397,7 @@ impl Work<'_> {
         let resume = Resume {
             held,
             always: true,
-            next_order: self.next_order(held),
+            next_order: self.next_order(held).await,
         };
         self.home.apply(Request::Resume(resume)).await;
     }
@@ -410,15 +415,15 @@ impl Work<'_> {
         let request = Await {
             held,
             operations: vec![sleep(number, due)],
-            next_order: self.next_order(held),
+            next_order: self.next_order(held).await,
             evict: true,
         };
         self.home.apply(Request::Await(request)).await;
     }
 
     /// The place that the task's next result gets.
-    fn next_order(&self, held: Held) -> u32 {
-        let steps = self.home.store.steps(held.key).expect("reads");
+    async fn next_order(&self, held: Held) -> u32 {
+        let steps = self.home.store.steps(held.key).await.expect("reads");
         1 + steps.iter().map(|step| step.order).max().unwrap_or(0)
     }
 
@@ -479,7 +484,7 @@ impl Work<'_> {
         match self.home.apply(Request::Finish(Box::new(finish))).await {
             Reply::Finished(finished) => {
                 assert!(finished.recorded);
-                self.take(finished.claimed);
+                self.take(finished.claimed).await;
             }
             other => panic!("{other:?}"),
         }
@@ -518,14 +523,25 @@ async fn compare(home: &Home, case: &Case) -> Result<(), TestCaseError> {
     let (ended, status) = case.model();
     for (node, end) in ended.iter().enumerate() {
         let key = TaskKey::new(id, node as u32 + 1);
-        let task = home.store.task(key).expect("reads").expect("exists").task;
+        let task = home
+            .store
+            .task(key)
+            .await
+            .expect("reads")
+            .expect("exists")
+            .task;
         prop_assert_eq!(task.phase, end.phase, "n{}", node);
         prop_assert_eq!(task.attempt, end.attempts, "attempts of n{}", node);
         if let Some(seen) = work.seen.get(&key.number) {
             prop_assert_eq!(seen, &end.context, "context of n{}", node);
         }
     }
-    let view = home.store.execution(id).expect("reads").expect("exists");
+    let view = home
+        .store
+        .execution(id)
+        .await
+        .expect("reads")
+        .expect("exists");
     prop_assert_eq!(view.execution.status, status);
     prop_assert_eq!(view.execution.open, 0);
     Ok(())

@@ -1,5 +1,7 @@
 //! What is asked together, in one transaction, does not harm or repeat each other.
 
+use std::time::Duration;
+
 use abide_core::graph::TaskSpec;
 use abide_core::ids::TaskKey;
 use abide_core::kernel::PIECE;
@@ -33,7 +35,7 @@ async fn a_timer_fires_once_however_many_ask_for_it_at_once() {
     for fired in home.at_once(asked.collect()).await {
         assert_eq!(fired.expect("fires").fired, 1);
     }
-    let task = home.store.task(TaskKey::new(id, number));
+    let task = home.store.task(TaskKey::new(id, number)).await;
     let task = task.expect("reads").expect("exists").task;
     assert_eq!((task.phase, task.waiting), (Phase::Pending, 1));
 }
@@ -44,7 +46,7 @@ async fn a_lease_is_renewed_although_a_start_beside_it_is_refused() {
     let taken = home.start(&single()).await;
     let mut start = home.request(&single()).await;
     start.id = taken;
-    let lease = home.now().plus_us(1);
+    let lease = Duration::from_micros(1);
     let renewed = home
         .at_once(vec![
             boxed(async { home.store.start(start.clone()).await.is_ok() }),
@@ -55,8 +57,8 @@ async fn a_lease_is_renewed_although_a_start_beside_it_is_refused() {
         ])
         .await;
     assert_eq!(renewed, [false, true]);
-    let workers = home.store.workers().expect("reads");
-    assert_eq!(workers[0].lease_until, lease);
+    let workers = home.store.workers().await.expect("reads");
+    assert_eq!(workers[0].lease_until, home.now().plus_us(1));
 }
 
 #[tokio::test]

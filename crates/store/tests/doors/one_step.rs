@@ -45,13 +45,19 @@ async fn a_task_goes_through_the_outbox_to_its_end() {
     };
     assert!(home.finish(held(&claimed), outcome).await.recorded);
     end.ended().await;
-    let end = home.store.end(started.id).expect("reads").expect("exists");
+    let end = home
+        .store
+        .end(started.id)
+        .await
+        .expect("reads")
+        .expect("exists");
     assert_eq!(end.status, ExecutionStatus::Completed);
     assert_eq!(end.output.expect("has an output").as_str(), "42");
 
     let events = home
         .store
         .events(&EventFilter::default(), 0, 100)
+        .await
         .expect("reads");
     let kinds: Vec<&str> = events.iter().map(|event| event.kind).collect();
     let expected = [

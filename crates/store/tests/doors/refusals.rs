@@ -141,9 +141,9 @@ impl Subject {
         };
         subject.bring_to(situation).await;
         subject.home.advance(1000);
-        let execution = subject.home.store.execution(id);
+        let execution = subject.home.store.execution(id).await;
         subject.status = execution.expect("reads").expect("exists").execution.status;
-        subject.phase = Some(subject.home.phase(id, subject.held.key.number));
+        subject.phase = Some(subject.home.phase(id, subject.held.key.number).await);
         subject
     }
 
@@ -334,7 +334,7 @@ impl Ask {
         matches!(self, Ask::Complete | Ask::FailForGood | Ask::FailOnce)
     }
 
-    fn request(self, subject: &Subject, held: Held) -> Request {
+    async fn request(self, subject: &Subject, held: Held) -> Request {
         let home = &subject.home;
         match self {
             Ask::Claim => {
@@ -379,7 +379,7 @@ impl Ask {
             Ask::Inbox => Request::Inbox(Inbox {
                 row: outbox_row(subject, held.key, Some(held.worker)),
             }),
-            Ask::Fire(kind) => Request::Fire(timer(subject, held.key, kind)),
+            Ask::Fire(kind) => Request::Fire(timer(subject, held.key, kind).await),
             Ask::Signal => Request::Signal(Signal {
                 instance: subject.start.instance.clone(),
                 name: "other".into(),
@@ -433,9 +433,14 @@ fn outbox_row(subject: &Subject, key: TaskKey, worker: Option<WorkerId>) -> Outb
 }
 
 /// The timer of this kind as the store would have set it, as far as there is anything to set it by.
-fn timer(subject: &Subject, key: TaskKey, kind: TimerKind) -> Timer {
+async fn timer(subject: &Subject, key: TaskKey, kind: TimerKind) -> Timer {
     let home = &subject.home;
-    let task = home.store.task(key).expect("reads").map(|view| view.task);
+    let task = home
+        .store
+        .task(key)
+        .await
+        .expect("reads")
+        .map(|view| view.task);
     let now = home.now();
     let task_time = |time: Option<_>| time.unwrap_or(now);
     let of_task = |due, from| Timer::of_task(due, kind, key, from);
@@ -477,14 +482,19 @@ fn execution_may(name: ExecutionMove, from: ExecutionStatus) -> bool {
         .any(|row| row.name == name && row.built == Built::Now && row.from.contains(&Some(from)))
 }
 
-fn expect(situation: Situation, subject: &Subject, ask: Ask) -> Expect {
+async fn expect(situation: Situation, subject: &Subject, ask: Ask) -> Expect {
     let (phase, status) = (subject.phase, subject.status);
     let held = phase.is_some_and(Phase::is_held);
     let stopping = status == ExecutionStatus::Cancelling;
     let published = situation != S::Unpublished;
     if ask.is_result() && !held && phase.is_some() {
         // The very claim that ended the task may ask again.
-        let task = subject.home.store.task(subject.held.key).expect("reads");
+        let task = subject
+            .home
+            .store
+            .task(subject.held.key)
+            .await
+            .expect("reads");
         let task = task.expect("exists").task;
         let asked_again = task.phase.is_terminal() && task.epoch == subject.held.epoch;
         return if asked_again {
@@ -560,10 +570,10 @@ async fn what_the_tables_do_not_allow_writes_nothing() {
         for ask in asks() {
             for holder in holders(&subject, ask) {
                 let expected = match holder == subject.held {
-                    true => expect(situation, &subject, ask),
+                    true => expect(situation, &subject, ask).await,
                     false => expect_of_another(&subject, ask),
                 };
-                let request = ask.request(&subject, holder);
+                let request = ask.request(&subject, holder).await;
                 let mut before = subject.home.dump();
                 if let Request::Fire(timer) = request {
                     without(&mut before, timer);
@@ -728,7 +738,11 @@ async fn what_nobody_started_can_be_asked_for_nothing() {
                 key,
                 ..subject.held
             };
-            let answer = subject.home.store.apply(ask.request(&subject, held)).await;
+            let answer = subject
+                .home
+                .store
+                .apply(ask.request(&subject, held).await)
+                .await;
             assert_eq!(subject.home.dump(), before, "{ask:?} to {key}: {answer:?}");
         }
     }
@@ -780,7 +794,7 @@ async fn nobody_gives_the_engines_reason_for_passed_deadlines() {
     };
     let error = home.store.cancel(cancel).await.expect_err("kept");
     assert!(error.to_string().contains(REASON_DEADLINE), "{error}");
-    let view = home.store.execution(execution).expect("reads");
+    let view = home.store.execution(execution).await.expect("reads");
     let status = view.expect("exists").execution.status;
     assert_eq!(status, ExecutionStatus::Running);
 }

@@ -246,7 +246,7 @@ async fn every_rule_decides_every_pair_of_endings_as_its_truth_table_says() {
             false => Phase::Skipped,
         };
         ran += u32::from(expected == Phase::Completed);
-        let tasks = home.store.tasks(trial.id, 0, 10).expect("reads");
+        let tasks = home.store.tasks(trial.id, 0, 10).await.expect("reads");
         let phase = |name: &str| {
             let task = tasks.iter().find(|view| view.node == name);
             task.expect("exists").task.phase
@@ -255,6 +255,7 @@ async fn every_rule_decides_every_pair_of_endings_as_its_truth_table_says() {
         let status = home
             .store
             .end(trial.id)
+            .await
             .expect("reads")
             .expect("exists")
             .status;
@@ -299,18 +300,21 @@ async fn a_skip_says_why_and_spreads_to_all_that_comes_after() {
     let claimed = home.claim_all().await;
     home.finish(held(&claimed[1]), completed()).await;
     home.finish(held(&claimed[0]), failed()).await;
-    let phases: Vec<Phase> = (1..=6).map(|number| home.phase(id, number)).collect();
+    let mut phases = Vec::new();
+    for number in 1..=6 {
+        phases.push(home.phase(id, number).await);
+    }
     use Phase::{Completed, Failed, Ready, Skipped};
     assert_eq!(
         phases,
         [Failed, Skipped, Skipped, Completed, Skipped, Ready]
     );
-    let why = |number: u32| {
+    let why = async |number: u32| {
         let filter = EventFilter {
             task: Some(TaskKey::new(id, number)),
             execution: None,
         };
-        let events = home.store.events(&filter, 0, 10).expect("reads");
+        let events = home.store.events(&filter, 0, 10).await.expect("reads");
         let skipped = events
             .into_iter()
             .find(|event| event.kind == "task.skipped");
@@ -321,10 +325,11 @@ async fn a_skip_says_why_and_spreads_to_all_that_comes_after() {
         (3, "second: Skipped"),
         (5, "third: Skipped"),
     ] {
-        assert!(why(number).contains(words), "{}", why(number));
+        let why = why(number).await;
+        assert!(why.contains(words), "{why}");
     }
     home.finish(held(&home.claim().await), completed()).await;
-    let end = home.store.end(id).expect("reads").expect("exists");
+    let end = home.store.end(id).await.expect("reads").expect("exists");
     assert_eq!(end.status, ExecutionStatus::Failed);
     assert_eq!(end.failed_node.as_deref(), Some("first"));
 }
@@ -343,9 +348,9 @@ async fn a_skip_that_spreads_further_than_a_piece_goes_on_from_a_timer() {
     home.fire_timers().await;
     home.finish(held(&home.claim().await), failed()).await;
     home.fire_timers().await;
-    let end = home.store.end(id).expect("reads").expect("exists");
+    let end = home.store.end(id).await.expect("reads").expect("exists");
     assert_eq!(end.status, ExecutionStatus::Failed);
-    let rollup = home.store.tasks(id, 1, u32::MAX).expect("reads");
+    let rollup = home.store.tasks(id, 1, u32::MAX).await.expect("reads");
     assert_eq!(rollup.len(), LENGTH - 1);
     assert!(rollup.iter().all(|view| view.task.phase == Phase::Skipped));
     let report = home.store.verify(VerifyOptions::default()).await;
@@ -380,9 +385,9 @@ async fn a_failure_that_skips_many_branches_at_once_skips_all_of_them() {
     home.finish(held(&claimed[1]), completed()).await;
     home.finish(held(&claimed[0]), failed()).await;
     home.fire_timers().await;
-    let tasks = home.store.tasks(id, 2, u32::MAX).expect("reads");
+    let tasks = home.store.tasks(id, 2, u32::MAX).await.expect("reads");
     assert_eq!(tasks.len(), 2 * BRANCHES);
     assert!(tasks.iter().all(|view| view.task.phase == Phase::Skipped));
-    let end = home.store.end(id).expect("reads").expect("exists");
+    let end = home.store.end(id).await.expect("reads").expect("exists");
     assert_eq!(end.status, ExecutionStatus::Failed);
 }

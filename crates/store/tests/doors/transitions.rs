@@ -112,7 +112,7 @@ async fn is_tried_again_and_fails(home: &Home) {
     home.advance(SECOND_US);
     home.fire_timers().await;
     home.finish(held(&home.claim().await), failed_once()).await;
-    assert_eq!(home.phase(id, 2), Phase::Skipped);
+    assert_eq!(home.phase(id, 2).await, Phase::Skipped);
 }
 
 async fn is_given_back(home: &Home) {
@@ -129,7 +129,12 @@ async fn is_given_back(home: &Home) {
 
 async fn is_evicted_and_woken(home: &Home) {
     let id = home.start(&single()).await;
-    let instance = home.store.execution(id).expect("reads").expect("exists");
+    let instance = home
+        .store
+        .execution(id)
+        .await
+        .expect("reads")
+        .expect("exists");
     let due = home.now().plus_us(SECOND_US);
     let first = held(&home.claim().await);
     home.apply(await_operations(first, vec![sleep(1, due)], true))
@@ -177,23 +182,23 @@ async fn has_nothing_to_do(home: &Home) {
         ..TaskSpec::new("never")
     };
     let id = home.start(&graph(vec![never], &[])).await;
-    assert_eq!(status(home, id), ExecutionStatus::Completed);
+    assert_eq!(status(home, id).await, ExecutionStatus::Completed);
 }
 
 async fn is_cancelled_before_it_starts(home: &Home) {
     let chain = graph(vec![TaskSpec::new("a"), TaskSpec::new("b")], &[("a", "b")]);
     let id = home.start(&chain).await;
     home.cancel(id).await;
-    assert_eq!(status(home, id), ExecutionStatus::Cancelled);
+    assert_eq!(status(home, id).await, ExecutionStatus::Cancelled);
 
     // More than fits into one transaction.
     let tasks = (0..=PIECE).map(|n| TaskSpec::new(format!("t{n}")));
     let id = home.start(&graph(tasks.collect(), &[])).await;
     home.cancel(id).await;
-    assert_eq!(status(home, id), ExecutionStatus::Cancelling);
+    assert_eq!(status(home, id).await, ExecutionStatus::Cancelling);
     home.advance(1);
     home.fire_timers().await;
-    assert_eq!(status(home, id), ExecutionStatus::Cancelled);
+    assert_eq!(status(home, id).await, ExecutionStatus::Cancelled);
 }
 
 async fn is_cancelled_while_it_runs(home: &Home) {
@@ -212,9 +217,9 @@ async fn is_cancelled_while_it_runs(home: &Home) {
         .await;
     home.cancel(id).await;
     home.finish(active, completed()).await;
-    assert_eq!(status(home, id), ExecutionStatus::Cancelling);
+    assert_eq!(status(home, id).await, ExecutionStatus::Cancelling);
     home.finish(deferred, Outcome::Cancelled).await;
-    assert_eq!(status(home, id), ExecutionStatus::Cancelled);
+    assert_eq!(status(home, id).await, ExecutionStatus::Cancelled);
 }
 
 async fn times_out(home: &Home) {
@@ -227,7 +232,7 @@ async fn times_out(home: &Home) {
             home.claim_all().await;
             home.advance(SECOND_US);
             home.fire_timers().await;
-            assert_eq!(status(home, id), ExecutionStatus::Cancelling);
+            assert_eq!(status(home, id).await, ExecutionStatus::Cancelling);
             home.advance(30 * SECOND_US);
             home.fire_timers().await;
         } else {
@@ -239,7 +244,7 @@ async fn times_out(home: &Home) {
             );
             home.apply(Request::Fire(timer)).await;
         }
-        assert_eq!(status(home, id), ExecutionStatus::TimedOut);
+        assert_eq!(status(home, id).await, ExecutionStatus::TimedOut);
     }
 }
 
@@ -263,8 +268,13 @@ async fn defer(home: &Home, held: Held) {
     home.apply(Request::Defer(defer)).await;
 }
 
-fn status(home: &Home, id: abide_core::ids::ExecutionId) -> ExecutionStatus {
-    let view = home.store.execution(id).expect("reads").expect("exists");
+async fn status(home: &Home, id: abide_core::ids::ExecutionId) -> ExecutionStatus {
+    let view = home
+        .store
+        .execution(id)
+        .await
+        .expect("reads")
+        .expect("exists");
     view.execution.status
 }
 

@@ -65,16 +65,17 @@ async fn an_execution_with_an_unknown_status_is_left_aside_by_claims_and_lists()
     assert_eq!(of(&home.claim_all().await), [first, last]);
     assert!(home.claim_all().await.is_empty(), "it is asked for once");
     undecodable(
-        home.store.execution(spoilt),
+        home.store.execution(spoilt).await,
         "`Sleeping` is no status of an execution",
     );
-    undecodable(home.store.end(spoilt), &spoilt.to_string());
+    undecodable(home.store.end(spoilt).await, &spoilt.to_string());
     for limit in 1..4 {
         let (mut listed, mut before) = (Vec::new(), None);
         loop {
             let page = home
                 .store
-                .executions(&ExecutionFilter::default(), before, limit);
+                .executions(&ExecutionFilter::default(), before, limit)
+                .await;
             let page = page.expect("reads");
             listed.extend(page.iter().map(|view| view.execution.id));
             if page.len() < limit as usize {
@@ -108,14 +109,14 @@ async fn a_task_with_an_unknown_status_holds_up_nobody_elses() {
         ])
         .await;
     assert!(answers[0].is_err() && answers[1].is_ok(), "{answers:?}");
-    assert_eq!(home.phase(spoilt, 1), Phase::Active);
+    assert_eq!(home.phase(spoilt, 1).await, Phase::Active);
     undecodable(
-        home.store.tasks(spoilt, 0, 10),
+        home.store.tasks(spoilt, 0, 10).await,
         "`Sleeping` is no status of a task",
     );
     let next = home.claim().await;
     home.finish(held(&next), completed()).await;
-    let ended = home.store.end(sound).expect("reads").expect("exists");
+    let ended = home.store.end(sound).await.expect("reads").expect("exists");
     assert_eq!(ended.status, ExecutionStatus::Completed);
 }
 
@@ -181,19 +182,24 @@ async fn a_history_with_an_unknown_event_is_one_executions_trouble() {
         "UPDATE execution_events SET type = 999 WHERE execution = ?1 AND task = 1",
         spoilt,
     );
-    let history = |id| {
+    let history = async |id| {
         let filter = EventFilter {
             execution: Some(id),
             task: None,
         };
-        home.store.events(&filter, 0, 100)
+        home.store.events(&filter, 0, 100).await
     };
-    undecodable(history(spoilt), "999 is no event type");
-    assert_eq!(history(sound).expect("reads").len(), 3);
+    undecodable(history(spoilt).await, "999 is no event type");
+    assert_eq!(history(sound).await.expect("reads").len(), 3);
     for claimed in home.claim_all().await {
         home.finish(held(&claimed), completed()).await;
     }
-    let ended = home.store.end(spoilt).expect("reads").expect("exists");
+    let ended = home
+        .store
+        .end(spoilt)
+        .await
+        .expect("reads")
+        .expect("exists");
     assert_eq!(ended.status, ExecutionStatus::Completed);
 }
 
@@ -214,7 +220,9 @@ async fn a_recorded_wait_that_cannot_be_read_keeps_its_task_only() {
         spoilt,
     );
     undecodable(
-        home.store.steps(abide_core::ids::TaskKey::new(spoilt, 1)),
+        home.store
+            .steps(abide_core::ids::TaskKey::new(spoilt, 1))
+            .await,
         "`dream` is no kind of operation",
     );
     home.advance(SECOND_US);
@@ -243,7 +251,7 @@ async fn a_payload_that_is_gone_is_missed_by_its_task_only() {
         ..Default::default()
     };
     for claimed in home.claim_all().await {
-        let inputs = home.store.inputs(&claimed, &uses);
+        let inputs = home.store.inputs(&claimed, &uses).await;
         if claimed.task.key.execution == sound {
             assert_eq!(inputs.expect("reads").input, None);
         } else {
@@ -261,6 +269,7 @@ async fn a_workflow_version_whose_graph_cannot_be_read_hides_no_other() {
     let version = home
         .store
         .execution(spoilt)
+        .await
         .expect("reads")
         .expect("exists");
     home.sqlite()
@@ -270,7 +279,7 @@ async fn a_workflow_version_whose_graph_cannot_be_read_hides_no_other() {
         )
         .expect("sound");
     let store = reopened(&home).await;
-    let versions = store.versions().expect("reads");
+    let versions = store.versions().await.expect("reads");
     let queues: Vec<_> = versions.iter().map(|version| version.id).collect();
     assert_eq!(queues.len(), 1, "the other can be run");
     // Even whoever asks for both gets what can be read.

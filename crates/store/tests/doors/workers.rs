@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use abide_core::status::Phase;
 use abide_store::{Store, StoreOptions};
@@ -19,7 +20,7 @@ async fn what_a_worker_held_when_it_said_goodbye_is_taken_back_too() {
     let next = home.new_worker().await;
     let summary = home.store.recover(3, next).await.expect("recovers");
     assert_eq!((summary.workers, summary.recovered), (1, 1));
-    assert_eq!(home.phase(id, 1), Phase::Ready);
+    assert_eq!(home.phase(id, 1).await, Phase::Ready);
 }
 
 #[tokio::test]
@@ -34,7 +35,7 @@ async fn a_heartbeat_finds_what_another_process_wrote_though_its_wake_up_was_los
     let request = home.request(&single()).await;
     let hints = home.store.hints();
     let told = async || {
-        let beat = home.store.heartbeat(home.worker, home.now());
+        let beat = home.store.heartbeat(home.worker, Duration::ZERO);
         beat.await.expect("renewed");
         let mut news = pin!(hints.work.notified());
         poll_fn(|cx| Poll::Ready(news.as_mut().poll(cx).is_ready())).await
@@ -52,10 +53,11 @@ async fn who_only_looks_whether_tasks_are_run_keeps_nobody_from_it() {
     let open = || Store::open(path.to_str().expect("utf-8"), StoreOptions::default());
     let (store, observer) = (open().await.expect("opens"), open().await.expect("opens"));
     let done = AtomicBool::new(false);
+    let runtime = tokio::runtime::Handle::current();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Acquire) {
-                observer.has_workers();
+                runtime.block_on(observer.has_workers()).expect("looks");
             }
         });
         let taken = (0..2000).filter(|_| {

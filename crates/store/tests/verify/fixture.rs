@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use abide_core::failure::Failure;
 use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
@@ -16,8 +17,8 @@ use abide_core::status::ExecutionStatus;
 use abide_core::step::{Operation, StepEnd, StepId, StepKind, StepRecord};
 use abide_core::table::By;
 use abide_store::{
-    ApplyError, Claims, RecoverySummary, Store, StoreOptions, VerifyOptions, VerifyReport,
-    WorkerRow, WorkersLock, WorkflowKind,
+    ApplyError, Claims, NewWorker, RecoverySummary, Store, StoreOptions, VerifyOptions,
+    VerifyReport, WorkersLock, WorkflowKind,
 };
 use tempfile::TempDir;
 
@@ -160,14 +161,15 @@ impl Fixture {
 
     async fn add_worker(&self) -> WorkerId {
         let id = WorkerId(self.next_id());
-        let row = WorkerRow {
+        let row = NewWorker {
             id,
             host: "host".into(),
             pid: 1,
-            started_at: self.now(),
-            lease_until: self.now().plus_us(1_000_000 * SECOND),
         };
-        self.store.register_worker(row).await.expect("registered");
+        self.store
+            .register_worker(row, Duration::from_secs(1_000_000))
+            .await
+            .expect("registered");
         id
     }
 
@@ -186,8 +188,8 @@ impl Fixture {
     pub(crate) async fn batch(&self, asks: Vec<Ask>) -> Vec<Answer> {
         self.gate.close();
         let store = self.store.clone();
-        let (worker, until) = (self.worker, self.now().plus_us(1_000_000 * SECOND));
-        let occupied = tokio::spawn(async move { store.heartbeat(worker, until).await });
+        let (worker, lease) = (self.worker, Duration::from_secs(1_000_000));
+        let occupied = tokio::spawn(async move { store.heartbeat(worker, lease).await });
         tokio::task::yield_now().await;
         self.gate.until_writer_waits();
         let mut answers = Vec::new();
@@ -318,7 +320,7 @@ impl Fixture {
         let resume = Resume {
             held,
             always: true,
-            next_order: self.next_order(held.key),
+            next_order: self.next_order(held.key).await,
         };
         self.answered(Request::Resume(resume)).await
     }
@@ -332,7 +334,7 @@ impl Fixture {
         let request = Await {
             held,
             operations,
-            next_order: self.next_order(held.key),
+            next_order: self.next_order(held.key).await,
             evict,
         };
         self.answered(Request::Await(request)).await
@@ -347,7 +349,7 @@ impl Fixture {
         let step = StepRecord {
             id: step_id(number, StepKind::Step, &format!("step-{number}")),
             end,
-            order: self.next_order(held.key),
+            order: self.next_order(held.key).await,
         };
         let steps = vec![step];
         let reply = self
@@ -358,8 +360,8 @@ impl Fixture {
     }
 
     /// The place that the task's next result gets.
-    pub(crate) fn next_order(&self, key: TaskKey) -> u32 {
-        let steps = self.store.steps(key).expect("reads");
+    pub(crate) async fn next_order(&self, key: TaskKey) -> u32 {
+        let steps = self.store.steps(key).await.expect("reads");
         steps.iter().map(|step| step.order).max().unwrap_or(0) + 1
     }
 
@@ -403,8 +405,8 @@ impl Fixture {
         report
     }
 
-    pub(crate) fn status(&self, execution: ExecutionId) -> ExecutionStatus {
-        let view = self.store.execution(execution).expect("reads");
+    pub(crate) async fn status(&self, execution: ExecutionId) -> ExecutionStatus {
+        let view = self.store.execution(execution).await.expect("reads");
         view.expect("exists").execution.status
     }
 }

@@ -190,7 +190,7 @@ impl World {
                 let mut busy = Vec::new();
                 let mut asks = Vec::new();
                 for op in ops {
-                    if let Some((ask, by)) = self.ask(op)
+                    if let Some((ask, by)) = self.ask(op).await
                         && !by.is_some_and(|by| busy.contains(&by))
                     {
                         busy.extend(by);
@@ -204,7 +204,7 @@ impl World {
                 }
             }
             op => {
-                if let Some((ask, by)) = self.ask(op) {
+                if let Some((ask, by)) = self.ask(op).await {
                     let (store, worker) = (self.fixture.store.clone(), self.fixture.worker);
                     let answer = ask.of(store, worker).await;
                     self.answer(answer, by);
@@ -218,12 +218,12 @@ impl World {
     }
 
     /// What an operation asks for, and the holder of the task that asks.
-    fn ask(&mut self, op: &Op) -> Option<(Ask, Option<Held>)> {
+    async fn ask(&mut self, op: &Op) -> Option<(Ask, Option<Held>)> {
         Some(match op {
             Op::Claim(max) => (Ask::Claim(self.queues(), u32::from(*max)), None),
             Op::Fire(limit) => (Ask::Fire(u32::from(*limit)), None),
             op => {
-                let (request, by) = self.request(op)?;
+                let (request, by) = self.request(op).await?;
                 (Ask::Apply(Box::new(request)), by)
             }
         })
@@ -242,17 +242,17 @@ impl World {
     }
 
     /// The request of an operation, and the holder it comes from.
-    fn request(&mut self, op: &Op) -> Option<(Request, Option<Held>)> {
+    async fn request(&mut self, op: &Op) -> Option<(Request, Option<Held>)> {
         Some(match op {
             Op::Start { .. } => (self.start(op), None),
             Op::Finish { task, end, slots } => {
                 let held = self.pick(*task)?;
                 let offer = self.offer(*slots);
-                (self.finish(held, end, offer), Some(held))
+                (self.finish(held, end, offer).await, Some(held))
             }
             Op::Late { task, end } => {
                 let held = *self.lost.get(usize::from(*task) % self.lost.len().max(1))?;
-                (self.finish(held, end, None), None)
+                (self.finish(held, end, None).await, None)
             }
             Op::Defer(task) => {
                 let held = self.pick(*task)?;
@@ -269,13 +269,13 @@ impl World {
                 let resume = Resume {
                     held,
                     always: *always,
-                    next_order: self.fixture.next_order(held.key),
+                    next_order: self.fixture.next_order(held.key).await,
                 };
                 (Request::Resume(resume), Some(held))
             }
             Op::Await { task, waits, evict } => {
                 let held = self.pick(*task)?;
-                (self.wait(held, waits, *evict)?, Some(held))
+                (self.wait(held, waits, *evict).await?, Some(held))
             }
             Op::Evict(task) => {
                 let held = self.pick_parked(*task)?;
@@ -283,7 +283,7 @@ impl World {
             }
             Op::Record(task, count, failed) => {
                 let held = self.pick(*task)?;
-                (self.record(held, *count, *failed), Some(held))
+                (self.record(held, *count, *failed).await, Some(held))
             }
             Op::Recover(task, cap) => {
                 let held = self.pick(*task)?;
@@ -377,7 +377,7 @@ impl World {
         })
     }
 
-    fn finish(&self, held: Held, end: &End, offer: Option<Offer>) -> Request {
+    async fn finish(&self, held: Held, end: &End, offer: Option<Offer>) -> Request {
         let outcome = match end {
             End::Completed { big, changes } => Outcome::Completed {
                 output: Some(Payload::from_json(format!(
@@ -404,7 +404,7 @@ impl World {
                 Outcome::Failed {
                     failure,
                     random: 0.3,
-                    supersede: self.supersede(held.key).filter(|_| *supersede),
+                    supersede: self.supersede(held.key).await.filter(|_| *supersede),
                 }
             }
             End::Released => Outcome::Released {
@@ -423,8 +423,8 @@ impl World {
     }
 
     /// The last failed operation, and everything recorded after it.
-    fn supersede(&self, key: TaskKey) -> Option<Supersede> {
-        let steps = self.fixture.store.steps(key).expect("reads");
+    async fn supersede(&self, key: TaskKey) -> Option<Supersede> {
+        let steps = self.fixture.store.steps(key).await.expect("reads");
         let failed = steps
             .iter()
             .rfind(|step| matches!(step.end, StepEnd::Failed(_)))?;
@@ -434,15 +434,15 @@ impl World {
         })
     }
 
-    fn next_number(&self, key: TaskKey) -> u32 {
-        let steps = self.fixture.store.steps(key).expect("reads");
+    async fn next_number(&self, key: TaskKey) -> u32 {
+        let steps = self.fixture.store.steps(key).await.expect("reads");
         steps.iter().map(|step| step.id.number).max().unwrap_or(0) + 1
     }
 
-    fn record(&self, held: Held, count: u8, failed: bool) -> Request {
+    async fn record(&self, held: Held, count: u8, failed: bool) -> Request {
         let (number, order) = (
-            self.next_number(held.key),
-            self.fixture.next_order(held.key),
+            self.next_number(held.key).await,
+            self.fixture.next_order(held.key).await,
         );
         let steps = (0..u32::from(count)).map(|at| StepRecord {
             id: step_id(number + at, StepKind::Step, "step"),
@@ -462,8 +462,8 @@ impl World {
     }
 
     /// Waits for some of what it waited for before, and for something new.
-    fn wait(&self, held: Held, waits: &[(bool, u8)], evict: bool) -> Option<Request> {
-        let steps = self.fixture.store.steps(held.key).expect("reads");
+    async fn wait(&self, held: Held, waits: &[(bool, u8)], evict: bool) -> Option<Request> {
+        let steps = self.fixture.store.steps(held.key).await.expect("reads");
         let mut operations = Vec::new();
         for step in &steps {
             if let (StepEnd::Waiting { due_at }, true) = (&step.end, step.id.number % 2 == 0) {
@@ -473,7 +473,7 @@ impl World {
                 });
             }
         }
-        let numbers = self.next_number(held.key)..;
+        let numbers = self.next_number(held.key).await..;
         for (number, (is_sleep, which)) in numbers.zip(waits) {
             operations.push(match is_sleep {
                 true => {
@@ -486,7 +486,7 @@ impl World {
         if operations.is_empty() {
             return None;
         }
-        let next_order = self.fixture.next_order(held.key);
+        let next_order = self.fixture.next_order(held.key).await;
         Some(Request::Await(Await {
             held,
             operations,
@@ -556,12 +556,12 @@ impl World {
     /// Brings everything to an end: nothing was forgotten.
     async fn drain(&mut self) {
         for round in 0.. {
-            let open: Vec<ExecutionId> = self
-                .executions
-                .iter()
-                .copied()
-                .filter(|id| !self.fixture.status(*id).is_terminal())
-                .collect();
+            let mut open = Vec::new();
+            for id in &self.executions {
+                if !self.fixture.status(*id).await.is_terminal() {
+                    open.push(*id);
+                }
+            }
             if open.is_empty() {
                 return;
             }
@@ -573,8 +573,9 @@ impl World {
             self.fixture.advance(20 * SECOND);
             self.run(&Op::Fire(100)).await;
             if round % 10 == 9 {
-                // Wakes what waits for other code.
                 self.run(&Op::Crash(200)).await;
+                let woken = self.fixture.store.wake_for_code().await;
+                woken.expect("wakes what waits for other code");
             }
             for instance in 0..4 {
                 for name in 0..2 {
@@ -664,7 +665,7 @@ fn check(shapes: &[Shape], ops: &[Op]) -> BTreeMap<&'static str, u32> {
         world.drain().await;
         world.assert_clean(&Op::Advance(0)).await;
         let store = &world.fixture.store;
-        let events = store.events(&EventFilter::default(), 0, u32::MAX);
+        let events = store.events(&EventFilter::default(), 0, u32::MAX).await;
         let mut met = BTreeMap::new();
         for event in events.expect("reads") {
             *met.entry(event.kind).or_insert(0) += 1;

@@ -15,7 +15,7 @@ async fn a_skipped_task_has_ended() {
     let id = fixture.start("i", version, &graph).await;
     let held = fixture.claim_one(version).await;
     fixture.fail(held, "no").await;
-    let tasks = fixture.store.tasks(id, 0, 10).expect("reads");
+    let tasks = fixture.store.tasks(id, 0, 10).await.expect("reads");
     assert_eq!(tasks[1].task.phase, Phase::Skipped);
     assert_eq!(tasks[1].task.closed_at, Some(fixture.now()));
     fixture.assert_clean().await;
@@ -38,7 +38,12 @@ async fn stopping_finds_the_open_tasks_behind_any_number_of_skipped_ones() {
     let held = fixture.claim_node(version, "fails").await;
     fixture.fail(held, "no").await;
     fixture.fire().await;
-    let counts = fixture.store.execution(id).expect("reads").expect("exists");
+    let counts = fixture
+        .store
+        .execution(id)
+        .await
+        .expect("reads")
+        .expect("exists");
     assert_eq!(counts.execution.open, 1, "all but one were skipped");
     assert_eq!(fixture.cancel(id, 0).await, ExecutionStatus::Cancelled);
     fixture.assert_clean().await;
@@ -116,9 +121,9 @@ async fn a_large_graph_that_is_stopped_before_its_time_leaves_no_timer() {
     fixture.cancel(id, 0).await;
     fixture.advance(1);
     fixture.fire().await;
-    assert_eq!(fixture.status(id), ExecutionStatus::Cancelled);
+    assert_eq!(fixture.status(id).await, ExecutionStatus::Cancelled);
     let report = fixture.assert_clean().await;
     assert_eq!(report.checked.timers, 0);
-    let groups = fixture.store.tasks(id, 0, 1).expect("reads");
+    let groups = fixture.store.tasks(id, 0, 1).await.expect("reads");
     assert_eq!(groups[0].task.phase.status().0, TaskStatus::Cancelled);
 }

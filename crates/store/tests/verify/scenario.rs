@@ -165,7 +165,7 @@ impl Builder {
             self.workers.push(self.fixture.worker.0);
         }
         assert_eq!(
-            self.fixture.status(self.executions["abandoned"]),
+            self.fixture.status(self.executions["abandoned"]).await,
             ExecutionStatus::Failed
         );
         let crashed = self.start("crashed", vec![TaskSpec::new("a")], &[]).await;
@@ -222,7 +222,7 @@ impl Builder {
                 .await;
         }
         assert_eq!(
-            self.fixture.status(self.executions["caught"]),
+            self.fixture.status(self.executions["caught"]).await,
             ExecutionStatus::Completed
         );
 
@@ -236,7 +236,7 @@ impl Builder {
         let held = self.fixture.claim_one(version).await;
         self.fixture.fail(held, "no").await;
         assert_eq!(
-            self.fixture.status(self.executions["failed"]),
+            self.fixture.status(self.executions["failed"]).await,
             ExecutionStatus::Failed
         );
 
@@ -270,7 +270,7 @@ impl Builder {
         self.executions.insert("timed_out", id);
         self.fixture.advance(2 * SECOND);
         self.fixture.fire().await;
-        assert_eq!(self.fixture.status(id), ExecutionStatus::TimedOut);
+        assert_eq!(self.fixture.status(id).await, ExecutionStatus::TimedOut);
 
         let version = self
             .start(

@@ -1,0 +1,67 @@
+//! What the doors refuse before anything is written: names, payloads and words that cannot be
+//! stored.
+
+use abide_core::kernel::Start;
+use abide_core::text;
+
+use crate::error::StoreError;
+use crate::store::Store;
+
+impl Store {
+    /// That a payload can be stored: within the limit, and free of NUL characters.
+    pub fn check_payload(&self, what: &str, json: &str) -> Result<(), StoreError> {
+        let limit = self.payload_limit_bytes;
+        if json.len() > limit {
+            return Err(StoreError::Invalid(format!(
+                "{what} has {} bytes, the limit is {limit}: keep large data elsewhere and pass a reference, or raise the payload limit",
+                json.len(),
+            )));
+        }
+        if json.starts_with('@') {
+            // No JSON does, and the store would take it for one of its references.
+            return Err(StoreError::Invalid(format!("{what} is not JSON")));
+        }
+        text::check_payload(json).map_err(|error| StoreError::Invalid(format!("{what}: {error}")))
+    }
+
+    pub(crate) fn check_start(&self, start: &Start) -> Result<(), StoreError> {
+        check_name("instance id", &start.instance)?;
+        check_actor(start.actor.as_deref())?;
+        if let Some(tags) = &start.tags {
+            self.check_payload("the tags", tags)?;
+        }
+        if let Some(input) = &start.input {
+            self.check_payload("the input", input.as_str())?;
+        }
+        for (number, input) in &start.node_inputs {
+            self.check_payload("the input of a node", input.as_str())
+                .map_err(|error| {
+                    StoreError::Invalid(format!("node `{}`: {error}", start.graph.node_id(*number)))
+                })?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn check_name(what: &str, name: &str) -> Result<(), StoreError> {
+    text::check_name(what, name).map_err(|error| StoreError::Invalid(error.to_string()))
+}
+
+pub(crate) fn check_actor(actor: Option<&str>) -> Result<(), StoreError> {
+    actor.map_or(Ok(()), |actor| check_name("actor", actor))
+}
+
+/// Free text of a person: any length that a person writes, any character but NUL.
+pub(crate) fn check_words(what: &str, words: &str) -> Result<(), StoreError> {
+    const MAX_BYTES: usize = 4096;
+    if words.len() > MAX_BYTES {
+        let bytes = words.len();
+        return Err(StoreError::Invalid(format!(
+            "{what} has {bytes} bytes, the limit is {MAX_BYTES}"
+        )));
+    }
+    if words.contains('\0') {
+        return Err(StoreError::Invalid(format!("{what} holds a NUL character")));
+    }
+    Ok(())
+}

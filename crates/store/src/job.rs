@@ -1,0 +1,68 @@
+//! What a writer is asked, and what it answers: the same for every driver.
+
+use std::sync::Arc;
+
+use abide_core::ids::{VersionId, WorkerId};
+use abide_core::kernel::{Reply, Request};
+use tokio::sync::oneshot;
+
+use crate::error::{ApplyError, StoreError};
+use crate::{Claims, Fired};
+
+pub(crate) type Answer<T> = oneshot::Sender<T>;
+
+/// What a writer is asked.
+pub(crate) enum Job {
+    Apply(Box<Request>, Answer<Result<Reply, ApplyError>>),
+    Claim {
+        worker: WorkerId,
+        queues: Arc<[VersionId]>,
+        max: u32,
+        answer: Answer<Result<Claims, StoreError>>,
+    },
+    FireTimers {
+        limit: u32,
+        answer: Answer<Result<Fired, StoreError>>,
+    },
+}
+
+/// What a job came to, kept until the commit.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Apply(Result<Reply, ApplyError>),
+    Claim(Claims),
+    Fired(Fired),
+    Refused(StoreError),
+}
+
+impl Job {
+    /// Answers. A receiver that is gone no longer wants it; what was written stays written.
+    pub(crate) fn answer(self, done: Done) {
+        match (self, done) {
+            (Job::Apply(_, answer), Done::Apply(reply)) => drop(answer.send(reply)),
+            (Job::Claim { answer, .. }, Done::Claim(claims)) => drop(answer.send(Ok(claims))),
+            (Job::FireTimers { answer, .. }, Done::Fired(fired)) => drop(answer.send(Ok(fired))),
+            (job, Done::Refused(error)) => job.refuse(error),
+            _ => unreachable!("answers are made in the order of the jobs"),
+        }
+    }
+
+    /// Answers that nothing came of it.
+    pub(crate) fn refuse(self, error: StoreError) {
+        match self {
+            Job::Apply(_, answer) => drop(answer.send(Err(error.into()))),
+            Job::Claim { answer, .. } => drop(answer.send(Err(error))),
+            Job::FireTimers { answer, .. } => drop(answer.send(Err(error))),
+        }
+    }
+
+    /// Whether whoever asked has stopped waiting.
+    #[expect(dead_code, reason = "for a driver whose jobs wait")]
+    pub(crate) fn is_given_up(&self) -> bool {
+        match self {
+            Job::Apply(_, answer) => answer.is_closed(),
+            Job::Claim { answer, .. } => answer.is_closed(),
+            Job::FireTimers { answer, .. } => answer.is_closed(),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What keeps a store going besides transitions: workers and their leases, recovery of what dead
+//! ones left, workflow versions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use abide_core::graph::Graph;
+use abide_core::ids::{ExecutionId, VersionId, WorkerId};
+use abide_core::kernel::{PIECE, Recover, Recovered, Reply, Request};
+
+use crate::checks::check_name;
+use crate::driver::{Driver, on};
+use crate::error::{ApplyError, StoreError};
+use crate::job::Job;
+use crate::sqlite::WorkersLock;
+use crate::store::{Store, unexpected};
+use crate::views::{NewWorker, WorkflowKind};
+
+/// What recovery found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoverySummary {
+    /// Workers declared dead.
+    pub workers: u32,
+    /// Tasks that can be claimed again.
+    pub recovered: u32,
+    /// Tasks abandoned.
+    pub abandoned: u32,
+    /// Tasks cancelled with their execution.
+    pub cancelled: u32,
+    /// Tasks woken because this may be the code they wait for.
+    pub woken_for_code: u32,
+    /// Starts of large graphs that were never finished, removed.
+    pub removed: u32,
+}
+
+/// Tasks taken back in one transaction.
+const RECOVERY_BATCH: u32 = 500;
+
+impl Store {
+    // ---- workers ----
+
+    /// Records a worker, whose lease begins now.
+    pub async fn register_worker(
+        &self,
+        worker: NewWorker,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        on!(self.driver, it => it.register_worker(worker, lease).await)
+    }
+
+    /// Renews a worker's lease, from now on. False if it was declared dead.
+    pub async fn heartbeat(&self, worker: WorkerId, lease: Duration) -> Result<bool, StoreError> {
+        on!(self.driver, it => it.heartbeat(worker, lease).await)
+    }
+
+    /// Like [`Store::heartbeat`], for a thread outside the runtime.
+    pub fn heartbeat_blocking(
+        &self,
+        worker: WorkerId,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        on!(self.driver, it => it.heartbeat_blocking(worker, lease))
+    }
+
+    /// Records that a worker is gone.
+    pub async fn end_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
+        on!(self.driver, it => it.end_worker(worker).await)
+    }
+
+    /// Takes the workers' lock of the file, unless another process holds it.
+    pub fn try_lock_workers(&self) -> Result<Option<WorkersLock>, StoreError> {
+        match &self.driver {
+            Driver::Sqlite(it) => it.try_lock_workers(),
+            Driver::Postgres(_) => Ok(Some(WorkersLock::none())),
+        }
+    }
+
+    /// Gives the workers' lock back.
+    pub fn unlock_workers(&self, lock: WorkersLock) {
+        match &self.driver {
+            Driver::Sqlite(it) => it.unlock_workers(lock),
+            Driver::Postgres(_) => drop(lock),
+        }
+    }
+
+    /// Who holds the workers' lock, in words.
+    pub fn lock_holder(&self) -> String {
+        match &self.driver {
+            Driver::Sqlite(it) => it.lock_holder(),
+            Driver::Postgres(_) => String::new(),
+        }
+    }
+
+    /// Whether any process runs the tasks.
+    pub async fn has_workers(&self) -> Result<bool, StoreError> {
+        on!(self.driver, it => it.has_workers().await)
+    }
+
+    /// Takes back the tasks of every worker that is dead; removes unfinished starts. Never those of
+    /// `own`.
+    pub async fn recover(
+        &self,
+        crash_cap: u32,
+        own: WorkerId,
+    ) -> Result<RecoverySummary, ApplyError> {
+        let mut summary = RecoverySummary::default();
+        let dead = on!(self.driver, it => it.dead_workers(own).await)?;
+        for worker in dead {
+            self.recover_worker(worker, crash_cap, &mut summary).await?;
+            self.end_worker(worker).await?;
+            summary.workers += 1;
+        }
+        summary.removed = self.remove_unpublished(None).await?;
+        Ok(summary)
+    }
+
+    /// Wakes the tasks that wait for other code: this process may be it.
+    pub async fn wake_for_code(&self) -> Result<u32, ApplyError> {
+        let timers = on!(self.driver, it => it.waiting_for_code().await)?;
+        let woken = timers.len() as u32;
+        for timer in timers {
+            self.apply(Request::Fire(timer)).await?;
+        }
+        Ok(woken)
+    }
+
+    async fn recover_worker(
+        &self,
+        worker: WorkerId,
+        crash_cap: u32,
+        summary: &mut RecoverySummary,
+    ) -> Result<(), ApplyError> {
+        loop {
+            let left = on!(self.driver, it => it.left_by(worker, RECOVERY_BATCH).await)?;
+            let mut answers = Vec::with_capacity(left.len());
+            for held in left {
+                let reason = "the process that held it is gone".to_owned();
+                let request = Request::Recover(Recover {
+                    key: held.key,
+                    worker,
+                    crash_cap,
+                    reason,
+                });
+                answers.push(self.ask(|answer| Job::Apply(Box::new(request), answer))?);
+            }
+            let mut progress = false;
+            for answer in answers {
+                let recovered = match answer.await.map_err(|_| StoreError::Closed)? {
+                    Ok(Reply::Recovered(recovered)) => recovered,
+                    Ok(other) => return Err(unexpected(&other)),
+                    Err(ApplyError::Store(error @ StoreError::Undecodable { .. })) => {
+                        tracing::error!(%error, "a task of a dead worker cannot be taken back");
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                progress = true;
+                match recovered {
+                    Recovered::Recovered => summary.recovered += 1,
+                    Recovered::Abandoned => summary.abandoned += 1,
+                    Recovered::Cancelled => summary.cancelled += 1,
+                    Recovered::Unchanged => {}
+                }
+            }
+            if !progress {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(crate) async fn remove_unpublished(
+        &self,
+        id: Option<ExecutionId>,
+    ) -> Result<u32, StoreError> {
+        let left = on!(self.driver, it => it.unpublished(id).await)?;
+        for &id in &left {
+            while !on!(self.driver, it => it.remove_unpublished(id, PIECE).await)? {}
+        }
+        Ok(left.len() as u32)
+    }
+
+    // ---- workflow versions ----
+
+    /// The id of a workflow version, recorded if it is new.
+    pub async fn ensure_version(
+        &self,
+        name: &str,
+        version: &str,
+        kind: WorkflowKind,
+        graph: Arc<Graph>,
+    ) -> Result<VersionId, StoreError> {
+        check_name("workflow", name)?;
+        on!(self.driver, it => it.ensure_version(name, version, kind, graph).await)
+    }
+}
