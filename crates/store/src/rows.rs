@@ -1,8 +1,6 @@
 //! Rows: how executions, tasks, steps and timers are read from their columns, whichever database
 //! they come from. A row that does not parse says what is wrong with it.
 
-#![expect(dead_code, reason = "the driver is being joined")]
-
 use std::sync::Arc;
 
 use abide_core::event::EventType;
