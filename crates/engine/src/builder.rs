@@ -6,7 +6,7 @@ use std::time::Duration;
 use abide_store::{Store, StoreOptions};
 
 use crate::authoring::{StateMap, Task, Workflow, WorkflowSpec};
-use crate::clock::Clock;
+use crate::clock::{Clock, StoreClock};
 use crate::engine::{Engine, Parts};
 use crate::error::EngineError;
 use crate::options::Options;
@@ -42,6 +42,7 @@ pub struct EngineBuilder {
     state: StateMap,
     registry: Result<Registry, RegistrationError>,
     options: Options,
+    clock: Option<Arc<dyn Clock>>,
 }
 
 impl EngineBuilder {
@@ -51,6 +52,7 @@ impl EngineBuilder {
             state: StateMap::new(),
             registry: Ok(Registry::new()),
             options: Options::default(),
+            clock: None,
         }
     }
 
@@ -152,9 +154,10 @@ impl EngineBuilder {
         self
     }
 
-    /// The clock by which the engine and its store go. Default: the system's.
+    /// The clock by which the engine and its store go. Default: the store's own, which is the
+    /// database's on PostgreSQL and the system's on SQLite.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.options.clock = Arc::new(clock);
+        self.clock = Some(Arc::new(clock));
         self
     }
 
@@ -190,19 +193,24 @@ impl EngineBuilder {
     async fn open(self) -> Result<Parts, EngineError> {
         let registry = self.registry?;
         check(&self.options)?;
-        let clock = Arc::clone(&self.options.clock);
+        let given = self.clock.clone();
         let store = StoreOptions {
-            now: Arc::new(move || clock.now()),
+            now: given.map(|clock| -> abide_store::Clock { Arc::new(move || clock.now()) }),
             busy_timeout: self.options.busy_timeout,
             payload_limit_bytes: self.options.payload_limit_bytes,
             ..StoreOptions::default()
         };
         let store = Store::open(&self.url, store).await?;
+        let mut options = self.options;
+        options.clock = match self.clock {
+            Some(given) => given,
+            None => Arc::new(StoreClock::new(store.clone())),
+        };
         Ok(Parts {
             store,
             registry: Arc::new(registry),
             state: Arc::new(self.state),
-            options: self.options,
+            options,
         })
     }
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use abide_core::ids::Timestamp;
+use abide_store::Store;
 use tokio::sync::Notify;
 
 use crate::authoring::BoxFuture;
@@ -28,7 +29,7 @@ pub trait Clock: Send + Sync + 'static {
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()>;
 }
 
-/// The system's clock and tokio's timers. The default.
+/// The system's clock and tokio's timers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -38,15 +39,38 @@ impl Clock for SystemClock {
     }
 
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            loop {
-                let left = duration_of_us(at.since_us(SystemClock.now()));
-                if left.is_zero() {
-                    return;
-                }
-                tokio::time::sleep(left.min(LONGEST_NAP)).await;
-            }
-        })
+        Box::pin(sleep_until(SystemClock, at))
+    }
+}
+
+/// The store's clock and tokio's timers: the same time for all processes of a store, whatever
+/// their hosts' clocks say. The default.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreClock(Store);
+
+impl StoreClock {
+    pub(crate) fn new(store: Store) -> StoreClock {
+        StoreClock(store)
+    }
+}
+
+impl Clock for StoreClock {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
+        Box::pin(sleep_until(self.clone(), at))
+    }
+}
+
+async fn sleep_until(clock: impl Clock, at: Timestamp) {
+    loop {
+        let left = duration_of_us(at.since_us(clock.now()));
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(LONGEST_NAP)).await;
     }
 }
 

@@ -28,7 +28,10 @@ macro_rules! query {
     ($driver:expr, $name:ident($($argument:expr),*)) => {
         match &$driver {
             $crate::driver::Driver::Sqlite(it) => it.read(|reader| reader.$name($($argument),*)),
-            $crate::driver::Driver::Postgres(it) => it.reader().await?.$name($($argument),*).await,
+            $crate::driver::Driver::Postgres(it) => {
+                let session = it.session().await?;
+                it.reader(&session).$name($($argument),*).await
+            }
         }
     };
 }

@@ -42,6 +42,7 @@ pub(crate) struct Flush<'a> {
     jobs: Vec<Answered>,
     items: Vec<Item<'a>>,
     fired: FxHashSet<Timer>,
+    left_behind: bool,
     rounds: usize,
 }
 
@@ -73,6 +74,7 @@ impl<'a> Flush<'a> {
             jobs: Vec::new(),
             items: Vec::new(),
             fired: FxHashSet::default(),
+            left_behind: false,
             rounds: 0,
         }
     }
@@ -91,6 +93,7 @@ impl<'a> Flush<'a> {
                     (std::cmp::Reverse(row.priority), row.ready_at, row.key)
                 });
                 let more = ready.len() > max;
+                self.left_behind |= more;
                 ready.truncate(max);
                 self.jobs.push(Answered::Claim { more });
                 for row in picked.inbox {
@@ -175,6 +178,11 @@ impl<'a> Flush<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether rows were picked that no claim took.
+    pub(crate) fn left_behind(&self) -> bool {
+        self.left_behind
     }
 
     /// Whether every request has run through.

@@ -52,12 +52,18 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// How a store is opened.
 #[derive(Clone)]
 pub struct StoreOptions {
-    /// The time of every write. Default: the system's clock.
-    pub now: Clock,
-    /// How long a write waits for another process that writes. Default: 5 seconds.
+    /// The time of every write. Default: the system's clock on SQLite, the database's on PostgreSQL.
+    pub now: Option<Clock>,
+    /// How long a write waits for another process that writes, or for a server that is away.
+    /// Default: 5 seconds.
     pub busy_timeout: Duration,
-    /// Whether a file that does not exist is created. Default: yes.
+    /// Whether a file or schema that does not exist is created. Default: yes.
     pub create: bool,
+    /// PostgreSQL: how many transactions may be under way at once. Default: 2.
+    pub committers: usize,
+    /// PostgreSQL: how often a process looks for what it may not have been told of. It stands behind
+    /// the notifications, which take milliseconds. Default: 10 seconds, give or take a fifth.
+    pub poll: Duration,
     /// The most bytes of a payload. Default: 4 MiB.
     pub payload_limit_bytes: usize,
 }
@@ -65,9 +71,11 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         StoreOptions {
-            now: Arc::new(system_now),
+            now: None,
             busy_timeout: Duration::from_secs(5),
             create: true,
+            committers: 2,
+            poll: Duration::from_secs(10),
             payload_limit_bytes: abide_core::payload::DEFAULT_PAYLOAD_LIMIT_BYTES,
         }
     }

@@ -7,6 +7,8 @@ pub(crate) struct Counters {
     commits: AtomicU64,
     jobs: AtomicU64,
     reads: AtomicU64,
+    statements: AtomicU64,
+    deadlocks: AtomicU64,
 }
 
 /// What this process asked of the store since it was opened.
@@ -18,6 +20,10 @@ pub struct Stats {
     pub requests: u64,
     /// Queries on read connections.
     pub reads: u64,
+    /// PostgreSQL: statements of any kind.
+    pub statements: u64,
+    /// PostgreSQL: transactions that the server ended because others waited in a circle.
+    pub deadlocks: u64,
 }
 
 impl Counters {
@@ -30,11 +36,22 @@ impl Counters {
         self.reads.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn add_statements(&self, statements: usize) {
+        self.statements
+            .fetch_add(statements as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_deadlock(&self) {
+        self.deadlocks.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn read(&self) -> Stats {
         Stats {
             commits: self.commits.load(Ordering::Relaxed),
             requests: self.jobs.load(Ordering::Relaxed),
             reads: self.reads.load(Ordering::Relaxed),
+            statements: self.statements.load(Ordering::Relaxed),
+            deadlocks: self.deadlocks.load(Ordering::Relaxed),
         }
     }
 }

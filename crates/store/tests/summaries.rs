@@ -39,7 +39,9 @@ impl World {
         let seconds = Arc::new(AtomicI64::new(0));
         let clock = seconds.clone();
         let options = StoreOptions {
-            now: Arc::new(move || Timestamp(BEGIN + clock.load(Ordering::SeqCst) * SECOND)),
+            now: Some(Arc::new(move || {
+                Timestamp(BEGIN + clock.load(Ordering::SeqCst) * SECOND)
+            })),
             ..StoreOptions::default()
         };
         let store = Store::open(path.to_str().expect("utf-8"), options)

@@ -55,7 +55,7 @@ impl World {
         let clock = Arc::new(AtomicI64::new(begin.0));
         let now = clock.clone();
         let options = StoreOptions {
-            now: Arc::new(move || Timestamp(now.load(Ordering::SeqCst))),
+            now: Some(Arc::new(move || Timestamp(now.load(Ordering::SeqCst)))),
             ..StoreOptions::default()
         };
         let path = directory.path().join("app.db");

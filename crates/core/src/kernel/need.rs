@@ -45,6 +45,27 @@ pub enum Need {
     ReadyHead(Arc<[VersionId]>),
 }
 
+impl Need {
+    /// The execution it is about, if it is known.
+    pub fn execution(&self) -> Option<ExecutionId> {
+        match self {
+            Need::Execution(id)
+            | Need::Graph(id, _, _)
+            | Need::OpenTasks(id)
+            | Need::Failures(id)
+            | Need::Context(id)
+            | Need::Mailbox(id, _)
+            | Need::SignalWaiters(id, _) => Some(*id),
+            Need::Task(key) | Need::Waits(key) | Need::StepCount(key) | Need::Step(key, _) => {
+                Some(key.execution)
+            }
+            Need::Instance(_) | Need::SignalNumber(..) | Need::Worker(_) | Need::ReadyHead(_) => {
+                None
+            }
+        }
+    }
+}
+
 /// Why a request did not go through.
 #[derive(Debug)]
 pub enum Stop {

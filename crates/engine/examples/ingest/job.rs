@@ -174,5 +174,9 @@ fn own_files(db: &str, out: &Path) -> HashSet<PathBuf> {
 
 /// The address of the database, whatever characters are in its name.
 pub(crate) fn url(db: &str) -> String {
-    format!("sqlite:{db}")
+    if db.contains("://") {
+        db.to_owned()
+    } else {
+        format!("sqlite:{db}")
+    }
 }

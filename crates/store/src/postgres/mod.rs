@@ -1,119 +1,348 @@
-//! The PostgreSQL driver: one schema, a few connections that write, others that read.
-#![expect(dead_code, reason = "the driver is being joined")]
+//! The PostgreSQL driver: one schema of one database. A few committers write, other connections
+//! read, one listens. All of it lives on a thread of its own, so that leases are renewed and
+//! answers arrive however busy the program's runtime is.
+//!
+//! Deliberately absent: rules. What is locked, read and written as sets is decided by core.
 
 mod address;
+mod clock;
 mod columns;
+mod committer;
 mod connect;
 mod error;
 mod events;
+mod export;
 mod inputs;
+mod listener;
 mod load;
 mod maintenance;
 mod name;
 mod needs;
+mod news;
 mod partitions;
+mod pick;
 mod pool;
 mod queries;
+mod reading;
 mod rollup;
 mod rows;
 mod schema;
 mod server_stats;
 mod statement;
+mod stuck;
 mod tls;
+mod upkeep;
 mod write;
 mod write_steps;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use abide_core::graph::{Graph, Uses};
-use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
-use abide_core::kernel::{Claimed, Held};
-use abide_core::payload::Payload;
-use abide_core::step::StepRecord;
-use abide_core::timer::Timer;
-use tokio::sync::oneshot;
+use abide_core::ids::Timestamp;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::StoreOptions;
 use crate::error::StoreError;
+use crate::graphs::GraphCache;
 use crate::hints::Hints;
 use crate::job::{Answer, Job};
-use crate::rollup::Rollup;
-use crate::stats::Stats;
-use crate::verify::{VerifyOptions, VerifyReport};
-use crate::views::*;
+use crate::stats::{Counters, Stats};
+
+use address::Address;
+use clock::DatabaseClock;
+use committer::{Committer, Queued};
+use connect::Session;
+use news::News;
+use pool::Readers;
+use stuck::Stuck;
 
 /// One open schema.
-pub(crate) enum Postgres {}
-type R<T> = Result<T, StoreError>;
-macro_rules! never { ($($(async)? fn $name:ident($($a:ident: $t:ty),*) -> $r:ty;)*) => { $(pub(crate) async fn $name(&self $(, $a: $t)*) -> R<$r> { $(let _ = $a;)* match *self {} })* } }
-pub(crate) struct Reader {
-    never: std::convert::Infallible,
+pub(crate) struct Postgres {
+    shared: Arc<Shared>,
+    /// Ends the driver's thread, once these are through.
+    thread: Mutex<Option<oneshot::Sender<Committers>>>,
+    committers: Mutex<Committers>,
+    listens: AtomicBool,
 }
+
+type Committers = Vec<JoinHandle<()>>;
+
+/// The most connections that read.
+const MOST_READERS: usize = 8;
+
+/// How long a store that is dropped may take to finish what was asked of it.
+const LAST_ORDERS: Duration = Duration::from_secs(5);
+
+/// What the parts of the driver share.
+pub(crate) struct Shared {
+    address: Arc<Address>,
+    /// The store's random id.
+    id: String,
+    runtime: Handle,
+    jobs: Mutex<Option<mpsc::UnboundedSender<Queued>>>,
+    readers: Readers,
+    graphs: GraphCache,
+    hints: Arc<Hints>,
+    counters: Counters,
+    clock: DatabaseClock,
+    news: News,
+    stuck: Stuck,
+    /// Tells this process's notifications from those of others.
+    token: String,
+    /// How long a request may wait for a server that is away, or for a locked execution.
+    patience: Duration,
+    /// The poll behind the notifications.
+    poll: Duration,
+}
+
 impl Postgres {
+    /// Connects, brings the schema to the newest version and starts the committers.
     pub(crate) async fn open(
-        _url: &str,
-        _options: &StoreOptions,
-        _hints: Arc<Hints>,
-    ) -> R<Arc<Postgres>> {
-        Err(StoreError::Invalid(
-            "PostgreSQL is not supported yet".into(),
-        ))
+        url: &str,
+        options: &StoreOptions,
+        hints: Arc<Hints>,
+    ) -> Result<Arc<Postgres>, StoreError> {
+        let address = Address::parse(url)?;
+        let (runtime, thread) = start_thread()?;
+        let opened = runtime.spawn(Postgres::open_there(
+            address,
+            options.clone(),
+            hints,
+            runtime.clone(),
+            thread,
+        ));
+        let opened = opened.await;
+        opened.unwrap_or_else(|error| Err(StoreError::Internal(error.to_string())))
     }
+
+    async fn open_there(
+        address: Address,
+        options: StoreOptions,
+        hints: Arc<Hints>,
+        runtime: Handle,
+        thread: oneshot::Sender<Committers>,
+    ) -> Result<Arc<Postgres>, StoreError> {
+        let address = Arc::new(address);
+        let mut session = connect(&address).await?;
+        let asked = Instant::now();
+        let clock = DatabaseClock::new(options.now.clone(), Timestamp(0));
+        clock.set(upkeep::database_now(&session).await?, asked);
+        let (schema, database) = (&address.schema, address.database());
+        let opened = schema::migrate(
+            session.client(),
+            schema,
+            &database,
+            options.create,
+            clock.now(),
+        )
+        .await?;
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let queue = Arc::new(tokio::sync::Mutex::new(queue));
+        let readers = Readers::new(address.clone(), runtime.clone(), MOST_READERS);
+        let shared = Arc::new(Shared {
+            token: token(),
+            patience: options.busy_timeout,
+            poll: options.poll,
+            address,
+            id: opened.id,
+            runtime,
+            jobs: Mutex::new(Some(jobs)),
+            readers,
+            graphs: GraphCache::default(),
+            hints,
+            counters: Counters::default(),
+            clock,
+            news: News::default(),
+            stuck: Stuck::default(),
+        });
+        let mut committers = Vec::new();
+        let mut session = Some(session);
+        for _ in 0..options.committers.max(1) {
+            let session = match session.take() {
+                Some(session) => session,
+                None => shared.connect().await?,
+            };
+            let committer = Committer::new(shared.clone(), queue.clone(), session);
+            committers.push(tokio::spawn(committer.run()));
+        }
+        Ok(Arc::new(Postgres {
+            shared,
+            thread: Mutex::new(Some(thread)),
+            committers: Mutex::new(committers),
+            listens: AtomicBool::new(false),
+        }))
+    }
+
+    /// As its user named it, without the password.
     pub(crate) fn name(&self) -> String {
-        match *self {}
+        self.shared.address.database()
     }
+
     pub(crate) fn now(&self) -> Timestamp {
-        match *self {}
+        self.shared.clock.now()
     }
+
     pub(crate) fn stats(&self) -> Stats {
-        match *self {}
+        self.shared.counters.read()
     }
-    pub(crate) fn watch_others(&self, _all: bool) -> R<()> {
-        match *self {}
+
+    /// Gives the committers a job; the answer comes after the commit.
+    pub(crate) fn ask<T>(
+        &self,
+        make: impl FnOnce(Answer<T>) -> Job,
+    ) -> Result<oneshot::Receiver<T>, StoreError> {
+        let (answer, receiver) = oneshot::channel();
+        let queued = Queued {
+            job: make(answer),
+            since: Instant::now(),
+        };
+        match &*self.shared.jobs() {
+            Some(jobs) => jobs.send(queued).map_err(|_| StoreError::Closed)?,
+            None => return Err(StoreError::Closed),
+        }
+        Ok(receiver)
     }
-    pub(crate) fn ask<T>(&self, _make: impl FnOnce(Answer<T>) -> Job) -> R<oneshot::Receiver<T>> {
-        match *self {}
+
+    /// Listens for what other processes tell, from now on.
+    pub(crate) fn watch_others(&self, _all: bool) -> Result<(), StoreError> {
+        if !self.listens.swap(true, Ordering::AcqRel) {
+            self.shared
+                .runtime
+                .spawn(listener::run(self.shared.clone()));
+        }
+        Ok(())
     }
-    pub(crate) fn heartbeat_blocking(&self, _w: WorkerId, _l: Duration) -> R<bool> {
-        match *self {}
-    }
+
+    /// Finishes what was asked, and disconnects.
     pub(crate) async fn close(&self) {
-        match *self {}
+        drop(self.shared.jobs().take());
+        for committer in self.take_committers() {
+            if let Err(error) = committer.await {
+                tracing::error!(%error, "a committer ended badly");
+            }
+        }
+        drop(self.take_thread());
     }
-    never! {
-        fn reader() -> Reader;
-        fn verify(o: VerifyOptions) -> VerifyReport;
-        fn register_worker(w: NewWorker, l: Duration) -> ();
-        fn heartbeat(w: WorkerId, l: Duration) -> bool;
-        fn end_worker(w: WorkerId) -> ();
-        fn has_workers() -> bool;
-        fn dead_workers(own: WorkerId) -> Vec<WorkerId>;
-        fn waiting_for_code() -> Vec<Timer>;
-        fn left_by(w: WorkerId, n: u32) -> Vec<Held>;
-        fn unpublished(id: Option<ExecutionId>) -> Vec<ExecutionId>;
-        fn remove_unpublished(id: ExecutionId, n: u32) -> bool;
-        fn ensure_version(n: &str, v: &str, k: WorkflowKind, g: Arc<Graph>) -> VersionId;
+
+    fn take_committers(&self) -> Committers {
+        let mut committers = self.committers.lock();
+        std::mem::take(committers.as_mut().unwrap_or_else(|error| error.get_mut()))
+    }
+
+    fn take_thread(&self) -> Option<oneshot::Sender<Committers>> {
+        let thread = self.thread.lock();
+        thread.unwrap_or_else(PoisonError::into_inner).take()
     }
 }
-macro_rules! nevers { ($(fn $name:ident($($a:ident: $t:ty),*) -> $r:ty;)*) => { $(pub(crate) async fn $name(&self $(, $a: $t)*) -> R<$r> { $(let _ = $a;)* match self.never {} })* } }
-impl Reader {
-    nevers! {
-        fn execution(id: ExecutionId) -> Option<ExecutionView>;
-        fn latest(i: &str) -> Option<ExecutionView>;
-        fn generation(i: &str, g: u32) -> Option<ExecutionView>;
-        fn executions(f: &ExecutionFilter, b: Option<ExecutionId>, l: u32) -> Vec<ExecutionView>;
-        fn tasks(id: ExecutionId, a: u32, l: u32) -> Vec<TaskView>;
-        fn summary(id: ExecutionId, now: Timestamp) -> Option<(ExecutionView, Rollup)>;
-        fn execution_input(id: ExecutionId) -> Option<Payload>;
-        fn last_position() -> i64;
-        fn events(f: &EventFilter, a: i64, l: u32) -> Vec<EventView>;
-        fn steps(k: TaskKey) -> Vec<StepRecord>;
-        fn end(id: ExecutionId) -> Option<EndView>;
-        fn inputs(c: &Claimed, u: &Uses) -> TaskInputs;
-        fn graph(id: ExecutionId, v: VersionId, own: bool) -> Arc<Graph>;
-        fn held_by(w: WorkerId) -> Vec<Held>;
-        fn workers() -> Vec<WorkerRow>;
-        fn versions() -> Vec<VersionInfo>;
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        drop(self.shared.jobs().take());
+        let committers = self.take_committers();
+        if let Some(thread) = self.take_thread() {
+            // An error means that the thread has ended already.
+            thread.send(committers).ok();
+        }
     }
+}
+
+impl Shared {
+    fn jobs(&self) -> std::sync::MutexGuard<'_, Option<mpsc::UnboundedSender<Queued>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection was lost.
+    fn away(&self) -> StoreError {
+        StoreError::Unavailable {
+            database: self.address.database(),
+            detail: "the connection was lost".to_owned(),
+        }
+    }
+
+    /// A new connection of the driver's own.
+    async fn connect(&self) -> Result<Session, StoreError> {
+        connect(&self.address).await
+    }
+
+    /// Puts a job back behind the others. A closed driver no longer takes it.
+    fn requeue(&self, queued: Queued) {
+        let refused = match &*self.jobs() {
+            Some(jobs) => jobs.send(queued).err().map(|error| error.0),
+            None => Some(queued),
+        };
+        if let Some(queued) = refused {
+            queued.job.refuse(StoreError::Closed);
+        }
+    }
+
+    /// Somebody else may have changed anything: everybody looks.
+    async fn look_around(&self) {
+        self.hints.timer_set(Timestamp(0));
+        self.hints.work.notify_one();
+        self.hints.changed.notify_waiters();
+        self.look_for_ends().await;
+    }
+
+    /// Looks whether executions have ended that somebody here waits for.
+    async fn look_for_ends(&self) {
+        let watched = self.hints.watched();
+        if watched.is_empty() {
+            return;
+        }
+        let ended = async {
+            let session = self.readers.get().await?;
+            reading::ended_among(&*session, &watched).await
+        };
+        match ended.await {
+            Ok(ended) => ended.into_iter().for_each(|id| self.hints.ended(id)),
+            Err(error) => tracing::warn!(%error, "can't look which executions have ended"),
+        }
+    }
+}
+
+/// A connection that lives on the runtime this is called on.
+async fn connect(address: &Address) -> Result<Session, StoreError> {
+    let (session, link) = Session::connect(address).await?;
+    tokio::spawn(link.run());
+    Ok(session)
+}
+
+/// The driver's thread, which runs until the sender is used or dropped.
+fn start_thread() -> Result<(Handle, oneshot::Sender<Committers>), StoreError> {
+    let fail = |error: std::io::Error| {
+        StoreError::Internal(format!("no thread for the database: {error}"))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(fail)?;
+    let handle = runtime.handle().clone();
+    let (thread, until) = oneshot::channel::<Committers>();
+    let run = move || {
+        runtime.block_on(async {
+            let committers = until.await.unwrap_or_default();
+            let last = async {
+                for committer in committers {
+                    committer.await.ok();
+                }
+            };
+            if tokio::time::timeout(LAST_ORDERS, last).await.is_err() {
+                tracing::warn!("the store was dropped before everything asked was written");
+            }
+        });
+        runtime.shutdown_background();
+    };
+    let named = std::thread::Builder::new().name("abide-postgres".into());
+    named.spawn(run).map_err(fail)?;
+    Ok((handle, thread))
+}
+
+/// A word that no other process has.
+fn token() -> String {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let random = RandomState::new().build_hasher().finish();
+    format!("{:x}-{random:x}", std::process::id())
 }

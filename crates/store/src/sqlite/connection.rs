@@ -46,6 +46,14 @@ impl Database {
         })
     }
 
+    /// The same, which messages call `name`.
+    pub(crate) fn called(self, name: &str) -> Database {
+        Database {
+            named: Arc::new(PathBuf::from(name)),
+            ..self
+        }
+    }
+
     /// As its user named it.
     pub(crate) fn name(&self) -> String {
         self.named.display().to_string()

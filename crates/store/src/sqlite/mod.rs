@@ -67,10 +67,14 @@ impl Sqlite {
         let counters = Arc::new(Counters::default());
         let holds_lock = Arc::new(AtomicBool::new(false));
         let checkpoints = checkpoint::Checkpoints::start(&database)?;
+        let clock = options
+            .now
+            .clone()
+            .unwrap_or_else(|| Arc::new(crate::system_now));
         let writer = writer::Writer {
             waker: wake::Waker::new(&database, holds_lock.clone()),
             database: database.clone(),
-            clock: options.now.clone(),
+            clock: clock.clone(),
             graphs: graphs.clone(),
             hints: hints.clone(),
             counters: counters.clone(),
@@ -91,7 +95,7 @@ impl Sqlite {
             counters,
             holds_lock,
             watch: OnceLock::new(),
-            clock: options.now.clone(),
+            clock,
         })
     }
 

@@ -80,6 +80,17 @@ pub fn verify_file(url: &str, options: &VerifyOptions) -> Result<VerifyReport, S
     run(&database, &connection, options)
 }
 
+/// Verifies a file that holds a copy of the store called `name`.
+pub(crate) fn run_copy(
+    path: &std::path::Path,
+    name: &str,
+    options: &VerifyOptions,
+) -> Result<VerifyReport, StoreError> {
+    let database = Database::new(path.to_owned(), options.busy_timeout).called(name);
+    let connection = open(&database)?;
+    run(&database, &connection, options)
+}
+
 fn open(database: &Database) -> Result<Connection, StoreError> {
     let refuse = |detail: String| StoreError::CannotOpen {
         path: database.name(),

@@ -75,7 +75,7 @@ impl Home {
             Timestamp(time.load(Ordering::SeqCst))
         };
         let options = StoreOptions {
-            now: Arc::new(now),
+            now: Some(Arc::new(now)),
             ..options
         };
         let path = directory.path().join("store.db");

@@ -22,10 +22,10 @@ fn edit(home: &Home, sql: &str, id: ExecutionId) {
 async fn reopened(home: &Home) -> Store {
     let path = home.path();
     let options = StoreOptions {
-        now: std::sync::Arc::new({
+        now: Some(std::sync::Arc::new({
             let now = home.now();
             move || now
-        }),
+        })),
         ..StoreOptions::default()
     };
     let store = Store::open(path.to_str().expect("utf-8"), options).await;

@@ -119,10 +119,10 @@ impl Fixture {
         let gate = Arc::new(Gate::default());
         let (now, passed) = (clock.clone(), gate.clone());
         let options = StoreOptions {
-            now: Arc::new(move || {
+            now: Some(Arc::new(move || {
                 passed.pass();
                 Timestamp(now.load(Ordering::SeqCst))
-            }),
+            })),
             ..StoreOptions::default()
         };
         let store = Store::open(path.to_str().expect("utf-8"), options)

@@ -1,0 +1,125 @@
+//! The listener: one connection per process that hears what others tell, tells what this process
+//! committed, and looks around once after every reconnect and now and then, in case that news were
+//! lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_postgres::AsyncMessage;
+
+use crate::error::StoreError;
+
+use super::Shared;
+use super::connect::Session;
+use super::name::quoted;
+use super::news::{self, Pending};
+use super::statement::{Execute, Param, Statement};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Runs for as long as the driver's thread does.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match connect(&shared).await {
+            Ok(listening) => {
+                pause = FIRST_PAUSE;
+                // Whatever happened before somebody listened.
+                shared.look_around().await;
+                let error = listen(&shared, listening).await;
+                tracing::warn!(%error, "news from other processes are cut off; connecting again");
+            }
+            Err(error) => tracing::warn!(%error, "can't listen for news from other processes"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// A connection that listens. It ends when this is dropped.
+struct Listening {
+    session: Session,
+    messages: mpsc::UnboundedReceiver<AsyncMessage>,
+}
+
+async fn connect(shared: &Shared) -> Result<Listening, StoreError> {
+    let (session, mut link) = Session::connect(&shared.address).await?;
+    let (forward, messages) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        // Ends when the connection does, or when nobody takes the messages.
+        while let Some(Ok(message)) = link.next().await {
+            forward.send(message).ok();
+        }
+    });
+    let channel = quoted(&shared.address.schema.channel());
+    let listen = Statement {
+        sql: format!("LISTEN {channel}").into(),
+        params: Vec::new(),
+    };
+    session.run(vec![listen]).await?;
+    Ok(Listening { session, messages })
+}
+
+/// Hears and tells until the connection is lost.
+async fn listen(shared: &Shared, mut listening: Listening) -> StoreError {
+    let mut may_tell = Instant::now();
+    let mut next_look = next_look(shared.poll);
+    loop {
+        let told = async {
+            shared.news.some.notified().await;
+            sleep_until(may_tell).await;
+        };
+        tokio::select! {
+            message = listening.messages.recv() => match message {
+                Some(AsyncMessage::Notification(heard)) => hear(shared, heard.payload()).await,
+                Some(_) => {}
+                None => return shared.away(),
+            },
+            () = told => {
+                may_tell = Instant::now() + news::PAUSE;
+                if let Some(news) = shared.news.take()
+                    && let Err(error) = tell(shared, &listening, &news).await
+                {
+                    return error;
+                }
+            }
+            () = sleep_until(next_look) => {
+                shared.look_around().await;
+                next_look = self::next_look(shared.poll);
+            }
+        }
+    }
+}
+
+async fn hear(shared: &Shared, text: &str) {
+    if let Some(news) = Pending::from_text(text, &shared.token)
+        && news.tell(&shared.hints)
+    {
+        shared.look_for_ends().await;
+    }
+}
+
+async fn tell(shared: &Shared, listening: &Listening, news: &Pending) -> Result<(), StoreError> {
+    let text = news.to_text(&shared.token);
+    let channel = shared.address.schema.channel();
+    let params = vec![
+        Param::Text(Some(channel.into())),
+        Param::Text(Some(text.into())),
+    ];
+    let notify = Statement::new("SELECT pg_notify($1, $2)", params);
+    listening.session.run(vec![notify]).await.map(drop)
+}
+
+/// The polls of many processes are spread out.
+fn next_look(poll: Duration) -> Instant {
+    let spread = f64::from(jitter()) / f64::from(u32::MAX);
+    Instant::now() + poll.mul_f64(0.8 + 0.4 * spread)
+}
+
+fn jitter() -> u32 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish() as u32
+}

@@ -1,0 +1,158 @@
+//! News between processes: one coalesced NOTIFY every few milliseconds, apart from the
+//! transactions that are its reason, since a NOTIFY holds a lock of the whole server while it
+//! commits. Whoever listens scans once after every reconnect, and a poll stands behind it all: news
+//! are hints, never the truth.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use abide_core::ids::{ExecutionId, Timestamp};
+use tokio::sync::Notify;
+
+use crate::flush::After;
+use crate::hints::Hints;
+
+/// The least time between two notifications of one process.
+pub(crate) const PAUSE: Duration = Duration::from_millis(3);
+
+/// More ends than this in one notification are told as "some".
+const MOST_ENDS: usize = 200;
+
+/// What this process has to tell.
+#[derive(Default)]
+pub(crate) struct News {
+    pending: Mutex<Pending>,
+    pub(crate) some: Notify,
+}
+
+/// What a notification says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pending {
+    /// The outbox got rows.
+    pub(crate) work: bool,
+    /// The earliest timer that was set.
+    pub(crate) timer: Option<Timestamp>,
+    /// Executions that ended.
+    pub(crate) ended: Vec<ExecutionId>,
+    /// So many ended that they are not named.
+    pub(crate) many_ended: bool,
+}
+
+impl News {
+    /// Something was committed that others may want to know.
+    pub(crate) fn add(&self, after: &After) {
+        if !after.work && after.earliest_timer.is_none() && after.ended.is_empty() {
+            return;
+        }
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.work |= after.work;
+        pending.timer = match (pending.timer, after.earliest_timer) {
+            (Some(known), Some(due)) => Some(known.min(due)),
+            (known, due) => known.or(due),
+        };
+        if pending.ended.len() + after.ended.len() > MOST_ENDS {
+            pending.ended.clear();
+            pending.many_ended = true;
+        }
+        if !pending.many_ended {
+            pending.ended.extend(&after.ended);
+        }
+        drop(pending);
+        self.some.notify_one();
+    }
+
+    /// Takes what there is to tell.
+    pub(crate) fn take(&self) -> Option<Pending> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = std::mem::take(&mut *pending);
+        (taken != Pending::default()).then_some(taken)
+    }
+}
+
+impl Pending {
+    /// The text of the notification: who tells, then a word for each thing.
+    pub(crate) fn to_text(&self, teller: &str) -> String {
+        let mut text = teller.to_owned();
+        if self.work {
+            text.push_str(" w");
+        }
+        if let Some(Timestamp(due)) = self.timer {
+            write!(text, " t{due}").expect("a string takes everything");
+        }
+        if self.many_ended {
+            text.push_str(" E");
+        }
+        for id in &self.ended {
+            write!(text, " e{id}").expect("a string takes everything");
+        }
+        text
+    }
+
+    /// What a notification by somebody else than `own` says; words that are not known are left for
+    /// those who know them.
+    pub(crate) fn from_text(text: &str, own: &str) -> Option<Pending> {
+        let mut words = text.split(' ');
+        if words.next() == Some(own) {
+            return None;
+        }
+        let mut told = Pending::default();
+        for word in words {
+            match word.split_at_checked(1) {
+                Some(("w", "")) => told.work = true,
+                Some(("t", due)) => told.timer = due.parse().ok().map(Timestamp),
+                Some(("E", "")) => told.many_ended = true,
+                Some(("e", id)) => told.ended.extend(id.parse::<ExecutionId>().ok()),
+                _ => {}
+            }
+        }
+        Some(told)
+    }
+
+    /// Tells this process. Answers whether it should look for ends that it waits for.
+    pub(crate) fn tell(self, hints: &Arc<Hints>) -> bool {
+        if self.work {
+            hints.work.notify_one();
+        }
+        if let Some(due) = self.timer {
+            hints.timer_set(due);
+        }
+        for id in self.ended {
+            hints.ended(id);
+        }
+        hints.changed.notify_waiters();
+        self.many_ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_what_is_heard() {
+        let told = Pending {
+            work: true,
+            timer: Some(Timestamp(77)),
+            ended: vec![ExecutionId(5), ExecutionId(6)],
+            many_ended: false,
+        };
+        let text = told.to_text("me");
+        assert_eq!(Pending::from_text(&text, "you"), Some(told));
+        assert_eq!(Pending::from_text(&text, "me"), None, "its own");
+    }
+
+    #[test]
+    fn many_ends_are_told_in_a_word() {
+        let news = News::default();
+        let after = After {
+            ended: (0..=MOST_ENDS as i64).map(ExecutionId).collect(),
+            ..After::default()
+        };
+        news.add(&after);
+        let told = news.take().expect("something");
+        assert!(told.many_ended && told.ended.is_empty());
+        assert_eq!(told.to_text("me"), "me E");
+        assert_eq!(news.take(), None, "told once");
+    }
+}

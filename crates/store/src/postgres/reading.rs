@@ -1,0 +1,72 @@
+//! Reading for queries, on connections apart from those that write.
+
+use abide_core::ids::ExecutionId;
+
+use crate::error::StoreError;
+use crate::verify::{self, VerifyOptions, VerifyReport};
+
+use super::connect::Session;
+use super::pool;
+use super::queries::Reader;
+use super::statement::{Execute, Param, Statement, Value};
+use super::{Postgres, connect, export};
+
+impl Postgres {
+    /// A connection to read on.
+    pub(crate) async fn session(&self) -> Result<pool::Reader, StoreError> {
+        self.shared.counters.add_read();
+        self.shared.readers.get().await
+    }
+
+    /// The queries, on that connection.
+    pub(crate) fn reader<'a>(&'a self, session: &'a Session) -> Reader<'a, Session> {
+        Reader {
+            execute: session,
+            graphs: &self.shared.graphs,
+        }
+    }
+
+    /// Verifies a copy of the store as of one moment. On a thread of its own: it may take long.
+    pub(crate) async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, StoreError> {
+        let address = self.shared.address.clone();
+        let name = self.name();
+        let work = move || {
+            let directory = tempfile::tempdir().map_err(|error| no_copy(&error))?;
+            let path = directory.path().join("copy.db");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| no_copy(&error))?;
+            runtime.block_on(async {
+                let session = connect(&address).await?;
+                export::export(&session, &path).await
+            })?;
+            verify::run_copy(&path, &name, &options)
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.unwrap_or_else(|error| Err(StoreError::Internal(error.to_string())))
+    }
+}
+
+fn no_copy(error: &std::io::Error) -> StoreError {
+    StoreError::Internal(format!("no room for a copy of the store: {error}"))
+}
+
+/// Those of these executions that have ended.
+pub(crate) async fn ended_among(
+    execute: &impl Execute,
+    ids: &[ExecutionId],
+) -> Result<Vec<ExecutionId>, StoreError> {
+    let ids = ids.iter().map(|id| Some(id.0)).collect();
+    let ended = Statement::new(
+        "SELECT id FROM ~executions WHERE id = ANY ($1::bigint[]) AND closed_at IS NOT NULL",
+        vec![Param::Ints(ids)],
+    );
+    let answers = execute.run(vec![ended]).await?;
+    let values = answers.into_iter().flatten().flatten();
+    let id = |value| match value {
+        Value::Int(id) => Some(ExecutionId(id)),
+        _ => None,
+    };
+    Ok(values.filter_map(id).collect())
+}

@@ -1,0 +1,167 @@
+//! What keeps a schema going besides transitions: workers, leases, workflow versions, partitions.
+//! Each on a connection of the pool, in a transaction of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use abide_core::graph::Graph;
+use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId};
+use abide_core::kernel::Held;
+use abide_core::timer::Timer;
+
+use crate::error::StoreError;
+use crate::views::{NewWorker, WorkflowKind};
+
+use super::connect::{BEGIN, COMMIT, Session};
+use super::statement::{Execute, Statement, Value};
+use super::{Postgres, maintenance};
+
+/// The database's clock.
+pub(crate) async fn database_now(session: &Session) -> Result<Timestamp, StoreError> {
+    let sql = format!("SELECT {}", maintenance::DATABASE_NOW);
+    let ask = Statement {
+        sql: sql.into(),
+        params: Vec::new(),
+    };
+    let answers = session.run(vec![ask]).await?;
+    match answers.into_iter().flatten().flatten().next() {
+        Some(Value::Int(now)) => Ok(Timestamp(now)),
+        other => Err(StoreError::Internal(format!("no time but {other:?}"))),
+    }
+}
+
+fn micros(lease: Duration) -> i64 {
+    i64::try_from(lease.as_micros()).unwrap_or(i64::MAX)
+}
+
+async fn only(session: &Session, sql: &'static str) -> Result<(), StoreError> {
+    let statement = Statement::new(sql, Vec::new());
+    session.run(vec![statement]).await.map(drop)
+}
+
+impl Postgres {
+    /// The time that a test gave; none where it is the database's.
+    fn given(&self) -> Option<Timestamp> {
+        self.shared.clock.given()
+    }
+
+    pub(crate) async fn register_worker(
+        &self,
+        worker: NewWorker,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        let session = self.session().await?;
+        let asked = Instant::now();
+        let (given, lease_us) = (self.given(), micros(lease));
+        let NewWorker { id, host, pid } = &worker;
+        let now = maintenance::register_worker(&*session, given, *id, host, *pid, lease_us).await?;
+        self.shared.clock.set(now, asked);
+        Ok(())
+    }
+
+    pub(crate) async fn heartbeat(
+        &self,
+        worker: WorkerId,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        let session = self.session().await?;
+        let asked = Instant::now();
+        let given = self.given();
+        let now = maintenance::heartbeat(&*session, given, worker, micros(lease)).await?;
+        if let Some(now) = now {
+            self.shared.clock.set(now, asked);
+        }
+        Ok(now.is_some())
+    }
+
+    /// The connection lives on the driver's own thread, so a thread of any kind may wait for it.
+    pub(crate) fn heartbeat_blocking(
+        &self,
+        worker: WorkerId,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        if self.shared.jobs().is_none() {
+            return Err(StoreError::Closed);
+        }
+        self.shared.runtime.block_on(self.heartbeat(worker, lease))
+    }
+
+    pub(crate) async fn end_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
+        let session = self.session().await?;
+        only(&session, BEGIN).await?;
+        maintenance::end_worker(&*session, self.given(), worker).await?;
+        only(&session, COMMIT).await
+    }
+
+    pub(crate) async fn has_workers(&self) -> Result<bool, StoreError> {
+        let session = self.session().await?;
+        let workers = self.reader(&session).workers().await?;
+        let now = self.now();
+        Ok(workers.iter().any(|worker| worker.lease_until >= now))
+    }
+
+    /// Declares the workers dead whose lease is over; with them those that are known to be gone and
+    /// left something all the same: whoever recovered them died too, or an answer to their last
+    /// claim was under way.
+    pub(crate) async fn dead_workers(&self, own: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
+        let session = self.session().await?;
+        let given = self.given();
+        let mut dead = Vec::new();
+        for worker in maintenance::expired_workers(&*session, given).await? {
+            if worker != own && maintenance::declare_dead(&*session, given, worker).await? {
+                tracing::warn!(%worker, "a worker's lease is over: its tasks are taken back");
+                dead.push(worker);
+            }
+        }
+        let left = maintenance::left_behind(&*session).await?;
+        dead.extend(left.into_iter().filter(|worker| *worker != own));
+        dead.sort_unstable();
+        dead.dedup();
+        Ok(dead)
+    }
+
+    pub(crate) async fn left_by(
+        &self,
+        worker: WorkerId,
+        limit: u32,
+    ) -> Result<Vec<Held>, StoreError> {
+        let session = self.session().await?;
+        maintenance::left_by(&*session, worker, limit).await
+    }
+
+    pub(crate) async fn waiting_for_code(&self) -> Result<Vec<Timer>, StoreError> {
+        let session = self.session().await?;
+        maintenance::waiting_for_code(&*session).await
+    }
+
+    pub(crate) async fn unpublished(
+        &self,
+        id: Option<ExecutionId>,
+    ) -> Result<Vec<ExecutionId>, StoreError> {
+        let session = self.session().await?;
+        maintenance::unpublished(&*session, self.now(), id).await
+    }
+
+    pub(crate) async fn remove_unpublished(
+        &self,
+        id: ExecutionId,
+        limit: u32,
+    ) -> Result<bool, StoreError> {
+        let session = self.session().await?;
+        only(&session, BEGIN).await?;
+        let is_gone = maintenance::remove_unpublished(&*session, id, limit).await?;
+        only(&session, COMMIT).await?;
+        Ok(is_gone)
+    }
+
+    pub(crate) async fn ensure_version(
+        &self,
+        name: &str,
+        version: &str,
+        kind: WorkflowKind,
+        graph: Arc<Graph>,
+    ) -> Result<VersionId, StoreError> {
+        let session = self.session().await?;
+        maintenance::ensure_version(&*session, self.now(), name, version, kind, &graph).await
+    }
+}
