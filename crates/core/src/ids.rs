@@ -147,6 +147,11 @@ pub fn first_id_at(now: Timestamp) -> i64 {
         .saturating_mul(1 << (COUNT_BITS + TAG_BITS))
 }
 
+/// When an id was made, to the millisecond, by its generator's clock.
+pub fn made_at(id: i64) -> Timestamp {
+    Timestamp(((id >> (COUNT_BITS + TAG_BITS)) + ID_EPOCH_MS) * 1000)
+}
+
 const ID_EPOCH_MS: i64 = 1_735_689_600_000;
 const COUNT_BITS: u32 = 12;
 const TAG_BITS: u32 = 10;
@@ -222,6 +227,8 @@ mod tests {
             let id = IdGenerator::new(1023).next(Timestamp(now));
             assert!(first_id_at(Timestamp(now)) <= id);
             assert!(id < first_id_at(Timestamp(now + 1000)));
+            assert!(first_id_at(made_at(id)) <= id);
+            assert_eq!(made_at(id).0 / 1000, now / 1000);
         }
         assert_eq!(first_id_at(Timestamp(0)), 0);
         assert!(first_id_at(Timestamp(i64::MAX)) > first_id_at(Timestamp(3_900_000_000_000_000)));

@@ -7,10 +7,11 @@
 //! each other.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use abide_core::ids::ExecutionId;
-use abide_core::kernel::Need;
+use abide_core::ids::{ExecutionId, made_at};
+use abide_core::kernel::{Need, Request};
 use rustc_hash::FxHashSet;
 use tokio::sync::{Mutex, mpsc};
 
@@ -147,13 +148,16 @@ impl Committer {
 
     /// Commits a batch and answers it, or gives it back.
     async fn commit(&mut self, batch: Vec<Queued>) -> Result<(), (StoreError, Vec<Queued>)> {
-        let session = match self.session.take() {
+        let mut session = match self.session.take() {
             Some(session) => session,
             None => match self.shared.connect().await {
                 Ok(session) => session,
                 Err(error) => return Err((error, batch)),
             },
         };
+        if let Err(error) = self.make_room(&mut session, &batch).await {
+            return Err((error, batch));
+        }
         let mut locks = Locks::default();
         let failed = loop {
             match self.flush(&session, &batch, &mut locks).await {
@@ -183,6 +187,23 @@ impl Committer {
             }
         };
         Err((failed, batch))
+    }
+
+    /// Partitions of the history are made ahead of time; but a clock may jump, or be a test's.
+    async fn make_room(&self, session: &mut Session, batch: &[Queued]) -> Result<(), StoreError> {
+        let started = batch.iter().filter_map(|queued| match &queued.job {
+            Job::Apply(request, _) => match &**request {
+                Request::Start(start) => Some(start.id),
+                _ => None,
+            },
+            _ => None,
+        });
+        match started.max() {
+            Some(newest) if newest.0 >= self.shared.events_end.load(Ordering::Relaxed) => {
+                self.shared.make_room(session, made_at(newest.0)).await
+            }
+            _ => Ok(()),
+        }
     }
 
     fn answer(&self, batch: Vec<Queued>, committed: Committed) {

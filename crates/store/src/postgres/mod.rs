@@ -35,7 +35,7 @@ mod upkeep;
 mod write;
 mod write_steps;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,7 @@ use clock::DatabaseClock;
 use committer::{Committer, Queued};
 use connect::Session;
 use news::News;
+use partitions::ensure_partitions;
 use pool::Readers;
 use stuck::Stuck;
 
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     address: Arc<Address>,
     /// The store's random id.
     id: String,
+    /// The first execution id whose history has no partition yet.
+    events_end: AtomicI64,
     runtime: Handle,
     jobs: Mutex<Option<mpsc::UnboundedSender<Queued>>>,
     readers: Readers,
@@ -148,6 +151,7 @@ impl Postgres {
             poll: options.poll,
             address,
             id: opened.id,
+            events_end: AtomicI64::new(opened.events_end.0),
             runtime,
             jobs: Mutex::new(Some(jobs)),
             readers,
@@ -265,6 +269,14 @@ impl Shared {
     /// A new connection of the driver's own.
     async fn connect(&self) -> Result<Session, StoreError> {
         connect(&self.address).await
+    }
+
+    /// Makes partitions for the history of what is started around that time and for a while after.
+    async fn make_room(&self, session: &mut Session, at: Timestamp) -> Result<(), StoreError> {
+        let (schema, database) = (&self.address.schema, self.address.database());
+        let end = ensure_partitions(session.client(), schema, &database, at).await?;
+        self.events_end.fetch_max(end.0, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Puts a job back behind the others. A closed driver no longer takes it.

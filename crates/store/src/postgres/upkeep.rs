@@ -2,10 +2,11 @@
 //! Each on a connection of the pool, in a transaction of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use abide_core::graph::Graph;
-use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId};
+use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId, first_id_at};
 use abide_core::kernel::Held;
 use abide_core::timer::Timer;
 
@@ -14,7 +15,10 @@ use crate::views::{NewWorker, WorkflowKind};
 
 use super::connect::{BEGIN, COMMIT, Session};
 use super::statement::{Execute, Statement, Value};
-use super::{Postgres, maintenance};
+use super::{Postgres, maintenance, pool};
+
+/// How long before it is needed the next partition of the history is made at the latest.
+const AHEAD_US: i64 = 30 * 86_400 * 1_000_000;
 
 /// The database's clock.
 pub(crate) async fn database_now(session: &Session) -> Result<Timestamp, StoreError> {
@@ -70,8 +74,20 @@ impl Postgres {
         let now = maintenance::heartbeat(&*session, given, worker, micros(lease)).await?;
         if let Some(now) = now {
             self.shared.clock.set(now, asked);
+            self.look_ahead(session).await;
         }
         Ok(now.is_some())
+    }
+
+    /// Makes the partitions of the coming months while nobody needs them yet.
+    async fn look_ahead(&self, mut session: pool::Reader) {
+        let ahead = self.now().plus_us(AHEAD_US);
+        if first_id_at(ahead) < self.shared.events_end.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = self.shared.make_room(&mut session, self.now()).await {
+            tracing::warn!(%error, "no partitions of the history could be made ahead of time");
+        }
     }
 
     /// The connection lives on the driver's own thread, so a thread of any kind may wait for it.
