@@ -1,0 +1,70 @@
+//! The run's one server, and schemas in it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::url::{client, with_parameter};
+
+/// Where the run's server is. `scripts/test` sets it.
+const VARIABLE: &str = "ABIDE_TEST_POSTGRES_URL";
+
+/// The address of the server that all tests of a run share.
+///
+/// # Panics
+///
+/// If there is none; the message says how to get one.
+pub fn shared_url() -> String {
+    std::env::var(VARIABLE).unwrap_or_else(|_| {
+        panic!(
+            "this test needs a PostgreSQL server: run `scripts/test` with the same arguments as `cargo test`, which \
+             starts one, or set {VARIABLE} to the address of one (postgres://..) in which tests may make schemas"
+        )
+    })
+}
+
+/// A schema of a test's own in the run's server, which doesn't exist yet. It is dropped with this.
+pub fn fresh_schema() -> Schema {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let n = COUNT.fetch_add(1, Ordering::Relaxed);
+    // Unlike names that could do without quotes, it finds out who forgets them.
+    let name = format!("Test \"{}\" {n}; ~", std::process::id());
+    let server = shared_url();
+    Schema {
+        url: with_parameter(&server, "schema", &name),
+        server,
+        name,
+    }
+}
+
+/// A schema, gone when this is dropped.
+pub struct Schema {
+    server: String,
+    /// Its name.
+    pub name: String,
+    /// The address of a store in it.
+    pub url: String,
+}
+
+impl Schema {
+    /// Its name as an identifier in a statement.
+    pub fn quoted(&self) -> String {
+        format!("\"{}\"", self.name.replace('"', "\"\""))
+    }
+}
+
+impl Drop for Schema {
+    fn drop(&mut self) {
+        let sql = format!("DROP SCHEMA IF EXISTS {} CASCADE", self.quoted());
+        let server = self.server.clone();
+        // On a thread of its own: this one may be a runtime's.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async { client(&server).await.batch_execute(&sql).await })?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+        });
+        if !matches!(dropping.join(), Ok(Ok(()))) && !std::thread::panicking() {
+            panic!("the schema {} could not be dropped", self.quoted());
+        }
+    }
+}
