@@ -26,7 +26,7 @@ pub fn fresh_schema() -> Schema {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let n = COUNT.fetch_add(1, Ordering::Relaxed);
     // Unlike names that could do without quotes, it finds out who forgets them.
-    let name = format!("Test \"{}\" {n}; ~", std::process::id());
+    let name = format!("Test \"{}\" {n};", std::process::id());
     let server = shared_url();
     Schema {
         url: with_parameter(&server, "schema", &name),

@@ -514,3 +514,6 @@ impl ToSql for Param<'_> {
 
     tokio_postgres::types::to_sql_checked!();
 }
+
+#[cfg(test)]
+mod tests;

@@ -168,3 +168,6 @@ fn no_store(schema: &SchemaName, database: &str, found: Found) -> StoreError {
         detail,
     }
 }
+
+#[cfg(test)]
+mod tests;

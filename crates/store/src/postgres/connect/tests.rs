@@ -1,0 +1,308 @@
+use abide_test_postgres::{Durability, Server, client, fresh_schema, shared_url, with_parameter};
+
+use super::*;
+use crate::postgres::pool::Readers;
+
+async fn session(url: &str) -> Session {
+    let address = Address::parse(url).expect("an address");
+    let (session, link) = Session::connect(&address).await.expect("connects");
+    tokio::spawn(link.run());
+    session
+}
+
+async fn refused(url: &str) -> StoreError {
+    let address = Address::parse(url).expect("an address");
+    match Session::connect(&address).await {
+        Err(error) => error,
+        Ok(_) => panic!("connected to {address}"),
+    }
+}
+
+fn owned(sql: &str) -> Statement<'static> {
+    Statement {
+        sql: sql.to_owned().into(),
+        params: Vec::new(),
+    }
+}
+
+fn plain(sql: &'static str) -> Statement<'static> {
+    Statement::new(sql, Vec::new())
+}
+
+async fn only(session: &Session, statement: Statement<'_>) -> Value {
+    let rows = session.run(vec![statement]).await.expect("runs");
+    rows[0][0][0].clone()
+}
+
+#[tokio::test]
+async fn statements_run_in_order_and_numbers_fit_columns_of_every_size() {
+    let session = session(&shared_url()).await;
+    let params = || {
+        vec![
+            Param::Ints(vec![Some(1), None]),
+            Param::Ints(vec![Some(3), Some(4)]),
+            Param::Texts(vec![None, Some("x".into())]),
+        ]
+    };
+    const INSERT: &str =
+        "INSERT INTO t SELECT a, b, c, true FROM unnest($1, $2, $3) AS r (a, b, c)";
+    const READ: &str = "SELECT a, b, c, d, 5::bigint, pg_notify('x', '') FROM t WHERE b >= $1";
+    for round in 0..2 {
+        // Once with texts that are prepared for good, once without.
+        let text = |sql: &'static str| match round {
+            0 => Cow::Owned(sql.to_owned()),
+            _ => Cow::Borrowed(sql),
+        };
+        let answers = session
+            .run(vec![
+                plain(BEGIN),
+                owned("CREATE TEMPORARY TABLE t (a integer, b smallint, c text, d boolean)"),
+                Statement {
+                    sql: Cow::Owned(INSERT.to_owned()),
+                    params: params(),
+                },
+                Statement {
+                    sql: Cow::Owned(READ.to_owned()),
+                    params: vec![Param::Int(Some(2))],
+                },
+                Statement {
+                    sql: text("SELECT $1, $2, $3"),
+                    params: vec![
+                        Param::Bool(true),
+                        Param::Text(Some("ü".into())),
+                        Param::Int(None),
+                    ],
+                },
+                plain(ROLLBACK),
+            ])
+            .await
+            .expect("runs");
+        let void = Value::Null;
+        assert_eq!(
+            answers[3],
+            [
+                vec![
+                    Value::Int(1),
+                    Value::Int(3),
+                    Value::Null,
+                    Value::Bool(true),
+                    Value::Int(5),
+                    void.clone()
+                ],
+                vec![
+                    Value::Null,
+                    Value::Int(4),
+                    Value::Text("x".to_owned()),
+                    Value::Bool(true),
+                    Value::Int(5),
+                    void
+                ],
+            ]
+        );
+        assert_eq!(
+            answers[4],
+            [vec![
+                Value::Bool(true),
+                Value::Text("ü".to_owned()),
+                Value::Null
+            ]]
+        );
+        assert!(session.is_clean());
+    }
+}
+
+#[tokio::test]
+async fn a_template_stands_for_every_schema() {
+    let schema = fresh_schema();
+    let session = session(&schema.url).await;
+    let statements = vec![
+        owned(&format!("CREATE SCHEMA {}", schema.quoted())),
+        owned("CREATE TABLE ~t AS SELECT 4::bigint AS a"),
+    ];
+    session.run(statements).await.expect("created");
+    let row = only(&session, plain("SELECT a FROM ~t")).await;
+    assert_eq!(row, Value::Int(4));
+}
+
+#[tokio::test]
+async fn the_first_error_counts_and_nothing_is_committed() {
+    let schema = fresh_schema();
+    let session = session(&schema.url).await;
+    let create = owned(&format!("CREATE SCHEMA {}", schema.quoted()));
+    let error = session
+        .run(vec![
+            plain(BEGIN),
+            create,
+            plain("SELECT 1 / 0"),
+            plain("SELECT 1 FROM ~missing"),
+            plain(COMMIT),
+        ])
+        .await;
+    // The missing table is found when its statement is prepared, before anything is sent.
+    assert!(
+        matches!(error, Err(StoreError::Corrupt { .. })),
+        "{error:?}"
+    );
+    assert!(!session.is_clean());
+    let error = session
+        .run(vec![plain(BEGIN), plain("SELECT 1 / 0"), plain(COMMIT)])
+        .await
+        .expect_err("fails");
+    assert!(error.to_string().contains("division by zero"), "{error}");
+    assert!(error.is_definite());
+    session.run(vec![plain(ROLLBACK)]).await.expect("over");
+    assert!(session.is_clean());
+    let found = Statement {
+        sql: Cow::Borrowed("SELECT count(*) FROM pg_namespace WHERE nspname = $1"),
+        params: vec![Param::Text(Some(Cow::Borrowed(&schema.name)))],
+    };
+    assert_eq!(only(&session, found).await, Value::Int(0));
+}
+
+#[tokio::test]
+async fn settings_of_the_address_reach_the_server() {
+    let url = with_parameter(&shared_url(), "lock_timeout", "77");
+    let url = with_parameter(&url, "statement_timeout", "0");
+    let session = session(&with_parameter(&url, "application_name", "me")).await;
+    for (name, value) in [
+        ("application_name", "me"),
+        ("lock_timeout", "77ms"),
+        ("statement_timeout", "0"),
+        ("search_path", "pg_catalog"),
+    ] {
+        let shown = only(&session, owned(&format!("SHOW {name}"))).await;
+        assert_eq!(shown, Value::Text(value.to_owned()), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_lock_that_others_hold_is_waited_for_until_the_timeout() {
+    let schema = fresh_schema();
+    let other = client(&schema.url).await;
+    let name = schema.quoted();
+    for sql in [
+        format!("CREATE SCHEMA {name}; CREATE TABLE {name}.t ()"),
+        format!("BEGIN; LOCK {name}.t"),
+    ] {
+        other.batch_execute(&sql).await.expect("runs");
+    }
+    let session = session(&with_parameter(&schema.url, "lock_timeout", "50")).await;
+    let error = session.run(vec![plain("SELECT FROM ~t")]).await;
+    assert!(matches!(error, Err(StoreError::Busy(_))), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_connection_cut_while_it_commits_leaves_the_outcome_unknown() {
+    let session = session(&shared_url()).await;
+    let cut = |sql: &'static str| {
+        vec![
+            plain(BEGIN),
+            plain("SELECT pg_current_xact_id()::text"),
+            plain(sql),
+        ]
+    };
+    const TERMINATE: &str = "SELECT pg_terminate_backend(pg_backend_pid())";
+    // The server says why before it goes: nothing was committed.
+    let error = session.run(cut(TERMINATE)).await.expect_err("cut");
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+    let error = session.run(cut(COMMIT)).await.expect_err("gone");
+    assert!(session.is_closed() && !session.is_clean());
+    // Its statements could not even be prepared.
+    assert!(error.is_definite(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_may_lose_what_it_acknowledged_is_refused_unless_asked_for_by_name() {
+    let server = Server::start(Durability::None);
+    let safe = server.url().replace("&unsafe_durability=allow", "");
+    let error = refused(&safe).await.to_string();
+    for words in ["fsync", "full_page_writes", "synchronous_commit", "=allow"] {
+        assert!(error.contains(words), "{error}");
+    }
+    session(&server.url()).await;
+}
+
+#[tokio::test]
+async fn a_database_that_takes_no_writes_is_out_of_reach() {
+    let read_only = with_parameter(
+        &shared_url(),
+        "options",
+        "-c default_transaction_read_only=on",
+    );
+    let error = refused(&read_only).await;
+    assert!(error.is_transient(), "{error}");
+    assert!(error.to_string().contains("read-only"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_missing_or_forbidden_is_said_in_words() {
+    let url = shared_url();
+    let missing = refused(&url.replace("/postgres?", "/nowhere?")).await;
+    assert!(
+        missing.to_string().contains("\"nowhere\" does not exist"),
+        "{missing}"
+    );
+    let wrong = refused(&url.replace("abide%20test", "guess")).await;
+    assert!(matches!(wrong, StoreError::Denied { .. }), "{wrong:?}");
+    assert!(!wrong.to_string().contains("guess"));
+    let plain = refused(&url.replace("sslmode=disable", "sslmode=require")).await;
+    assert!(plain.to_string().contains("TLS"), "{plain}");
+    let roots = url.replace("sslmode=disable", "sslrootcert=/nowhere.pem");
+    let error = refused(&roots).await.to_string();
+    assert!(error.contains("/nowhere.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_of_another_encoding_is_refused() {
+    let server = Server::start(Durability::None);
+    client(&server.url())
+        .await
+        .batch_execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        .await
+        .expect("created");
+    let error = refused(&server.url().replace("/postgres?", "/latin?")).await;
+    assert!(
+        error.to_string().contains("LATIN1; it must be UTF8"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn notifications_come_out_of_the_link() {
+    let address = Address::parse(&shared_url()).expect("an address");
+    let (session, mut link) = Session::connect(&address).await.expect("connects");
+    let (tell, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = link.next().await {
+            if let AsyncMessage::Notification(heard) = message {
+                tell.send(heard).expect("somebody waits");
+            }
+        }
+    });
+    let statements = vec![
+        owned("LISTEN \"some channel\""),
+        owned("NOTIFY \"some channel\", 'hello'"),
+    ];
+    session.run(statements).await.expect("listens");
+    let heard = heard.recv().await.expect("heard");
+    assert_eq!(
+        (heard.channel(), heard.payload()),
+        ("some channel", "hello")
+    );
+}
+
+#[tokio::test]
+async fn a_reader_left_in_the_middle_is_not_given_out_again() {
+    let address = std::sync::Arc::new(Address::parse(&shared_url()).expect("an address"));
+    let readers = Readers::new(address, tokio::runtime::Handle::current(), 1);
+    let reader = readers.get().await.expect("connects");
+    let first = reader.backend();
+    reader.run(vec![plain("SELECT 1")]).await.expect("reads");
+    drop(reader);
+    let reader = readers.get().await.expect("is there");
+    assert_eq!(reader.backend(), first);
+    reader.run(vec![plain(BEGIN_READ)]).await.expect("begins");
+    drop(reader);
+    let reader = readers.get().await.expect("connects");
+    assert_ne!(reader.backend(), first);
+}

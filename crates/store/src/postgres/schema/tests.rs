@@ -1,0 +1,183 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use abide_core::ids::IdGenerator;
+use abide_test_postgres::{Schema, client, fresh_schema};
+
+use super::*;
+use crate::postgres::partitions::partitions;
+
+/// The first of January 2026, as in tests with a virtual clock.
+const NOW: Timestamp = Timestamp(1_767_225_600_000_000);
+const DAY_US: i64 = 86_400_000_000;
+
+fn name(schema: &Schema) -> SchemaName {
+    SchemaName::new(&schema.name).expect("a name")
+}
+
+async fn open(schema: &Schema, now: Timestamp) -> Result<Opened, StoreError> {
+    migrate(
+        &mut client(&schema.url).await,
+        &name(schema),
+        "db",
+        true,
+        now,
+    )
+    .await
+}
+
+async fn execute(schema: &Schema, sql: &str) {
+    let sql = name(schema).qualify(sql);
+    client(&schema.url)
+        .await
+        .batch_execute(&sql)
+        .await
+        .expect("runs");
+}
+
+/// Writes an event of an execution that is made at this time.
+async fn write_at(schema: &Schema, at: Timestamp) {
+    static COUNT: AtomicU32 = AtomicU32::new(1);
+    let n = COUNT.fetch_add(1, Ordering::Relaxed);
+    let id = IdGenerator::new(1023).next(at);
+    let sql = "INSERT INTO ~execution_events (execution, task, n, type, at, to_status)";
+    execute(
+        schema,
+        &format!("{sql} VALUES ({id}, 0, {n}, 1, {}, 'Pending')", at.0),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn many_processes_make_one_store() {
+    let schema = fresh_schema();
+    let (a, b, c) = tokio::join!(open(&schema, NOW), open(&schema, NOW), open(&schema, NOW));
+    let ids = [a, b, c].map(|opened| opened.expect("opens").id);
+    assert_eq!(ids[0], ids[1]);
+    assert_eq!(ids[0], ids[2]);
+    assert_eq!(ids[0], open(&schema, NOW).await.expect("opens").id);
+}
+
+#[tokio::test]
+async fn who_only_looks_makes_nothing() {
+    let schema = fresh_schema();
+    let look = async || {
+        let mut client = client(&schema.url).await;
+        migrate(&mut client, &name(&schema), "db", false, NOW).await
+    };
+    let error = look().await.expect_err("missing").to_string();
+    assert!(error.contains("there is no schema `Test \\\""), "{error}");
+    execute(&schema, &format!("CREATE SCHEMA {}", schema.quoted())).await;
+    let error = look().await.expect_err("empty").to_string();
+    assert!(error.contains("there is no store in schema"), "{error}");
+    open(&schema, NOW).await.expect("becomes a store");
+    look().await.expect("is one now");
+}
+
+#[tokio::test]
+async fn another_programs_schema_is_refused_and_left_as_it_is() {
+    for table in ["t", "store"] {
+        let schema = fresh_schema();
+        let create = format!(
+            "CREATE SCHEMA {}; CREATE TABLE ~{table} ();",
+            schema.quoted()
+        );
+        execute(&schema, &create).await;
+        let error = open(&schema, NOW).await.expect_err("not ours");
+        assert!(matches!(error, StoreError::NotADatabase(_)), "{error:?}");
+        execute(&schema, &format!("DROP TABLE ~{table}")).await;
+        open(&schema, NOW).await.expect("it is empty");
+    }
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let schema = fresh_schema();
+    open(&schema, NOW).await.expect("opens");
+    execute(&schema, "UPDATE ~store SET schema = 99").await;
+    let error = open(&schema, NOW).await.expect_err("newer").to_string();
+    assert!(
+        error.contains("schema 99") && error.contains("upgrade"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn the_history_has_a_place_for_every_time() {
+    let schema = fresh_schema();
+    let first = open(&schema, NOW).await.expect("opens").events_end;
+    for at in [0, NOW.0 - 400 * DAY_US, NOW.0, NOW.0 + 80 * DAY_US] {
+        write_at(&schema, Timestamp(at)).await;
+    }
+    assert!(first.0 > IdGenerator::new(0).next(Timestamp(NOW.0 + 88 * DAY_US)));
+    let names = async || {
+        let all = partitions(&client(&schema.url).await, &name(&schema)).await;
+        let all = all.expect("listed");
+        // They lie end to end.
+        for pair in all.windows(2) {
+            assert_eq!(pair[1].from, Some(pair[0].end));
+        }
+        assert_eq!(all[0].from, None);
+        let short = |name: &str| name.replace("execution_events_", "");
+        all.iter()
+            .map(|partition| short(&partition.name))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names().await, ["first", "2026_01", "2026_02", "2026_03"]);
+    // A month later there is one more, a year later one for the time in between.
+    let later = Timestamp(NOW.0 + 35 * DAY_US);
+    let second = open(&schema, later).await.expect("opens").events_end;
+    assert!(second > first);
+    let much_later = Timestamp(NOW.0 + 370 * DAY_US);
+    open(&schema, much_later).await.expect("opens");
+    assert_eq!(
+        names().await[4..],
+        ["2026_04", "before_2027_01", "2027_01", "2027_02", "2027_03"]
+    );
+    write_at(&schema, Timestamp(NOW.0 + 200 * DAY_US)).await;
+    write_at(&schema, much_later).await;
+    // A clock that went back finds everything made.
+    assert!(open(&schema, NOW).await.expect("opens").events_end > second);
+}
+
+#[tokio::test]
+async fn clocks_at_the_ends_of_time_find_a_place_too() {
+    for now in [0, i64::MAX] {
+        let schema = fresh_schema();
+        open(&schema, Timestamp(now)).await.expect("opens");
+        write_at(&schema, Timestamp(0)).await;
+        write_at(&schema, Timestamp(3_800_000_000_000_000.min(now))).await;
+    }
+}
+
+#[tokio::test]
+async fn partitions_are_made_while_others_write() {
+    let schema = fresh_schema();
+    open(&schema, NOW).await.expect("opens");
+    let writer = client(&schema.url).await;
+    let write = "INSERT INTO ~execution_events (execution, task, n, type, at, to_status) VALUES (1, 0, $1, 1, 1, 'x')";
+    let write = name(&schema).qualify(write);
+    writer.batch_execute("BEGIN").await.expect("begins");
+    writer.execute(&write, &[&1_i32]).await.expect("writes");
+    // That transaction is still open.
+    let later = Timestamp(NOW.0 + 40 * DAY_US);
+    open(&schema, later)
+        .await
+        .expect("nobody waits for anybody");
+    writer.execute(&write, &[&2_i32]).await.expect("writes");
+    writer.batch_execute("COMMIT").await.expect("commits");
+}
+
+#[tokio::test]
+async fn views_tell_times_and_types_in_words() {
+    let schema = fresh_schema();
+    open(&schema, NOW).await.expect("opens");
+    write_at(&schema, Timestamp(NOW.0 + 1_500_000)).await;
+    let sql = name(&schema).qualify("SELECT event_type, created_at FROM ~execution_history");
+    let row = client(&schema.url)
+        .await
+        .query_one(&sql, &[])
+        .await
+        .expect("one");
+    assert_eq!(row.get::<_, String>(0), "execution.created");
+    assert_eq!(row.get::<_, String>(1), "2026-01-01T00:00:01.500Z");
+}
