@@ -53,14 +53,25 @@ impl Schema {
 
 impl Drop for Schema {
     fn drop(&mut self) {
-        let sql = format!("DROP SCHEMA IF EXISTS {} CASCADE", self.quoted());
-        let server = self.server.clone();
+        // A connection of the test may be open still, and its runtime stands still until this is over.
+        let cut = "SELECT pg_terminate_backend(pid) FROM (SELECT DISTINCT l.pid FROM pg_locks l \
+                   JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace s ON s.oid = c.relnamespace \
+                   WHERE s.nspname = $1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS others";
+        let drop = format!(
+            "SET lock_timeout = '30s'; DROP SCHEMA IF EXISTS {} CASCADE",
+            self.quoted()
+        );
+        let (server, name) = (self.server.clone(), self.name.clone());
         // On a thread of its own: this one may be a runtime's.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(async { client(&server).await.batch_execute(&sql).await })?;
+            runtime.block_on(async {
+                let client = client(&server).await;
+                client.execute(cut, &[&name]).await?;
+                client.batch_execute(&drop).await
+            })?;
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
         });
         if !matches!(dropping.join(), Ok(Ok(()))) && !std::thread::panicking() {
