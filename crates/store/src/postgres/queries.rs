@@ -87,7 +87,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
         &self,
         id: ExecutionId,
     ) -> Result<Option<ExecutionView>, StoreError> {
-        let statement = execution_by_id(id);
+        let statement = Statement::new(&EXECUTION_BY_ID, vec![int(id.0)]);
         let what = format!("execution {id}");
         one(self.execute, statement, what, rows::execution_view).await
     }
@@ -373,11 +373,9 @@ pub(crate) async fn held_by(
     all(execute, statement, "a held task", read).await
 }
 
-pub(super) fn execution_by_id(id: ExecutionId) -> Statement<'static> {
-    static SQL: LazyLock<String> =
-        LazyLock::new(|| executions_sql("e.id = $1::bigint AND e.generation IS NOT NULL"));
-    Statement::new(&SQL, vec![int(id.0)])
-}
+/// An execution that is published.
+pub(super) static EXECUTION_BY_ID: LazyLock<String> =
+    LazyLock::new(|| executions_sql("e.id = $1::bigint AND e.generation IS NOT NULL"));
 
 fn executions_sql(condition: &str) -> String {
     format!(

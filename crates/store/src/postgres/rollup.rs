@@ -6,36 +6,49 @@ use abide_core::ids::{ExecutionId, Timestamp};
 
 use crate::error::StoreError;
 use crate::rollup::Rollup;
-use crate::rows::{self, TALLY};
+use crate::rows::{self, EXECUTION, TALLY};
 use crate::views::ExecutionView;
 
-use super::queries::{Reader, execution_by_id, int};
+use super::queries::{EXECUTION_BY_ID, Reader, int, rows_of};
 use super::rows::Cells;
-use super::statement::{Execute, Statement};
+use super::statement::{Execute, Statement, Value};
+
+/// How many columns an execution has as a reader sees it.
+fn execution_columns() -> usize {
+    EXECUTION.split(", ").count() + 4
+}
+
+/// The execution with nothing after it, and its tasks with nothing before them: a single statement
+/// sees a single moment.
+static SUMMARY: LazyLock<String> = LazyLock::new(|| {
+    let nothing = |columns: usize| vec!["NULL"; columns].join(", ");
+    format!(
+        "SELECT e.*, {} FROM ({}) e UNION ALL SELECT {}, {TALLY} FROM ~task_executions WHERE execution = $1::bigint",
+        nothing(TALLY.split(", ").count()),
+        *EXECUTION_BY_ID,
+        nothing(execution_columns()),
+    )
+});
 
 impl<E: Execute + Sync> Reader<'_, E> {
-    /// An execution and its tasks' sum: of one moment if the transaction reads one snapshot.
+    /// An execution and its tasks' sum, of one moment.
     pub(crate) async fn summary(
         &self,
         id: ExecutionId,
         now: Timestamp,
     ) -> Result<Option<(ExecutionView, Rollup)>, StoreError> {
-        static SQL: LazyLock<String> = LazyLock::new(|| {
-            format!("SELECT {TALLY} FROM ~task_executions WHERE execution = $1::bigint")
-        });
-        let tasks = Statement::new(&SQL, vec![int(id.0)]);
-        let answers = self.execute.run(vec![execution_by_id(id), tasks]).await?;
-        let mut answers = answers.into_iter();
-        let Some(row) = answers.next().and_then(|mut rows| rows.pop()) else {
-            return Ok(None);
-        };
-        let view = rows::execution_view(&mut Cells::new(row));
-        let view = view.map_err(|error| error.of(format!("execution {id}")))?;
-        let mut rollup = Rollup::default();
-        for row in answers.next().unwrap_or_default() {
-            rows::tally(&mut Cells::new(row), &mut rollup, now)
-                .map_err(|error| error.of(format!("a task of execution {id}")))?;
+        let statement = Statement::new(&SUMMARY, vec![int(id.0)]);
+        let (mut view, mut rollup) = (None, Rollup::default());
+        for mut row in rows_of(self.execute, statement).await? {
+            if row.first() == Some(&Value::Null) {
+                let task = row.split_off(execution_columns());
+                rows::tally(&mut Cells::new(task), &mut rollup, now)
+                    .map_err(|error| error.of(format!("a task of execution {id}")))?;
+            } else {
+                let read = rows::execution_view(&mut Cells::new(row));
+                view = Some(read.map_err(|error| error.of(format!("execution {id}")))?);
+            }
         }
-        Ok(Some((view, rollup)))
+        Ok(view.map(|view| (view, rollup)))
     }
 }

@@ -1,0 +1,280 @@
+//! What the tests share: a schema of a test's own, and a committer that does one thing at a time.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
+use abide_core::ids::{ExecutionId, IdGenerator, TaskKey, Timestamp, VersionId, WorkerId};
+use abide_core::kernel::{
+    Claim, Claimed, Effects, Finish, Held, IfExists, OutboxRow, Outcome, Reply, Request, Start,
+    Stop, Working, apply,
+};
+use abide_core::payload::Payload;
+use abide_core::table::By;
+use abide_test_postgres::{Schema, fresh_schema};
+
+use crate::error::StoreError;
+use crate::graphs::GraphCache;
+use crate::views::WorkflowKind;
+
+use super::super::address::Address;
+use super::super::connect::{BEGIN, COMMIT, ROLLBACK, Session};
+use super::super::queries::Reader;
+use super::super::schema::migrate;
+use super::super::statement::{Execute, Param, Row, Statement, Value};
+use super::super::{load, maintenance, write};
+
+/// A store that goes away with the test.
+pub(super) struct Home {
+    pub(super) session: Session,
+    pub(super) graphs: GraphCache,
+    pub(super) worker: WorkerId,
+    now: Cell<Timestamp>,
+    ids: RefCell<IdGenerator>,
+    schema: Schema,
+}
+
+impl Home {
+    pub(super) async fn new() -> Home {
+        let schema = fresh_schema();
+        let now = crate::system_now();
+        let mut session = connect(&schema).await;
+        let address = address(&schema);
+        let database = address.database();
+        let migrated = migrate(session.client(), &address.schema, &database, true, now).await;
+        migrated.expect("migrates");
+        let mut ids = IdGenerator::new(1);
+        Home {
+            session,
+            graphs: GraphCache::default(),
+            worker: WorkerId(ids.next(now)),
+            now: Cell::new(now),
+            ids: RefCell::new(ids),
+            schema,
+        }
+    }
+
+    /// Another connection.
+    pub(super) async fn session(&self) -> Session {
+        connect(&self.schema).await
+    }
+
+    pub(super) fn reader(&self) -> Reader<'_, Session> {
+        Reader {
+            execute: &self.session,
+            graphs: &self.graphs,
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.now.get()
+    }
+
+    pub(super) fn advance(&self, us: i64) {
+        self.now.set(self.now().plus_us(us));
+    }
+
+    pub(super) fn next_id(&self) -> i64 {
+        self.ids.borrow_mut().next(self.now())
+    }
+
+    // ---- statements ----
+
+    /// Writes these effects and nothing else.
+    pub(super) async fn write(&self, effects: &Effects) {
+        write_on(&self.session, self.now(), effects).await;
+    }
+
+    /// The first column of every row.
+    pub(super) async fn numbers(&self, sql: &'static str) -> Vec<i64> {
+        let rows = run(&self.session, sql, Vec::new()).await;
+        let number = |row: Row| match row[0] {
+            Value::Int(number) => number,
+            ref other => panic!("not a number: {other:?}"),
+        };
+        rows.into_iter().map(number).collect()
+    }
+
+    pub(super) async fn rows(&self, sql: &'static str) -> Vec<Row> {
+        run(&self.session, sql, Vec::new()).await
+    }
+
+    // ---- requests ----
+
+    /// Applies requests in one transaction, as a flush does.
+    pub(super) async fn flush(&self, requests: &[Request]) -> Vec<Reply> {
+        let session = &self.session;
+        run(session, BEGIN, Vec::new()).await;
+        let mut working = Working::new(self.now());
+        let mut replies = Vec::new();
+        for request in requests {
+            replies.push(self.apply_in(&mut working, request).await);
+        }
+        let (executions, tasks, effects) = working.into_effects();
+        let statements = write::statements(self.now(), &executions, &tasks, &effects);
+        session
+            .run(statements.expect("sound"))
+            .await
+            .expect("written");
+        run(session, COMMIT, Vec::new()).await;
+        replies
+    }
+
+    async fn apply_in(&self, working: &mut Working, request: &Request) -> Reply {
+        loop {
+            let needs = match apply(working, request) {
+                Ok(reply) => return reply,
+                Err(Stop::Missing(needs)) => needs,
+                Err(Stop::Refused(refusal)) => panic!("refused: {refusal}"),
+            };
+            let failed = self.load(working, &needs).await.expect("loaded");
+            assert!(failed.is_empty(), "{failed:?}");
+        }
+    }
+
+    pub(super) async fn load(
+        &self,
+        working: &mut Working,
+        needs: &[abide_core::kernel::Need],
+    ) -> Result<load::Failed, StoreError> {
+        load::load(&self.session, working, &self.graphs, self.now(), needs).await
+    }
+
+    pub(super) async fn version(&self, graph: &Arc<Graph>) -> VersionId {
+        let (session, name) = (&self.session, &graph.fingerprint());
+        let kind = WorkflowKind::Graph;
+        let id = maintenance::ensure_version(session, self.now(), "w", name, kind, graph).await;
+        id.expect("recorded")
+    }
+
+    /// A start of this graph for an instance of its own.
+    pub(super) async fn request(&self, graph: &Arc<Graph>) -> Start {
+        let id = ExecutionId(self.next_id());
+        Start {
+            id,
+            instance: id.to_string().into(),
+            workflow: self.version(graph).await,
+            graph: graph.clone(),
+            own_graph: false,
+            input: None,
+            node_inputs: Vec::new(),
+            input_hash: "input".into(),
+            if_exists: IfExists::UseExisting,
+            priority: 0,
+            start_at: None,
+            deadline_at: None,
+            tags: None,
+            by: By::User,
+            actor: None,
+            offer: None,
+        }
+    }
+
+    pub(super) async fn start(&self, graph: &Arc<Graph>) -> ExecutionId {
+        let start = self.request(graph).await;
+        let id = start.id;
+        self.flush(&[Request::Start(Box::new(start))]).await;
+        id
+    }
+
+    /// Claims whatever the outbox has, in the order of its key.
+    pub(super) async fn claim_all(&self) -> Vec<Claimed> {
+        let rows = self
+            .rows("SELECT queue, rank, ready_at, execution, task FROM ~task_outbox WHERE worker = 0 ORDER BY 1, 2, 3, 4, 5")
+            .await;
+        let claim = |row: Row| {
+            let int = |at: usize| match row[at] {
+                Value::Int(number) => number,
+                ref other => panic!("not a number: {other:?}"),
+            };
+            let key = TaskKey::new(ExecutionId(int(3)), int(4) as u32);
+            let row = OutboxRow {
+                worker: None,
+                queue: VersionId(int(0)),
+                priority: -int(1) as i16,
+                ready_at: Timestamp(int(2)),
+                key,
+            };
+            let worker = self.worker;
+            Request::Claim(Claim { key, worker, row })
+        };
+        let claims: Vec<Request> = rows.into_iter().map(claim).collect();
+        let claimed = |reply| match reply {
+            Reply::Claimed(Some(claimed)) => *claimed,
+            other => panic!("not claimed: {other:?}"),
+        };
+        self.flush(&claims).await.into_iter().map(claimed).collect()
+    }
+}
+
+fn address(schema: &Schema) -> Address {
+    Address::parse(&schema.url).expect("an address")
+}
+
+async fn connect(schema: &Schema) -> Session {
+    let mut address = address(schema);
+    address.allow_unsafe = true;
+    let (session, link) = Session::connect(&address).await.expect("connects");
+    tokio::spawn(link.run());
+    session
+}
+
+/// Runs one statement.
+pub(super) async fn run(session: &Session, sql: &'static str, params: Vec<Param<'_>>) -> Vec<Row> {
+    let answers = session.run(vec![Statement::new(sql, params)]).await;
+    answers.expect("runs").pop().expect("an answer")
+}
+
+pub(super) async fn begin(session: &Session) {
+    run(session, BEGIN, Vec::new()).await;
+}
+
+pub(super) async fn commit(session: &Session) {
+    run(session, COMMIT, Vec::new()).await;
+}
+
+pub(super) async fn roll_back(session: &Session) {
+    run(session, ROLLBACK, Vec::new()).await;
+}
+
+/// Writes effects in a transaction of their own, or in the one that is open.
+pub(super) async fn write_on(session: &Session, now: Timestamp, effects: &Effects) {
+    let statements = write::statements(now, &[], &[], effects).expect("sound");
+    session.run(statements).await.expect("written");
+}
+
+/// A graph with a node of the same name for each task, and these edges.
+pub(super) fn graph(tasks: &[&str], edges: &[(&str, &str)]) -> Arc<Graph> {
+    let mut builder = GraphBuilder::new();
+    for task in tasks {
+        builder.task(TaskSpec::new(*task)).node(*task, task);
+    }
+    for (from, to) in edges {
+        builder.edge(from, to);
+    }
+    Arc::new(builder.build().expect("a sound graph"))
+}
+
+pub(super) fn held(claimed: &Claimed) -> Held {
+    Held {
+        key: claimed.task.key,
+        epoch: claimed.task.epoch,
+        worker: claimed.task.worker.expect("claimed"),
+    }
+}
+
+pub(super) fn finish(claimed: &Claimed, outcome: Outcome) -> Request {
+    Request::Finish(Box::new(Finish {
+        held: held(claimed),
+        outcome,
+        offer: None,
+    }))
+}
+
+pub(super) fn completed(output: &str) -> Outcome {
+    Outcome::Completed {
+        output: Some(Payload::from_json(output)),
+        changes: None,
+        checkpoint: None,
+    }
+}

@@ -1,0 +1,10 @@
+//! Sets read from and written to a real server. What the rules make of them is tested through the
+//! store's doors, on both databases alike.
+
+mod feeds;
+mod home;
+mod needs;
+mod plans;
+mod queries;
+mod sets;
+mod upkeep;

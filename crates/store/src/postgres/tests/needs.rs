@@ -1,0 +1,202 @@
+//! What a round of requests is given to work with.
+
+use std::sync::Arc;
+
+use abide_core::ids::{ExecutionId, TaskKey, VersionId};
+use abide_core::kernel::{Await, IfExists, Need, Request, Signal, Working};
+use abide_core::payload::Payload;
+use abide_core::step::{Operation, StepId, StepKind};
+
+use crate::error::StoreError;
+
+use super::super::load::{Plan, lock_free};
+use super::super::maintenance;
+use super::super::statement::{Execute, Param};
+use super::home::{Home, begin, commit, completed, finish, graph, held, roll_back, run};
+
+#[tokio::test]
+async fn every_kind_of_need_is_read() {
+    let home = Home::new().await;
+    let graph = graph(&["a", "b", "c"], &[("a", "c")]);
+    let version = home.version(&graph).await;
+    let id = home.start(&graph).await;
+    let claimed = home.claim_all().await;
+    assert_eq!(claimed.len(), 2);
+    let session = &home.session;
+    let registered =
+        maintenance::register_worker(session, Some(home.now()), home.worker, "host", 1, 1000).await;
+    registered.expect("registered");
+    let wait = Operation {
+        id: StepId {
+            number: 1,
+            kind: StepKind::Signal,
+            name: "go".into(),
+            fingerprint: None,
+        },
+        due_at: None,
+    };
+    let await_go = Request::Await(Await {
+        held: held(&claimed[0]),
+        operations: vec![wait],
+        next_order: 1,
+        evict: false,
+    });
+    home.flush(&[await_go]).await;
+    let instance: Arc<str> = id.to_string().into();
+    let signal = |name: &str| {
+        Request::Signal(Signal {
+            instance: instance.clone(),
+            name: name.into(),
+            payload: Payload::from_json("7"),
+            actor: None,
+        })
+    };
+    home.flush(&vec![signal("other"); 70]).await;
+    let (a, b) = (TaskKey::new(id, 1), TaskKey::new(id, 2));
+    let other: Arc<str> = "other".into();
+    let queues: Arc<[VersionId]> = [version].into();
+    let needs = [
+        Need::Instance(instance.clone()),
+        Need::Instance("nobody".into()),
+        Need::Execution(id),
+        Need::Execution(ExecutionId(7)),
+        Need::Task(a),
+        Need::Task(b),
+        Need::Task(TaskKey::new(id, 9)),
+        Need::Graph(id, version, false),
+        Need::OpenTasks(id),
+        Need::Failures(id),
+        Need::Context(id),
+        Need::Waits(a),
+        Need::Waits(b),
+        Need::StepCount(a),
+        Need::StepCount(b),
+        Need::Step(a, 1),
+        Need::Step(a, 2),
+        Need::Mailbox(id, other.clone()),
+        Need::SignalNumber(instance.clone(), other.clone()),
+        Need::SignalWaiters(id, "go".into()),
+        Need::Worker(home.worker),
+        Need::Worker(abide_core::ids::WorkerId(7)),
+        Need::ReadyHead(queues),
+    ];
+    begin(session).await;
+    let mut working = Working::new(home.now());
+    let mut plan = Plan::new(&working, &home.graphs, home.now(), &needs);
+    let statements = plan.statements();
+    // Twice two kinds of locks, and one statement for each of the other kinds but the graph, which
+    // is known.
+    assert_eq!(statements.len(), 2 + 12);
+    let answers = session.run(statements).await.expect("runs");
+    let failed = plan
+        .fill(answers, &mut working, &home.graphs)
+        .expect("read");
+    assert!(failed.is_empty(), "{failed:?}");
+    for need in &needs {
+        assert!(working.has(need), "{need:?}");
+    }
+    assert_eq!(working.mailbox_loaded_to(id, &other), 64);
+    roll_back(session).await;
+    // What was read serves the rules: the second task ends, the next flush finds the rest.
+    home.flush(&[signal("go"), finish(&claimed[1], completed("1"))])
+        .await;
+    let numbers = home
+        .numbers("SELECT max(number) FROM ~signals WHERE name = 'other'")
+        .await;
+    assert_eq!(numbers, [70]);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_fails_only_who_needs_it() {
+    let home = Home::new().await;
+    let graph = graph(&["a"], &[]);
+    let (good, bad) = (home.start(&graph).await, home.start(&graph).await);
+    let spoil = "UPDATE ~task_executions SET status = 'Odd' WHERE execution = $1";
+    run(&home.session, spoil, vec![Param::Int(Some(bad.0))]).await;
+    let spoil = "UPDATE ~executions SET open = -1 WHERE id = $1";
+    run(&home.session, spoil, vec![Param::Int(Some(bad.0))]).await;
+    let instance: Arc<str> = bad.to_string().into();
+    let needs = [
+        Need::Execution(good),
+        Need::Execution(bad),
+        Need::Instance(instance.clone()),
+        Need::Task(TaskKey::new(good, 1)),
+        Need::Task(TaskKey::new(bad, 1)),
+    ];
+    let mut working = Working::new(home.now());
+    let failed = home.load(&mut working, &needs).await.expect("read");
+    let of: Vec<&Need> = failed.iter().map(|(need, _)| need).collect();
+    assert_eq!(of, [&needs[2], &needs[1], &needs[4]]);
+    assert!(working.has(&needs[0]) && working.has(&needs[3]));
+    assert!(failed.iter().all(|(need, _)| !working.has(need)));
+    let words: Vec<String> = failed.iter().map(|(_, error)| error.to_string()).collect();
+    assert_eq!(
+        words[2],
+        format!(
+            "task {bad}/1 cannot be read: `Odd` is no status of a task; `abide verify` says more"
+        )
+    );
+    assert!(words[1].contains("-1 is out of range"), "{}", words[1]);
+}
+
+#[tokio::test]
+async fn who_waited_for_a_generation_that_was_followed_by_another_runs_again() {
+    let home = Home::new().await;
+    let graph = graph(&["a"], &[]);
+    let mut start = home.request(&graph).await;
+    home.flush(&[Request::Start(Box::new(start.clone()))]).await;
+    let [claimed] = home.claim_all().await.try_into().expect("one");
+    home.flush(&[finish(&claimed, completed("1"))]).await;
+    let other = home.session().await;
+    // Somebody else holds the first generation, and begins the next.
+    begin(&other).await;
+    let hold = "SELECT 1 FROM ~executions FOR NO KEY UPDATE";
+    assert_eq!(run(&other, hold, Vec::new()).await.len(), 1);
+    start.id = ExecutionId(home.next_id());
+    start.if_exists = IfExists::StartAnew;
+    let needs = [Need::Instance(start.instance.clone())];
+    let mut working = Working::new(home.now());
+    let (loaded, ()) = tokio::join!(home.load(&mut working, &needs), async {
+        waits_for_a_lock(&other).await;
+        let next = "INSERT INTO ~executions SELECT $1, instance, 2, workflow_version, status, reason, open, failed, \
+             priority, start_at, deadline_at, grace_until, graph, input, input_hash, tags, version, created_at, \
+             started_at, closed_at, changed_at, history_pruned_at FROM ~executions";
+        run(&other, next, vec![Param::Int(Some(start.id.0))]).await;
+        commit(&other).await;
+    });
+    let error = loaded.expect_err("raced");
+    assert!(matches!(error, StoreError::Raced { .. }), "{error}");
+    let mut working = Working::new(home.now());
+    assert_eq!(
+        home.load(&mut working, &needs).await.expect("read").len(),
+        0
+    );
+    assert!(working.has(&Need::Execution(start.id)));
+}
+
+/// Waits until some session of the schema's database waits for a row.
+async fn waits_for_a_lock(session: &super::super::connect::Session) {
+    let sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+         AND $1 = ANY (pg_blocking_pids(pid)::bigint[])";
+    while run(session, sql, vec![Param::Int(Some(session.backend()))])
+        .await
+        .is_empty()
+    {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn locked_executions_are_left_out_without_waiting() {
+    let home = Home::new().await;
+    let graph = graph(&["a"], &[]);
+    let (stuck, free) = (home.start(&graph).await, home.start(&graph).await);
+    let other = home.session().await;
+    begin(&other).await;
+    let hold = "SELECT 1 FROM ~executions WHERE id = $1 FOR NO KEY UPDATE";
+    run(&other, hold, vec![Param::Int(Some(stuck.0))]).await;
+    let answers = home.session.run(vec![lock_free(&[stuck, free])]).await;
+    let answers = answers.expect("runs");
+    assert_eq!(answers[0], [[super::super::statement::Value::Int(free.0)]]);
+    roll_back(&other).await;
+}
