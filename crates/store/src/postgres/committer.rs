@@ -21,6 +21,7 @@ use crate::job::{Done, Job};
 
 use super::Shared;
 use super::connect::Session;
+use super::fate::{Fate, Mark, SELECT_XID};
 use super::load::{self, Plan};
 use super::statement::{Execute, Param, Row, Statement, Value};
 use super::{pick, write};
@@ -50,6 +51,8 @@ pub(crate) struct Committer {
     shared: Arc<Shared>,
     queue: Queue,
     session: Option<Session>,
+    /// The executions that the last flush could not lock, or one of them.
+    contended: Vec<ExecutionId>,
 }
 
 /// The executions that a flush locks before it reads anything else, as what they are needed for.
@@ -69,7 +72,7 @@ enum Failed {
     /// It needs more locks.
     Short,
     /// The connection was lost after the commit was sent: the transaction tells what became of it.
-    Unknown(i64, Committed),
+    Unknown(i64, Mark, Committed),
 }
 
 impl From<StoreError> for Failed {
@@ -84,6 +87,7 @@ impl Committer {
             shared,
             queue,
             session: Some(session),
+            contended: Vec::new(),
         }
     }
 
@@ -172,17 +176,20 @@ impl Committer {
                     }
                 }
                 Err(Failed::Definitely(error)) => {
-                    if matches!(error, StoreError::Deadlock(_)) {
-                        self.shared.counters.add_deadlock();
+                    match error {
+                        StoreError::Deadlock(_) => self.shared.counters.add_deadlock(),
+                        StoreError::Busy(_) => self.contended = locks.executions(),
+                        _ => {}
                     }
-                    if roll_back(&session).await.is_ok() {
+                    let lost = session.is_closed();
+                    if !lost && roll_back(&session).await.is_ok() {
                         self.session = Some(session);
                     }
                     break error;
                 }
-                Err(Failed::Unknown(xid, committed)) => {
+                Err(Failed::Unknown(xid, mark, committed)) => {
                     drop(session);
-                    return self.find_out(xid, committed, batch).await;
+                    return self.find_out(xid, &mark, committed, batch).await;
                 }
             }
         };
@@ -312,13 +319,14 @@ impl Committer {
     async fn find_out(
         &mut self,
         xid: i64,
+        mark: &Mark,
         committed: Committed,
         batch: Vec<Queued>,
     ) -> Result<(), (StoreError, Vec<Queued>)> {
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
         while begun.elapsed() < self.shared.patience {
-            match self.status_of(xid).await {
+            match self.fate_of(xid, mark).await {
                 Ok(Fate::Committed) => {
                     self.answer(batch, committed);
                     return Ok(());
@@ -339,38 +347,33 @@ impl Committer {
         Ok(())
     }
 
-    async fn status_of(&mut self, xid: i64) -> Result<Fate, StoreError> {
+    async fn fate_of(&mut self, xid: i64, mark: &Mark) -> Result<Fate, StoreError> {
         let session = match self.session.take() {
             Some(session) => session,
             None => self.shared.connect().await?,
         };
-        let ask = Statement::new(SELECT_FATE, vec![Param::Int(Some(xid))]);
-        let answers = session.run(vec![ask]).await?;
+        let fate = mark.fate(&session, xid).await?;
         self.session = Some(session);
-        let fate = answers.into_iter().flatten().flatten().next();
-        Ok(match fate {
-            Some(Value::Text(fate)) if fate == "committed" => Fate::Committed,
-            Some(Value::Text(fate)) if fate == "aborted" => Fate::Aborted,
-            _ => Fate::Open,
-        })
+        Ok(fate)
     }
 
     /// Somebody keeps an execution locked, such as a user's open transaction: its requests wait
     /// apart, and the others go on.
     async fn set_stuck_aside(&mut self, batch: Vec<Queued>) -> Vec<Vec<Queued>> {
-        let stuck = match self.stuck_among(&batch).await {
+        let stuck = match self.stuck_now().await {
             Ok(stuck) => stuck,
             Err(error) => {
                 tracing::warn!(%error, "can't tell which executions are locked");
                 return vec![batch];
             }
         };
-        if stuck.is_empty() {
-            // It is free again, or it is an instance that is being started elsewhere.
+        self.shared.stuck.add(&stuck);
+        if stuck.is_empty() && batch.len() > 1 {
+            // They are free again, or it is an instance that is being started elsewhere.
             return batch.into_iter().rev().map(|one| vec![one]).collect();
         }
-        self.shared.stuck.add(&stuck);
         let is_stuck = |queued: &Queued| match &queued.job {
+            Job::Apply(..) if stuck.is_empty() => true,
             Job::Apply(request, _) => request
                 .needs()
                 .iter()
@@ -388,22 +391,13 @@ impl Committer {
         vec![rest]
     }
 
-    /// The executions of a batch that cannot be locked now.
-    async fn stuck_among(
-        &mut self,
-        batch: &[Queued],
-    ) -> Result<FxHashSet<ExecutionId>, StoreError> {
+    /// The executions of the last flush that cannot be locked now either.
+    async fn stuck_now(&mut self) -> Result<FxHashSet<ExecutionId>, StoreError> {
         let session = match self.session.take() {
             Some(session) => session,
             None => self.shared.connect().await?,
         };
-        let needs = |queued: &Queued| match &queued.job {
-            Job::Apply(request, _) => request.needs(),
-            _ => Vec::new(),
-        };
-        let needs = batch.iter().flat_map(needs);
-        let mut stuck: FxHashSet<_> = needs.filter_map(|need| need.execution()).collect();
-        let ids: Vec<ExecutionId> = stuck.iter().copied().collect();
+        let ids = std::mem::take(&mut self.contended);
         let known = Statement::new(
             "SELECT id FROM ~executions WHERE id = ANY ($1::bigint[])",
             vec![Param::Ints(ids.iter().map(|id| Some(id.0)).collect())],
@@ -416,6 +410,7 @@ impl Committer {
         ];
         let mut answers = session.run(ask).await?.into_iter();
         self.session = Some(session);
+        let mut stuck: FxHashSet<ExecutionId> = ids.into_iter().collect();
         let mut ids = || {
             let rows = answers.next().unwrap_or_default();
             let ids = rows.into_iter().flatten();
@@ -448,6 +443,7 @@ async fn write(
     } = flushed;
     let mut statements = write::statements(now, &executions, &tasks, &effects)?;
     let writes = !statements.is_empty();
+    let mark = Mark::of(now, &effects);
     let fired = done.iter().any(|done| matches!(done, Done::Fired(_)));
     if fired {
         statements.push(pick::next_due());
@@ -459,8 +455,8 @@ async fn write(
     let count = statements.len();
     let answers = match session.run(statements).await {
         Ok(answers) => answers,
-        Err(StoreError::Unavailable { .. }) if writes => {
-            return Err(Failed::Unknown(xid, Committed { done, after }));
+        Err(error) if writes && !error.is_definite() => {
+            return Err(Failed::Unknown(xid, mark, Committed { done, after }));
         }
         Err(error) => return Err(error.into()),
     };
@@ -480,18 +476,11 @@ async fn write(
     Ok(Committed { done, after })
 }
 
-/// The id of the transaction, by which its fate can be asked for later.
-const SELECT_XID: &str = "SELECT pg_current_xact_id()::text::bigint";
-const SELECT_FATE: &str = "SELECT pg_xact_status($1::text::xid8)";
-
-enum Fate {
-    Committed,
-    Aborted,
-    /// Its server process has not noticed yet.
-    Open,
-}
-
 impl Locks {
+    fn executions(&self) -> Vec<ExecutionId> {
+        self.0.iter().filter_map(Need::execution).collect()
+    }
+
     /// Adds what these needs are about and the flush has not locked. Answers whether there was any.
     fn add(&mut self, needs: &[Need], flush: &Flush<'_>) -> bool {
         let before = self.0.len();

@@ -12,6 +12,7 @@ mod connect;
 mod error;
 mod events;
 mod export;
+mod fate;
 mod inputs;
 mod listener;
 mod load;
