@@ -27,8 +27,6 @@ pub struct RecoverySummary {
     pub abandoned: u32,
     /// Tasks cancelled with their execution.
     pub cancelled: u32,
-    /// Tasks woken because this may be the code they wait for.
-    pub woken_for_code: u32,
     /// Starts of large graphs that were never finished, removed.
     pub removed: u32,
 }
@@ -114,12 +112,17 @@ impl Store {
         Ok(summary)
     }
 
-    /// Wakes the tasks that wait for other code: this process may be it.
+    /// Wakes the tasks that wait for other code: this process may be it. Answers how many.
     pub async fn wake_for_code(&self) -> Result<u32, ApplyError> {
-        let timers = on!(self.driver, it => it.waiting_for_code().await)?;
-        let woken = timers.len() as u32;
-        for timer in timers {
-            self.apply(Request::Fire(timer)).await?;
+        let mut woken = 0;
+        for timer in on!(self.driver, it => it.waiting_for_code().await)? {
+            match self.apply(Request::Fire(timer)).await {
+                Ok(_) => woken += 1,
+                Err(ApplyError::Store(error @ StoreError::Undecodable { .. })) => {
+                    tracing::error!(%error, "a task that waits for other code cannot be woken");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(woken)
     }

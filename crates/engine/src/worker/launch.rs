@@ -48,9 +48,12 @@ pub(crate) async fn start(
         .register_worker(this_process(id), options.lease)
         .await?;
     let recovered = store.recover(options.max_crashes, id).await?;
-    store.wake_for_code().await?;
     if recovered != Default::default() {
         tracing::info!(?recovered, "took over what earlier processes left");
+    }
+    let woken = store.wake_for_code().await?;
+    if woken > 0 {
+        tracing::info!(woken, "tasks that waited for other code try this one");
     }
     let worker = Arc::new(Worker {
         store: store.clone(),

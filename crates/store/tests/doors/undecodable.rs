@@ -2,14 +2,15 @@
 
 use abide_core::graph::TaskSpec;
 use abide_core::ids::ExecutionId;
-use abide_core::kernel::{Claimed, Recover, Recovered, Request};
+use abide_core::kernel::{Claimed, Outcome, Recover, Recovered, Request};
 use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::status::{ExecutionStatus, Phase};
 use abide_core::timer::TimerKind;
 use abide_store::{EventFilter, ExecutionFilter, Store, StoreError, StoreOptions};
 
 use crate::home::{
-    Home, SECOND_US, await_operations, completed, failed_once, graph, held, signal, single, sleep,
+    Home, SECOND_US, await_operations, boxed, completed, failed_once, graph, held, signal, single,
+    sleep,
 };
 
 /// Edits the rows of one execution.
@@ -169,6 +170,47 @@ async fn a_timer_of_an_execution_that_cannot_be_read_stops_no_other() {
     home.advance(SECOND_US);
     let fired = home.store.fire_timers(10).await.expect("fires");
     assert_eq!((fired.fired, fired.next_due), (1, None));
+    assert_eq!(of(&home.claim_all().await), [sound]);
+}
+
+#[tokio::test]
+async fn a_timer_that_cannot_be_read_keeps_nobody_from_starting_beside_it() {
+    let home = Home::new().await;
+    let id = home.start(&single()).await;
+    home.sqlite()
+        .execute("INSERT INTO timers VALUES (1, 1, ?1, -1, 0)", [id.0])
+        .expect("sound");
+    let start = home.request(&single()).await;
+    let done = home
+        .at_once(vec![
+            boxed(async { home.store.fire_timers(10).await.map(drop) }),
+            boxed(async {
+                home.store.start(start).await.expect("starts");
+                Ok(())
+            }),
+        ])
+        .await;
+    let [fired, started] = done.try_into().expect("two answers");
+    undecodable(fired, "timer");
+    started.expect("starts");
+}
+
+#[tokio::test]
+async fn a_task_that_waits_for_other_code_and_cannot_be_read_stops_no_other() {
+    let home = Home::new().await;
+    let spoilt = home.start(&single()).await;
+    let sound = home.start(&single()).await;
+    for claimed in home.claim_all().await {
+        let difference = "another step".to_owned();
+        home.finish(held(&claimed), Outcome::Nondeterministic { difference })
+            .await;
+    }
+    edit(
+        &home,
+        "UPDATE task_executions SET attempt = 'second' WHERE execution = ?1",
+        spoilt,
+    );
+    assert_eq!(home.store.wake_for_code().await.expect("wakes"), 1);
     assert_eq!(of(&home.claim_all().await), [sound]);
 }
 
