@@ -135,13 +135,13 @@ pub(crate) async fn declare_dead(
 }
 
 /// Workers that are gone but left something: whoever declared them dead died too, or an answer to
-/// their last claim was under way. Relies on the index of held or of open tasks, and on the outbox's
-/// key.
+/// their last claim was under way. Relies on executions_open, and on the outbox's key.
 pub(crate) async fn left_behind(
     execute: &(impl Execute + Sync),
 ) -> Result<Vec<WorkerId>, StoreError> {
     let statement = Statement::new(
-        "SELECT l.worker FROM (SELECT worker FROM ~task_executions WHERE worker IS NOT NULL AND closed_at IS NULL \
+        "SELECT l.worker FROM (SELECT t.worker FROM ~executions e JOIN ~task_executions t ON t.execution = e.id \
+         WHERE e.closed_at IS NULL AND e.started_at IS NOT NULL AND t.worker IS NOT NULL AND t.closed_at IS NULL \
          UNION SELECT worker FROM ~task_outbox WHERE worker > 0) l \
          WHERE NOT EXISTS (SELECT 1 FROM ~workers w WHERE w.id = l.worker AND w.ended_at IS NULL) ORDER BY 1",
         Vec::new(),

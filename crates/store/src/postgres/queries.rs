@@ -358,15 +358,17 @@ fn version(cells: &mut Cells) -> Read<(i64, String, String, WorkflowKind, u32)> 
     ))
 }
 
-/// The tasks that a worker holds, at most `limit`. Relies on the index of held or of open tasks.
+/// The tasks that a worker holds, at most `limit`. Relies on executions_open: whoever holds a task
+/// holds one of an execution that has begun and goes on.
 pub(crate) async fn held_by(
     execute: &(impl Execute + Sync),
     worker: WorkerId,
     limit: u32,
 ) -> Result<Vec<Held>, StoreError> {
     let statement = Statement::new(
-        "SELECT execution, number, epoch FROM ~task_executions WHERE worker = $1::bigint AND closed_at IS NULL \
-         ORDER BY execution, number LIMIT $2::bigint",
+        "SELECT t.execution, t.number, t.epoch FROM ~executions e JOIN ~task_executions t ON t.execution = e.id \
+         WHERE e.closed_at IS NULL AND e.started_at IS NOT NULL AND t.worker = $1::bigint AND t.closed_at IS NULL \
+         ORDER BY t.execution, t.number LIMIT $2::bigint",
         vec![int(worker.0), int(limit)],
     );
     let read = |cells: &mut Cells| rows::held(cells, worker);

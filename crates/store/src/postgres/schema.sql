@@ -22,9 +22,10 @@ CREATE TABLE ~workflow_versions (
     UNIQUE (name, version, fingerprint)
 );
 
--- A row changes a few times while it is open. The space left free in its page keeps these updates
--- out of the indexes; no index may name a column that changes before the end, not even in a
--- predicate.
+-- Rows of executions and of tasks change a few times while they are open. The space left free in
+-- their pages keeps these updates out of the indexes (and a table whose rows find no space grows by
+-- more than what is left free here). So no index may name a column that changes before the end, not
+-- even in its predicate.
 CREATE TABLE ~executions (
     id                bigint PRIMARY KEY,
     instance          text COLLATE "C" NOT NULL,
@@ -48,10 +49,10 @@ CREATE TABLE ~executions (
     closed_at         bigint,
     changed_at        bigint NOT NULL,
     history_pruned_at bigint
-) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 -- The latest execution of an instance; one execution per instance and generation.
 CREATE UNIQUE INDEX executions_instance ON ~executions (instance, generation);
--- Open executions, of one workflow version or of all.
+-- Open executions, of one workflow version or of all; through them the tasks that workers hold.
 CREATE INDEX executions_open ON ~executions (workflow_version, id) WHERE closed_at IS NULL;
 
 CREATE TABLE ~task_executions (
@@ -86,9 +87,9 @@ CREATE TABLE ~task_executions (
     error         text,
     progress      text,
     PRIMARY KEY (execution, number)
-) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
--- The tasks that a worker holds: recovery, shutdown.
-CREATE INDEX task_executions_worker ON ~task_executions (worker) WHERE worker IS NOT NULL;
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+-- What a worker holds has no index, which would make each claim and each end an update of indexes, a
+-- third more log with them: recovery, which is rare, goes through the open executions.
 
 -- The queue. Rows live for milliseconds: what matters is that dead ones are removed soon, whatever
 -- share of the table they are.
