@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    cancel, completions, describe, events, list, signal, tasks, verify, wait, watch,
+    cancel, completions, describe, events, list, signal, stats, tasks, verify, wait, watch,
 };
 use crate::output::Format;
 use crate::problem::{Outcome, Problem};
@@ -15,7 +15,7 @@ use crate::session::Session;
 #[derive(Debug, Parser)]
 #[command(name = "abide", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
-    /// The database: a SQLite file, or `sqlite:` and a file
+    /// The store: a SQLite file, or the address of a PostgreSQL database
     #[arg(
         long,
         global = true,
@@ -63,6 +63,8 @@ enum Command {
     Cancel(cancel::Cancel),
     /// Send a signal to an instance
     Signal(signal::Signal),
+    /// Show how a store fares: its queue, its workers, its size
+    Stats(stats::Stats),
     /// Check that a store keeps its promises
     Verify(verify::Verify),
     /// Write a completion script for a shell
@@ -85,7 +87,8 @@ impl Cli {
             Command::Wait(wait) => wait.run(&session).await,
             Command::Cancel(cancel) => cancel.run(&session).await,
             Command::Signal(signal) => signal.run(&session).await,
-            Command::Verify(verify) => verify.run(&session),
+            Command::Stats(stats) => stats.run(&session).await,
+            Command::Verify(verify) => verify.run(&session).await,
             Command::Completions(completions) => completions.run(),
         }
     }

@@ -12,6 +12,7 @@ mod driver;
 mod error;
 mod flush;
 mod graphs;
+mod health;
 mod hints;
 mod job;
 mod postgres;
@@ -32,6 +33,7 @@ use abide_core::ids::Timestamp;
 use abide_core::kernel::{Claimed, Notice};
 
 pub use error::{ApplyError, StoreError};
+pub use health::{Health, Ready, TableHealth};
 pub use hints::{EndWatch, Hints};
 pub use rollup::{ExecutionSubStatus, Rollup, TaskGroup, TaskTimes};
 pub use sqlite::WorkersLock;

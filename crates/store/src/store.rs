@@ -42,7 +42,7 @@ impl Store {
     pub async fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
         let hints = Arc::new(Hints::default());
         let payload_limit_bytes = options.payload_limit_bytes;
-        let driver = if is_postgres(url) {
+        let driver = if Store::is_postgres(url) {
             Driver::Postgres(Postgres::open(url, &options, hints.clone()).await?)
         } else {
             let path = sqlite_path(url)?;
@@ -56,6 +56,11 @@ impl Store {
             waiting: Arc::default(),
             payload_limit_bytes,
         })
+    }
+
+    /// Whether an address is of a PostgreSQL store.
+    pub fn is_postgres(url: &str) -> bool {
+        matches!(url.split_once("://"), Some(("postgres" | "postgresql", _)))
     }
 
     /// The database's name, for messages.
@@ -277,10 +282,6 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, StoreError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(StoreError::Internal(error.to_string())))
-}
-
-fn is_postgres(url: &str) -> bool {
-    matches!(url.split_once("://"), Some(("postgres" | "postgresql", _)))
 }
 
 /// The path that an address names.

@@ -6,6 +6,7 @@ pub(crate) mod describe;
 pub(crate) mod events;
 pub(crate) mod list;
 pub(crate) mod signal;
+pub(crate) mod stats;
 pub(crate) mod tasks;
 pub(crate) mod verify;
 pub(crate) mod wait;

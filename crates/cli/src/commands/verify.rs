@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use abide_store::{Integrity, VerifyOptions, VerifyReport, verify_file};
+use abide_store::{Integrity, Store, VerifyOptions, VerifyReport, verify_file};
 use clap::{Args, ValueEnum};
 
 use crate::output::text::escape;
@@ -36,7 +36,7 @@ enum Check {
 }
 
 impl Verify {
-    pub(crate) fn run(&self, session: &Session) -> Result<Outcome, Problem> {
+    pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
         let options = VerifyOptions {
             max_findings: self.max_findings,
             integrity: match self.integrity {
@@ -46,7 +46,12 @@ impl Verify {
             },
             ..VerifyOptions::default()
         };
-        let report = verify_file(session.database()?, &options)?;
+        let database = session.database()?;
+        let report = match Store::is_postgres(database) {
+            // A file may be too damaged to be opened as a store.
+            false => verify_file(database, &options)?,
+            true => session.open().await?.verify(options).await?,
+        };
         match session.format {
             Format::Jsonl | Format::Name => write_findings(session.format, &report)?,
             format => document(format, "", &report, |out| write_report(&report, out))?,

@@ -7,6 +7,7 @@ mod events;
 mod failures;
 mod formats;
 mod list;
+mod stats;
 mod support;
 mod tasks;
 mod verify;

@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod export;
 mod fate;
+mod health;
 mod inputs;
 mod listener;
 mod load;
@@ -28,7 +29,6 @@ mod reading;
 mod rollup;
 mod rows;
 mod schema;
-mod server_stats;
 mod statement;
 mod stuck;
 mod tls;
@@ -186,7 +186,12 @@ impl Postgres {
 
     /// As its user named it, without the password.
     pub(crate) fn name(&self) -> String {
-        self.shared.address.database()
+        let Address { schema, .. } = &*self.shared.address;
+        format!(
+            "{} (schema {})",
+            self.shared.address.database(),
+            schema.as_str()
+        )
     }
 
     pub(crate) fn now(&self) -> Timestamp {

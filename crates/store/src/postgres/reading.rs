@@ -3,13 +3,14 @@
 use abide_core::ids::ExecutionId;
 
 use crate::error::StoreError;
+use crate::health::Health;
 use crate::verify::{self, VerifyOptions, VerifyReport};
 
 use super::connect::Session;
 use super::pool;
 use super::queries::Reader;
 use super::statement::{Execute, Param, Statement, Value};
-use super::{Postgres, connect, export};
+use super::{Postgres, connect, export, health};
 
 impl Postgres {
     /// A connection to read on.
@@ -50,6 +51,13 @@ impl Postgres {
 
 fn no_copy(error: &std::io::Error) -> StoreError {
     StoreError::Internal(format!("no room for a copy of the store: {error}"))
+}
+
+impl Reader<'_, Session> {
+    /// How the server fares.
+    pub(crate) async fn health(&self) -> Result<Health, StoreError> {
+        health::health(self.execute).await
+    }
 }
 
 /// Those of these executions that have ended.

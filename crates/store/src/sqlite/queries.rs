@@ -16,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::error::StoreError;
 use crate::graphs::GraphCache;
+use crate::health::{Health, Ready};
 use crate::views::{
     ContextView, EndView, EventFilter, EventView, ExecutionFilter, ExecutionView, TaskInputs,
     TaskView, VersionInfo, WorkerRow, WorkflowKind,
@@ -506,6 +507,30 @@ impl Reader<'_> {
             });
         }
         Ok(versions)
+    }
+
+    /// How the file fares.
+    pub(crate) fn health(&self) -> Result<Health, StoreError> {
+        let read = || -> Read<Vec<Ready>> {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT queue, count(*), min(ready_at) FROM task_outbox WHERE worker = 0 GROUP BY queue ORDER BY queue",
+            )?;
+            let rows = statement.query_map([], |row| {
+                Ok(Ready {
+                    queue: VersionId(row.get(0)?),
+                    tasks: row.get::<_, i64>(1)?.unsigned_abs(),
+                    oldest_at: row.get::<_, Option<i64>>(2)?.map(Timestamp),
+                })
+            })?;
+            rows.collect()
+        };
+        let size =
+            |suffix| std::fs::metadata(self.database.beside(suffix)).map_or(0, |of| of.len());
+        Ok(Health {
+            ready: read().map_err(self.fail("the outbox"))?,
+            bytes: size("") + size("-wal"),
+            ..Health::default()
+        })
     }
 
     pub(crate) fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {

@@ -5,11 +5,11 @@ use abide_core::kernel::{AddTasks, Change, Effects, OutboxRow, PIECE, Request};
 
 use crate::views::WorkflowKind;
 
+use super::super::health::health;
 use super::super::maintenance::{
     declare_dead, end_worker, ensure_version, expired_workers, heartbeat, left_behind, left_by,
     register_worker, remove_unpublished, unpublished,
 };
-use super::super::server_stats::server_stats;
 use super::super::statement::Param;
 use super::home::{Home, begin, commit, graph, run};
 
@@ -190,10 +190,10 @@ async fn an_unfinished_start_goes_in_pieces() {
 async fn statistics_name_the_queue_and_the_tables() {
     let home = Home::new().await;
     home.start(&graph(&["a", "b"], &[])).await;
-    let stats = server_stats(&home.session).await.expect("asked");
-    assert_eq!(stats.queues.len(), 1);
+    let stats = health(&home.session).await.expect("asked");
+    assert_eq!(stats.ready.len(), 1);
     assert_eq!(
-        (stats.queues[0].ready, stats.queues[0].oldest_ready_at),
+        (stats.ready[0].tasks, stats.ready[0].oldest_at),
         (2, Some(home.now()))
     );
     let names: Vec<&str> = stats

@@ -1,53 +1,16 @@
 //! How the queue stands and how the server fares with the store's tables.
 
-use abide_core::ids::{Timestamp, VersionId};
+use abide_core::ids::VersionId;
 
 use crate::error::StoreError;
+use crate::health::{Health, Ready, TableHealth};
 use crate::rows::Columns;
 
 use super::rows::{Cells, Read};
 use super::statement::{Execute, Row, Statement};
 
-/// Rows that wait to be claimed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct QueueDepth {
-    /// The workflow version whose tasks they are.
-    pub(crate) queue: VersionId,
-    /// How many.
-    pub(crate) ready: u64,
-    /// Since when the oldest waits.
-    pub(crate) oldest_ready_at: Option<Timestamp>,
-}
-
-/// A table as the server's statistics have it. History is one table here, whatever its partitions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TableStats {
-    /// Its name.
-    pub(crate) name: String,
-    /// Rows, about.
-    pub(crate) live_rows: u64,
-    /// Versions of rows that nobody sees any more and that vacuum has not removed yet, about. Many
-    /// in `task_outbox` mean that a long transaction somewhere keeps them.
-    pub(crate) dead_rows: u64,
-    /// With indexes and long values.
-    pub(crate) bytes: u64,
-}
-
-/// What the server says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ServerStats {
-    /// The queues that are not empty.
-    pub(crate) queues: Vec<QueueDepth>,
-    /// The store's tables, by name.
-    pub(crate) tables: Vec<TableStats>,
-    /// Deadlocks in the whole database since its statistics were reset. Abide has none of its own.
-    pub(crate) deadlocks: u64,
-    /// Age of the oldest snapshot that anybody holds in the database, in microseconds.
-    pub(crate) oldest_snapshot_us: Option<i64>,
-}
-
 /// Asks the server. Counts the outbox, which is as long as the queue is.
-pub(crate) async fn server_stats(execute: &impl Execute) -> Result<ServerStats, StoreError> {
+pub(crate) async fn health(execute: &impl Execute) -> Result<Health, StoreError> {
     let plain = |sql| Statement::new(sql, Vec::new());
     let statements = vec![
         plain(
@@ -73,15 +36,18 @@ pub(crate) async fn server_stats(execute: &impl Execute) -> Result<ServerStats, 
     ];
     let mut answers = execute.run(statements).await?.into_iter();
     let mut next = || answers.next().unwrap_or_default();
-    let mut stats = || -> Read<ServerStats> {
-        Ok(ServerStats {
-            queues: read(next(), queue)?,
-            tables: read(next(), table)?,
-            deadlocks: read(next(), Cells::int)?.pop().unwrap_or(0),
+    let mut health = || -> Read<Health> {
+        let ready = read(next(), ready)?;
+        let tables = read(next(), table)?;
+        Ok(Health {
+            ready,
+            bytes: tables.iter().map(|table| table.bytes).sum(),
+            tables,
+            deadlocks: read(next(), Cells::int)?.pop(),
             oldest_snapshot_us: read(next(), Cells::int_option)?.pop().flatten(),
         })
     };
-    stats().map_err(|error| error.of("the server's statistics"))
+    health().map_err(|error| error.of("the server's statistics"))
 }
 
 fn read<T>(rows: Vec<Row>, read: fn(&mut Cells) -> Read<T>) -> Read<Vec<T>> {
@@ -90,16 +56,16 @@ fn read<T>(rows: Vec<Row>, read: fn(&mut Cells) -> Read<T>) -> Read<Vec<T>> {
         .collect()
 }
 
-fn queue(cells: &mut Cells) -> Read<QueueDepth> {
-    Ok(QueueDepth {
+fn ready(cells: &mut Cells) -> Read<Ready> {
+    Ok(Ready {
         queue: VersionId(cells.int()?),
-        ready: cells.int()?,
-        oldest_ready_at: cells.time_option()?,
+        tasks: cells.int()?,
+        oldest_at: cells.time_option()?,
     })
 }
 
-fn table(cells: &mut Cells) -> Read<TableStats> {
-    Ok(TableStats {
+fn table(cells: &mut Cells) -> Read<TableHealth> {
+    Ok(TableHealth {
         name: cells.text()?,
         live_rows: cells.int()?,
         dead_rows: cells.int()?,
