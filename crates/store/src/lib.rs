@@ -35,6 +35,7 @@ use abide_core::kernel::{Claimed, Notice};
 pub use error::{ApplyError, StoreError};
 pub use health::{Health, Ready, TableHealth};
 pub use hints::{EndWatch, Hints};
+pub use postgres::{Tenant, TenantCreated, TenantRole, create_tenant, drop_tenant, list_tenants};
 pub use rollup::{ExecutionSubStatus, Rollup, TaskGroup, TaskTimes};
 pub use sqlite::WorkersLock;
 pub use stats::Stats;

@@ -31,6 +31,7 @@ mod rows;
 mod schema;
 mod statement;
 mod stuck;
+mod tenant;
 mod tls;
 mod upkeep;
 mod write;
@@ -63,6 +64,8 @@ use news::News;
 use partitions::ensure_partitions;
 use pool::Readers;
 use stuck::Stuck;
+
+pub use tenant::{Tenant, TenantCreated, TenantRole, create_tenant, drop_tenant, list_tenants};
 
 /// One open schema.
 pub(crate) struct Postgres {

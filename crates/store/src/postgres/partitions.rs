@@ -5,7 +5,7 @@
 //! an old month goes by detaching and dropping a table.
 
 use abide_core::ids::{ExecutionId, Timestamp, first_id_at};
-use tokio_postgres::{Client, GenericClient};
+use tokio_postgres::GenericClient;
 
 use super::error;
 use super::name::{SchemaName, quoted};
@@ -30,7 +30,7 @@ pub(crate) struct Partition {
 /// Makes the partitions that are missing up to two months from `now`, and answers the first id
 /// that has no place. Others go on reading and writing meanwhile.
 pub(crate) async fn ensure_partitions(
-    client: &mut Client,
+    client: &mut (impl GenericClient + Send + Sync),
     schema: &SchemaName,
     database: &str,
     now: Timestamp,

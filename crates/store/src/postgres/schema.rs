@@ -1,7 +1,7 @@
 //! The schema and its migrations: the numbers are SQLite's, forward only, one process at a time.
 
 use abide_core::ids::{ExecutionId, Timestamp};
-use tokio_postgres::{Client, GenericClient};
+use tokio_postgres::GenericClient;
 
 use super::error;
 use super::name::SchemaName;
@@ -42,7 +42,7 @@ pub(crate) struct Opened {
 /// Brings a schema to the newest number, creating it if `create` says so, and sees to the
 /// partitions around `now`; or says why it is not a store.
 pub(crate) async fn migrate(
-    client: &mut Client,
+    client: &mut (impl GenericClient + Send + Sync),
     schema: &SchemaName,
     database: &str,
     create: bool,
@@ -62,7 +62,7 @@ pub(crate) async fn migrate(
 }
 
 async fn upgrade(
-    client: &mut Client,
+    client: &mut (impl GenericClient + Send + Sync),
     schema: &SchemaName,
     database: &str,
     create: bool,

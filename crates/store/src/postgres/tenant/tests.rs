@@ -1,0 +1,217 @@
+use abide_test_postgres::{Schema, client, fresh_schema, shared_url};
+
+use super::*;
+use crate::{Store, StoreOptions};
+
+/// A role of a test's own, gone when this is dropped; what it owns must be gone before.
+struct Role(String);
+
+impl Role {
+    fn of(schema: &Schema) -> Role {
+        Role(format!("role of {}", schema.name))
+    }
+
+    fn with_password(&self) -> Option<TenantRole> {
+        Some(TenantRole {
+            name: self.0.clone(),
+            password: Some("it's \"secret\"".to_owned()),
+        })
+    }
+
+    /// The server's address, with the role in place of the user.
+    fn url(&self) -> String {
+        let encode = |text: &str| {
+            percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
+                .to_string()
+        };
+        let url = shared_url();
+        let (_, server) = url.split_once('@').expect("an address with a user");
+        let (name, password) = (encode(&self.0), encode("it's \"secret\""));
+        format!("postgres://{name}:{password}@{server}")
+    }
+
+    async fn drop(self) {
+        let drop = format!("DROP ROLE {}", quoted(&self.0));
+        let client = client(&shared_url()).await;
+        client.batch_execute(&drop).await.expect("it owns nothing");
+    }
+}
+
+#[tokio::test]
+async fn tenants_are_made_listed_and_dropped() {
+    let (a, b) = (fresh_schema(), fresh_schema());
+    let url = shared_url();
+    for schema in [&a, &b] {
+        let made = create_tenant(&url, &schema.name, None).await.expect("made");
+        assert!(made.created && !made.role_created);
+    }
+    let again = create_tenant(&url, &a.name, None).await.expect("is there");
+    assert!(!again.created);
+    let listed = async || {
+        let mut listed = list_tenants(&url).await.expect("listed");
+        listed.retain(|tenant| [&a.name, &b.name].contains(&&tenant.schema));
+        listed
+    };
+    let tenants = listed().await;
+    assert_eq!(tenants.len(), 2);
+    assert!(
+        tenants
+            .iter()
+            .all(|tenant| tenant.bytes > 100_000 && tenant.created_at.is_some())
+    );
+    let dropped = drop_tenant(&url, &a.name).await.expect("dropped");
+    assert_eq!(dropped.expect("it was there").schema, a.name);
+    assert_eq!(listed().await.len(), 1);
+    assert_eq!(
+        drop_tenant(&url, &a.name).await.expect("nothing to do"),
+        None
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_a_store_is_left_alone() {
+    let schema = fresh_schema();
+    let other = client(&schema.url).await;
+    let name = schema.quoted();
+    for (sql, words) in [
+        (format!("CREATE SCHEMA {name}"), None),
+        (
+            format!("CREATE TABLE {name}.t ()"),
+            Some("not an Abide database"),
+        ),
+    ] {
+        other.batch_execute(&sql).await.expect("made");
+        let dropped = drop_tenant(&shared_url(), &schema.name).await;
+        assert!(
+            matches!(dropped, Err(StoreError::NotADatabase(_))),
+            "{dropped:?}"
+        );
+        if let Some(words) = words {
+            let error = create_tenant(&shared_url(), &schema.name, None).await;
+            assert!(error.expect_err("not ours").to_string().contains(words));
+        }
+    }
+    let row = other
+        .query_one(&format!("SELECT count(*) FROM {name}.t"), &[])
+        .await;
+    row.expect("it is there still");
+}
+
+#[tokio::test]
+async fn a_role_can_do_everything_in_its_store_and_nothing_in_another() {
+    let (own, foreign) = (fresh_schema(), fresh_schema());
+    let role = Role::of(&own);
+    let url = shared_url();
+    let made = create_tenant(&url, &own.name, role.with_password()).await;
+    assert!(made.expect("made").role_created);
+    create_tenant(&url, &foreign.name, None)
+        .await
+        .expect("made");
+
+    let open = async |schema: &Schema| {
+        let url = abide_test_postgres::with_parameter(&role.url(), "schema", &schema.name);
+        Store::open(&url, StoreOptions::default()).await
+    };
+    let store = open(&own).await.expect("opens its own");
+    let workers = store.workers().await.expect("reads it");
+    assert_eq!(workers.len(), 0);
+    store.close().await;
+    let error = open(&foreign).await.err().expect("not its own");
+    assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
+
+    let listed = list_tenants(&role.url()).await.expect("lists");
+    let names: Vec<_> = listed.iter().map(|tenant| &tenant.schema).collect();
+    assert_eq!(names, [&own.name]);
+    assert_eq!(listed[0].owner, role.0);
+    let client = client(&role.url()).await;
+    for table in [
+        "store",
+        "executions",
+        "execution_events",
+        "execution_status",
+        "workers",
+    ] {
+        let read = |schema: &Schema| format!("SELECT FROM {}.{table}", schema.quoted());
+        client.batch_execute(&read(&own)).await.expect("its own");
+        let error = client.batch_execute(&read(&foreign)).await;
+        let error = error.expect_err("another's");
+        assert_eq!(error.code().expect("a code").code(), "42501", "{error}");
+    }
+    for forbidden in [
+        format!("CREATE TABLE {}.t ()", foreign.quoted()),
+        format!("DROP SCHEMA {} CASCADE", foreign.quoted()),
+        "CREATE SCHEMA another".to_owned(),
+        "CREATE ROLE another".to_owned(),
+    ] {
+        let error = client.batch_execute(&forbidden).await;
+        let error = error.expect_err(&forbidden);
+        assert_eq!(error.code().expect("a code").code(), "42501", "{error}");
+    }
+    // The store's upkeep needs no more than that role.
+    let later = Timestamp(crate::system_now().0 + 200 * 86_400_000_000);
+    let address = Address::parse(&role.url()).expect("an address");
+    let schema = SchemaName::new(&own.name).expect("a name");
+    let mut session = connect(&address).await.expect("connects");
+    schema::migrate(session.client(), &schema, "db", false, later)
+        .await
+        .expect("makes partitions");
+
+    drop_tenant(&role.url(), &own.name)
+        .await
+        .expect("its own")
+        .expect("was there");
+    role.drop().await;
+}
+
+#[tokio::test]
+async fn a_role_that_exists_keeps_its_password_and_may_have_several_stores() {
+    let (a, b) = (fresh_schema(), fresh_schema());
+    let role = Role::of(&a);
+    let url = shared_url();
+    create_tenant(&url, &a.name, role.with_password())
+        .await
+        .expect("made");
+    let other = TenantRole {
+        name: role.0.clone(),
+        password: Some("another".to_owned()),
+    };
+    let made = create_tenant(&url, &b.name, Some(other))
+        .await
+        .expect("made");
+    assert!(made.created && !made.role_created);
+    assert_eq!(list_tenants(&role.url()).await.expect("lists").len(), 2);
+    for schema in [&a, &b] {
+        drop_tenant(&url, &schema.name).await.expect("dropped");
+    }
+    role.drop().await;
+}
+
+#[tokio::test]
+async fn whoever_may_not_make_a_tenant_leaves_nothing_behind() {
+    let (own, wanted) = (fresh_schema(), fresh_schema());
+    let role = Role::of(&own);
+    let url = shared_url();
+    create_tenant(&url, &own.name, role.with_password())
+        .await
+        .expect("made");
+    let error = create_tenant(&role.url(), &wanted.name, None).await;
+    let error = error.expect_err("no right to make schemas");
+    assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
+    // A role is made, then its schema can't be: neither stays.
+    let admin = format!("ALTER ROLE {} CREATEROLE", quoted(&role.0));
+    client(&url).await.batch_execute(&admin).await.expect("may");
+    let second = Role::of(&wanted);
+    let error = create_tenant(&role.url(), &wanted.name, second.with_password()).await;
+    let error = error.expect_err("no right to make schemas");
+    assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
+    let row = client(&url)
+        .await
+        .query_one(
+            "SELECT count(*) FROM pg_roles WHERE rolname = $1",
+            &[&second.0],
+        )
+        .await;
+    assert_eq!(row.expect("counted").get::<_, i64>(0), 0);
+    drop_tenant(&url, &own.name).await.expect("dropped");
+    role.drop().await;
+}
