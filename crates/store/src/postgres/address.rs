@@ -101,11 +101,6 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Whether a text is meant to be one.
-    pub(crate) fn is_one(url: &str) -> bool {
-        url.starts_with("postgres://") || url.starts_with("postgresql://")
-    }
-
     pub(crate) fn parse(url: &str) -> Result<Address, StoreError> {
         let (base, query) = split(url);
         let parameters = parameters(query)?;

@@ -42,8 +42,6 @@ pub(crate) struct Session {
     client: Client,
     schema: SchemaName,
     database: String,
-    server_version: i64,
-    backend: i64,
     prepared: Mutex<FxHashMap<&'static str, tokio_postgres::Statement>>,
     /// A run was cut off or failed, or a transaction is open.
     dirty: AtomicBool,
@@ -76,12 +74,16 @@ impl Session {
         let greeting = link.drive(greet(&client, address)).await;
         let greeting = greeting.map_err(|e| error::of_connect(&database, &e))?;
         greeting.check(address.allow_unsafe, &database)?;
+        tracing::debug!(
+            database,
+            server = greeting.version,
+            process = greeting.backend,
+            "connected"
+        );
         let session = Session {
             client,
             schema: address.schema.clone(),
             database,
-            server_version: greeting.version,
-            backend: greeting.backend,
             prepared: Mutex::default(),
             dirty: AtomicBool::new(false),
             in_transaction: AtomicBool::new(false),
@@ -92,21 +94,6 @@ impl Session {
     /// The client, for what isn't plain statements.
     pub(crate) fn client(&mut self) -> &mut Client {
         &mut self.client
-    }
-
-    /// The server and database in words, for messages.
-    pub(crate) fn database(&self) -> &str {
-        &self.database
-    }
-
-    /// As the server numbers it: 150018 is 15.18.
-    pub(crate) fn server_version(&self) -> i64 {
-        self.server_version
-    }
-
-    /// The process of the server that this connection has.
-    pub(crate) fn backend(&self) -> i64 {
-        self.backend
     }
 
     /// Whether it is as it was when it was made: no transaction open, nothing under way, no error.

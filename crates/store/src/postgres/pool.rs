@@ -52,11 +52,6 @@ impl Readers {
             },
         })
     }
-
-    /// Lets go of every session. Those in use end when they come back.
-    pub(crate) fn close(&self) {
-        self.pool.close();
-    }
 }
 
 impl Manager for Connecting {

@@ -294,15 +294,16 @@ async fn notifications_come_out_of_the_link() {
 #[tokio::test]
 async fn a_reader_left_in_the_middle_is_not_given_out_again() {
     let address = std::sync::Arc::new(Address::parse(&shared_url()).expect("an address"));
+    let backend =
+        async |reader: &Session| only(reader, plain("SELECT pg_backend_pid()::bigint")).await;
     let readers = Readers::new(address, tokio::runtime::Handle::current(), 1);
     let reader = readers.get().await.expect("connects");
-    let first = reader.backend();
-    reader.run(vec![plain("SELECT 1")]).await.expect("reads");
+    let first = backend(&reader).await;
     drop(reader);
     let reader = readers.get().await.expect("is there");
-    assert_eq!(reader.backend(), first);
+    assert_eq!(backend(&reader).await, first);
     reader.run(vec![plain(BEGIN_READ)]).await.expect("begins");
     drop(reader);
     let reader = readers.get().await.expect("connects");
-    assert_ne!(reader.backend(), first);
+    assert_ne!(backend(&reader).await, first);
 }
