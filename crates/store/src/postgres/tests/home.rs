@@ -225,6 +225,15 @@ pub(super) async fn run(session: &Session, sql: &'static str, params: Vec<Param<
     answers.expect("runs").pop().expect("an answer")
 }
 
+/// The process of the server that a session has.
+pub(super) async fn backend(session: &Session) -> i64 {
+    let rows = run(session, "SELECT pg_backend_pid()::bigint", Vec::new()).await;
+    match rows[0][0] {
+        Value::Int(backend) => backend,
+        ref other => panic!("{other:?}"),
+    }
+}
+
 pub(super) async fn begin(session: &Session) {
     run(session, BEGIN, Vec::new()).await;
 }

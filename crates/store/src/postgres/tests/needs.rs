@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use super::super::load::{Plan, lock_free};
 use super::super::maintenance;
 use super::super::statement::{Execute, Param};
-use super::home::{Home, begin, commit, completed, finish, graph, held, roll_back, run};
+use super::home::{Home, backend, begin, commit, completed, finish, graph, held, roll_back, run};
 
 #[tokio::test]
 async fn every_kind_of_need_is_read() {
@@ -178,7 +178,8 @@ async fn who_waited_for_a_generation_that_was_followed_by_another_runs_again() {
 async fn waits_for_a_lock(session: &super::super::connect::Session) {
     let sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
          AND $1 = ANY (pg_blocking_pids(pid)::bigint[])";
-    while run(session, sql, vec![Param::Int(Some(session.backend()))])
+    let own = backend(session).await;
+    while run(session, sql, vec![Param::Int(Some(own))])
         .await
         .is_empty()
     {

@@ -11,7 +11,7 @@ use super::super::maintenance::{
     register_worker, remove_unpublished, unpublished,
 };
 use super::super::statement::Param;
-use super::home::{Home, begin, commit, graph, run};
+use super::home::{Home, backend, begin, commit, graph, run};
 
 #[tokio::test]
 async fn a_lease_lasts_by_the_databases_clock_and_ends_once() {
@@ -115,12 +115,13 @@ async fn two_that_record_a_version_at_once_get_the_same_id() {
     let other = home.session().await;
     let graph = graph(&["a"], &[]);
     let kind = WorkflowKind::Graph;
+    let waiting = backend(&other).await;
     begin(&home.session).await;
     let first = ensure_version(&home.session, home.now(), "w", "1", kind, &graph).await;
     let second = tokio::join!(
         ensure_version(&other, home.now(), "w", "1", kind, &graph),
         async {
-            waits_for(&home, other.backend()).await;
+            waits_for(&home, waiting).await;
             commit(&home.session).await;
         }
     );
