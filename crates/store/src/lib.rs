@@ -17,6 +17,7 @@ mod hints;
 mod job;
 mod postgres;
 mod reading;
+mod retention;
 mod rollup;
 mod rows;
 mod sqlite;

@@ -26,6 +26,7 @@ mod pick;
 mod pool;
 mod queries;
 mod reading;
+mod retention;
 mod rollup;
 mod rows;
 mod schema;

@@ -3,7 +3,7 @@
 //! transaction.
 
 use abide_core::graph::Graph;
-use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId};
+use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId, first_id_at};
 use abide_core::kernel::Held;
 use abide_core::timer::{NEVER, Timer, TimerKind};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -149,6 +149,35 @@ pub(crate) fn remove_unpublished(
         connection.prepare_cached(sql)?.execute([id.0])?;
     }
     Ok(true)
+}
+
+/// Removes the history of the next executions that ended before a time, and answers which.
+pub(crate) fn prune_history(
+    connection: &Connection,
+    now: Timestamp,
+    after: ExecutionId,
+    before: Timestamp,
+    limit: u32,
+) -> Run<Vec<ExecutionId>> {
+    // What ended before a time was started before it, so what is younger is not looked at.
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM executions WHERE id > ?1 AND id < ?2 AND closed_at < ?3 AND history_pruned_at IS NULL \
+         ORDER BY id LIMIT ?4",
+    )?;
+    let youngest = first_id_at(before.plus_us(1_000_000));
+    let rows = statement.query_map(params![after.0, youngest, before.0, limit], |row| {
+        row.get(0).map(ExecutionId)
+    })?;
+    let ended: Vec<ExecutionId> = rows.collect::<rusqlite::Result<_>>()?;
+    for id in &ended {
+        connection
+            .prepare_cached("DELETE FROM execution_events WHERE execution = ?1")?
+            .execute([id.0])?;
+        connection
+            .prepare_cached("UPDATE executions SET history_pruned_at = ?1 WHERE id = ?2")?
+            .execute([now.0, id.0])?;
+    }
+    Ok(ended)
 }
 
 /// The id of a workflow version, recorded if it is new.

@@ -105,6 +105,18 @@ impl Sqlite {
         .await
     }
 
+    pub(crate) async fn prune_history(
+        &self,
+        after: ExecutionId,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<ExecutionId>, StoreError> {
+        self.errand("a history", move |connection, now| {
+            maintenance::prune_history(connection, now, after, before, limit)
+        })
+        .await
+    }
+
     pub(crate) async fn ensure_version(
         &self,
         name: &str,

@@ -1,0 +1,70 @@
+//! Histories go by partitions: one is emptied once every execution whose history it holds ended long
+//! enough ago. `TRUNCATE` gives the space back at once, as dropping would, but locks out only those
+//! who look into that partition; the empty one stays, so that a late result still finds its place.
+
+use abide_core::ids::{ExecutionId, Timestamp, first_id_at};
+use tokio_postgres::{Client, GenericClient};
+
+use crate::error::StoreError;
+
+use super::name::{SchemaName, quoted};
+use super::partitions::{Partition, lock, partitions};
+use super::{Postgres, error};
+
+impl Postgres {
+    /// Empties the partitions whose executions all ended before that time. Answers how many
+    /// executions that were.
+    pub(crate) async fn prune_history(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut session = self.session().await?;
+        let (address, now) = (&self.shared.address, self.now());
+        let fail = |e| error::definite(&address.database(), &e);
+        let client = session.client();
+        let old = partitions(client, &address.schema).await.map_err(fail)?;
+        let mut pruned = 0;
+        for partition in old {
+            // Whoever ended before was started before.
+            if partition.end.0 <= first_id_at(before) {
+                let empty = empty(client, &address.schema, &partition, now, before).await;
+                pruned += empty.map_err(fail)?;
+            }
+        }
+        Ok(pruned)
+    }
+}
+
+async fn empty(
+    client: &mut Client,
+    schema: &SchemaName,
+    partition: &Partition,
+    now: Timestamp,
+    before: Timestamp,
+) -> Result<u64, tokio_postgres::Error> {
+    let from = partition.from.unwrap_or(ExecutionId(i64::MIN));
+    let (from, end) = (from.0, partition.end.0);
+    let transaction = client.transaction().await?;
+    lock(&transaction, schema).await?;
+    let kept = schema.qualify(
+        "SELECT EXISTS (SELECT FROM ~executions WHERE id >= $1 AND id < $2 AND (closed_at IS NULL OR closed_at >= $3))",
+    );
+    let is_kept = transaction
+        .query_one(&kept, &[&from, &end, &before.0])
+        .await?;
+    if is_kept.try_get(0)? {
+        return transaction.rollback().await.map(|()| 0);
+    }
+    // A month may hold many.
+    transaction
+        .batch_execute("SET LOCAL statement_timeout = 0")
+        .await?;
+    let mark = schema.qualify(
+        "UPDATE ~executions SET history_pruned_at = $3 WHERE id >= $1 AND id < $2 AND history_pruned_at IS NULL",
+    );
+    let pruned = transaction.execute(&mark, &[&from, &end, &now.0]).await?;
+    if pruned > 0 {
+        // Last, since from here on others wait.
+        let truncate = format!("TRUNCATE {}.{}", schema.quoted(), quoted(&partition.name));
+        transaction.batch_execute(&truncate).await?;
+    }
+    transaction.commit().await?;
+    Ok(pruned)
+}
