@@ -23,6 +23,7 @@ use super::Shared;
 use super::connect::Session;
 use super::fate::{Fate, Mark, SELECT_XID};
 use super::load::{self, Plan};
+use super::low_water::LowWater;
 use super::statement::{Execute, Param, Row, Statement, Value};
 use super::{pick, write};
 
@@ -232,9 +233,10 @@ impl Committer {
         let now = self.shared.clock.now();
         let mut flush = Flush::new(now);
         let mut statements = vec![Statement::new("BEGIN", Vec::new())];
+        let (low_water, stuck) = (&self.shared.low_water, self.shared.stuck.now());
         let picks: Vec<_> = batch
             .iter()
-            .map(|queued| pick::statements(&queued.job, now))
+            .map(|queued| pick::statements(&queued.job, now, low_water, &stuck))
             .collect();
         let must_pick = picks.iter().any(|of_job| !of_job.is_empty());
         if must_pick {
@@ -245,10 +247,12 @@ impl Committer {
                 .await?
                 .into_iter();
             answers.next();
-            let stuck = self.shared.stuck.now();
             for (queued, count) in batch.iter().zip(counts) {
                 let of_job = answers.by_ref().take(count);
-                flush.add(&queued.job, pick::picked(&queued.job, of_job, &stuck)?);
+                flush.add(
+                    &queued.job,
+                    pick::picked(&queued.job, now, low_water, of_job)?,
+                );
             }
         } else {
             for queued in batch {
@@ -261,7 +265,7 @@ impl Committer {
             .await?;
         let left = flush.left_behind();
         let flushed = flush.finish()?;
-        write(session, now, flushed, xid, left).await
+        write(session, now, flushed, xid, left, low_water).await
     }
 
     /// Locks, reads and runs until every request has run through. Answers the transaction's id.
@@ -304,7 +308,8 @@ impl Committer {
         needs: &[Need],
     ) -> Result<Vec<Vec<Row>>, Failed> {
         let graphs = &self.shared.graphs;
-        let mut plan = Plan::new(&flush.working, graphs, flush.working.now, needs);
+        let (low_water, now) = (&self.shared.low_water, flush.working.now);
+        let mut plan = Plan::new(&flush.working, graphs, low_water, now, needs);
         let before = statements.len();
         statements.extend(plan.statements());
         let mut answers = session.run(statements).await?;
@@ -434,6 +439,7 @@ async fn write(
     flushed: Flushed,
     xid: i64,
     left: bool,
+    low_water: &LowWater,
 ) -> Result<Committed, Failed> {
     let Flushed {
         mut done,
@@ -443,10 +449,11 @@ async fn write(
     } = flushed;
     let mut statements = write::statements(now, &executions, &tasks, &effects)?;
     let writes = !statements.is_empty();
+    low_water.added(&effects);
     let mark = Mark::of(now, &effects);
     let fired = done.iter().any(|done| matches!(done, Done::Fired(_)));
     if fired {
-        statements.push(pick::next_due());
+        statements.push(pick::next_due(low_water));
     }
     let mut after = After::of(&effects);
     // Rows that were picked and not taken were invisible to others meanwhile.

@@ -16,6 +16,7 @@ use crate::error::StoreError;
 use crate::graphs::GraphCache;
 use crate::rows::{self, Columns, EXECUTION};
 
+use super::low_water::LowWater;
 use super::needs;
 use super::rows::{Cells, Content, Read};
 use super::statement::{Execute, Param, Row, Statement};
@@ -51,6 +52,7 @@ impl<'n> Plan<'n> {
     pub(crate) fn new(
         working: &Working,
         graphs: &GraphCache,
+        low_water: &LowWater,
         alive_at: Timestamp,
         needs: impl IntoIterator<Item = &'n Need>,
     ) -> Plan<'n> {
@@ -61,7 +63,7 @@ impl<'n> Plan<'n> {
             .collect();
         let mut plan = Plan::default();
         plan.lock(&lacking);
-        needs::plan(&mut plan, working, graphs, alive_at, &lacking);
+        needs::plan(&mut plan, working, graphs, low_water, alive_at, &lacking);
         plan
     }
 
@@ -268,7 +270,8 @@ pub(crate) async fn load(
     alive_at: Timestamp,
     needs: &[Need],
 ) -> Result<Failed, StoreError> {
-    let mut plan = Plan::new(working, graphs, alive_at, needs);
+    let low_water = LowWater::default();
+    let mut plan = Plan::new(working, graphs, &low_water, alive_at, needs);
     let answers = execute.run(plan.statements()).await?;
     plan.fill(answers, working, graphs)
 }

@@ -17,6 +17,7 @@ mod health;
 mod inputs;
 mod listener;
 mod load;
+mod low_water;
 mod maintenance;
 mod name;
 mod needs;
@@ -61,6 +62,7 @@ use address::Address;
 use clock::DatabaseClock;
 use committer::{Committer, Queued};
 use connect::Session;
+use low_water::LowWater;
 use news::News;
 use partitions::ensure_partitions;
 use pool::Readers;
@@ -101,6 +103,7 @@ pub(crate) struct Shared {
     clock: DatabaseClock,
     news: News,
     stuck: Stuck,
+    low_water: Arc<LowWater>,
     /// Tells this process's notifications from those of others.
     token: String,
     /// How long a request may wait for a server that is away, or for a locked execution.
@@ -169,7 +172,12 @@ impl Postgres {
             clock,
             news: News::default(),
             stuck: Stuck::default(),
+            low_water: Arc::default(),
         });
+        tokio::spawn(low_water::keep_sounding(
+            shared.low_water.clone(),
+            Arc::downgrade(&shared),
+        ));
         let mut committers = Vec::new();
         let mut session = Some(session);
         for _ in 0..options.committers.max(1) {

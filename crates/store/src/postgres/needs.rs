@@ -17,6 +17,7 @@ use crate::graphs::GraphCache;
 use crate::rows::{self, Columns, STEP, TASK, of};
 
 use super::load::{Plan, Wanted};
+use super::low_water::LowWater;
 use super::rows::{Cells, Content, Read};
 use super::statement::{Param, Statement};
 
@@ -79,6 +80,7 @@ pub(super) fn plan<'n>(
     plan: &mut Plan<'n>,
     working: &Working,
     graphs: &GraphCache,
+    low_water: &LowWater,
     alive_at: Timestamp,
     needs: &[&'n Need],
 ) {
@@ -99,7 +101,7 @@ pub(super) fn plan<'n>(
     signal_numbers(plan, sorted.signal_numbers);
     signal_waiters(plan, sorted.signal_waiters);
     workers(plan, alive_at, sorted.workers);
-    ready_head(plan, sorted.ready_head);
+    ready_head(plan, low_water, sorted.ready_head);
 }
 
 fn ints<K>(wanted: &Wanted<'_, K>, of: impl Fn(&K) -> i64) -> Param<'static> {
@@ -458,22 +460,26 @@ fn workers<'n>(plan: &mut Plan<'n>, alive_at: Timestamp, wanted: Wanted<'n, Work
     );
 }
 
-/// Looks at the head of each queue. Relies on the outbox's key.
-fn ready_head<'n>(plan: &mut Plan<'n>, wanted: Wanted<'n, &'n Arc<[VersionId]>>) {
+/// Looks at the head of each stretch of the queues. Relies on the outbox's key.
+fn ready_head<'n>(
+    plan: &mut Plan<'n>,
+    low_water: &LowWater,
+    wanted: Wanted<'n, &'n Arc<[VersionId]>>,
+) {
     let Some((_, queues)) = wanted.first() else {
         return;
     };
-    let queues = queues.iter().map(|queue| Some(queue.0)).collect();
     let statement = Statement::new(
-        "SELECT 1, -min(h.rank) FROM unnest($1::bigint[]) AS u (queue) CROSS JOIN LATERAL \
-         (SELECT t.rank FROM ~task_outbox t WHERE t.worker = 0 AND t.queue = u.queue \
-         ORDER BY t.rank LIMIT 1) h",
-        vec![Param::Ints(queues)],
+        "SELECT 1, -min(h.rank) \
+         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS s (queue, lowest, since, highest) \
+         CROSS JOIN LATERAL (SELECT t.rank FROM ~task_outbox t WHERE t.worker = 0 AND t.queue = s.queue \
+         AND (t.rank, t.ready_at) >= (s.lowest, s.since) AND t.rank <= s.highest \
+         ORDER BY t.rank, t.ready_at LIMIT 1) h",
+        low_water.stretches(queues).params(),
     );
     plan.read(wanted, statement, Cells::int_option, |filling, _, heads| {
-        filling
-            .working
-            .load_ready_head(heads.first().copied().flatten());
+        let head = heads.first().copied().flatten();
+        filling.working.load_ready_head(head);
         Ok(())
     });
 }

@@ -11,6 +11,8 @@ use crate::error::StoreError;
 use crate::flush::Picked;
 use crate::job::Job;
 
+use super::low_water::LowWater;
+use super::queries::int;
 use super::statement::{Param, Row, Statement, Value};
 
 /// The most notices that one claim takes out of a worker's inbox.
@@ -19,28 +21,40 @@ const INBOX: i64 = 1000;
 /// Timers of a kind beyond are left alone; `verify` finds them.
 const LAST_KIND: i64 = TimerKind::ALL.len() as i64;
 
-/// A worker's inbox. One that was declared dead gets nothing.
+/// A worker's inbox, but for what is about executions that cannot be locked now.
 const SELECT_INBOX: &str = "SELECT queue, rank, ready_at, execution, task FROM ~task_outbox \
-     WHERE worker = $1 ORDER BY queue, rank, ready_at, execution, task LIMIT $2 FOR UPDATE SKIP LOCKED";
+     WHERE worker = $1 AND execution <> ALL ($2::bigint[]) \
+     ORDER BY queue, rank, ready_at, execution, task LIMIT $3 FOR UPDATE SKIP LOCKED";
 
-/// The first rows of each queue, in the order of the outbox's key; nothing for a worker that was
-/// declared dead.
-const SELECT_READY: &str = "SELECT o.queue, o.rank, o.ready_at, o.execution, o.task \
-     FROM unnest($1::bigint[]) AS q (queue) CROSS JOIN LATERAL (SELECT queue, rank, ready_at, execution, task \
-     FROM ~task_outbox WHERE worker = 0 AND queue = q.queue ORDER BY rank, ready_at, execution, task LIMIT $2 \
-     FOR UPDATE SKIP LOCKED) o \
-     WHERE EXISTS (SELECT FROM ~workers WHERE id = $3 AND ended_at IS NULL)";
+/// The first rows of each queue, in the order of the outbox's key, but for those of executions that
+/// cannot be locked now; nothing for a worker that was declared dead. A queue's stretches are looked
+/// at one after another until there are enough; comparing rows makes each begin at its place in the
+/// index, past what is dead.
+const SELECT_READY: &str = "SELECT p.* FROM unnest($8::bigint[]) AS q (queue) CROSS JOIN LATERAL (\
+     SELECT o.* FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS s (queue, lowest, since, highest) \
+     CROSS JOIN LATERAL (SELECT t.queue, t.rank, t.ready_at, t.execution, t.task FROM ~task_outbox t \
+     WHERE t.worker = 0 AND t.queue = s.queue AND (t.rank, t.ready_at) >= (s.lowest, s.since) AND t.rank <= s.highest \
+     AND t.execution <> ALL ($5::bigint[]) ORDER BY t.rank, t.ready_at, t.execution, t.task LIMIT $6 \
+     FOR UPDATE SKIP LOCKED) o WHERE s.queue = q.queue LIMIT $6) p \
+     WHERE EXISTS (SELECT FROM ~workers WHERE id = $7 AND ended_at IS NULL)";
 
 /// Timers that are due.
 const SELECT_DUE: &str = "SELECT due_at, kind, execution, task, piece FROM ~timers \
-     WHERE due_at <= $1 AND kind BETWEEN 1 AND $2 ORDER BY due_at, kind, execution, task, piece LIMIT $3 \
-     FOR UPDATE SKIP LOCKED";
+     WHERE due_at BETWEEN $1 AND $2 AND kind BETWEEN 1 AND $3 AND execution <> ALL ($4::bigint[]) \
+     ORDER BY due_at, kind, execution, task, piece LIMIT $5 FOR UPDATE SKIP LOCKED";
 
 /// The earliest timer that a clock reaches.
-pub(crate) const SELECT_NEXT_DUE: &str = "SELECT due_at FROM ~timers WHERE due_at < $1 AND kind BETWEEN 1 AND $2 ORDER BY due_at LIMIT 1";
+pub(crate) const SELECT_NEXT_DUE: &str = "SELECT due_at FROM ~timers WHERE due_at >= $1 AND due_at < $2 \
+     AND kind BETWEEN 1 AND $3 ORDER BY due_at LIMIT 1";
 
 /// What a job has to pick, if anything.
-pub(crate) fn statements(job: &Job, now: Timestamp) -> Vec<Statement<'static>> {
+pub(crate) fn statements(
+    job: &Job,
+    now: Timestamp,
+    low_water: &LowWater,
+    stuck: &FxHashSet<ExecutionId>,
+) -> Vec<Statement<'static>> {
+    let stuck = || Param::Ints(stuck.iter().map(|id| Some(id.0)).collect());
     match job {
         Job::Apply(..) => Vec::new(),
         Job::Claim {
@@ -49,41 +63,36 @@ pub(crate) fn statements(job: &Job, now: Timestamp) -> Vec<Statement<'static>> {
             max,
             ..
         } => {
-            let inbox = vec![Param::Int(Some(worker.0)), Param::Int(Some(INBOX))];
+            let inbox = vec![int(worker.0), stuck(), int(INBOX)];
             let mut statements = vec![Statement::new(SELECT_INBOX, inbox)];
             if *max > 0 && !queues.is_empty() {
+                let mut ready = low_water.stretches(queues).params();
                 let queues = queues.iter().map(|queue| Some(queue.0)).collect();
-                let ready = vec![
-                    Param::Ints(queues),
-                    Param::Int(Some(i64::from(*max))),
-                    Param::Int(Some(worker.0)),
-                ];
+                ready.extend([stuck(), int(*max), int(worker.0), Param::Ints(queues)]);
                 statements.push(Statement::new(SELECT_READY, ready));
             }
             statements
         }
         Job::FireTimers { limit, .. } => {
-            let params = vec![
-                Param::Int(Some(now.0)),
-                Param::Int(Some(LAST_KIND)),
-                Param::Int(Some(i64::from(*limit))),
-            ];
+            let since = int(low_water.timers().0);
+            let params = vec![since, int(now.0), int(LAST_KIND), stuck(), int(*limit)];
             vec![Statement::new(SELECT_DUE, params)]
         }
     }
 }
 
 /// The statement that reads the earliest timer.
-pub(crate) fn next_due() -> Statement<'static> {
-    let params = vec![Param::Int(Some(NEVER.0)), Param::Int(Some(LAST_KIND))];
+pub(crate) fn next_due(low_water: &LowWater) -> Statement<'static> {
+    let params = vec![int(low_water.timers().0), int(NEVER.0), int(LAST_KIND)];
     Statement::new(SELECT_NEXT_DUE, params)
 }
 
-/// What was picked for a job, but for rows of executions that cannot be locked now.
+/// What was picked for a job.
 pub(crate) fn picked(
     job: &Job,
+    now: Timestamp,
+    low_water: &LowWater,
     mut answers: impl Iterator<Item = Vec<Row>>,
-    stuck: &FxHashSet<ExecutionId>,
 ) -> Result<Picked, StoreError> {
     let mut picked = Picked::default();
     match job {
@@ -97,19 +106,14 @@ pub(crate) fn picked(
             picked.inbox = outbox_rows(answers.next().unwrap_or_default(), Some(*worker))?;
             if *max > 0 && !queues.is_empty() {
                 picked.ready = outbox_rows(answers.next().unwrap_or_default(), None)?;
+                low_water.picked(&picked.ready, *max, now);
             }
-            picked
-                .inbox
-                .retain(|row| !stuck.contains(&row.key.execution));
-            picked
-                .ready
-                .retain(|row| !stuck.contains(&row.key.execution));
         }
         Job::FireTimers { .. } => {
             for row in answers.next().unwrap_or_default() {
                 picked.due.extend(timer(&row)?);
             }
-            picked.due.retain(|timer| !stuck.contains(&timer.execution));
+            low_water.timers_picked(picked.due.first().map(|timer| timer.due_at), now);
         }
     }
     Ok(picked)

@@ -4,6 +4,7 @@
 mod feeds;
 mod home;
 mod needs;
+mod picks;
 mod plans;
 mod queries;
 mod sets;

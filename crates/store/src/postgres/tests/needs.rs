@@ -10,6 +10,7 @@ use abide_core::step::{Operation, StepId, StepKind};
 use crate::error::StoreError;
 
 use super::super::load::{Plan, lock_free};
+use super::super::low_water::LowWater;
 use super::super::maintenance;
 use super::super::statement::{Execute, Param};
 use super::home::{Home, backend, begin, commit, completed, finish, graph, held, roll_back, run};
@@ -82,7 +83,13 @@ async fn every_kind_of_need_is_read() {
     ];
     begin(session).await;
     let mut working = Working::new(home.now());
-    let mut plan = Plan::new(&working, &home.graphs, home.now(), &needs);
+    let mut plan = Plan::new(
+        &working,
+        &home.graphs,
+        &LowWater::default(),
+        home.now(),
+        &needs,
+    );
     let statements = plan.statements();
     // Twice two kinds of locks, and one statement for each of the other kinds but the graph, which
     // is known.
