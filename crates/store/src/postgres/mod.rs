@@ -66,6 +66,7 @@ use low_water::LowWater;
 use news::News;
 use partitions::ensure_partitions;
 use pool::Readers;
+use statement::{Execute, Statement};
 use stuck::Stuck;
 
 pub use tenant::{Tenant, TenantCreated, TenantRole, create_tenant, drop_tenant, list_tenants};
@@ -83,6 +84,10 @@ type Committers = Vec<JoinHandle<()>>;
 
 /// The most connections that read.
 const MOST_READERS: usize = 8;
+
+/// How long a flush waits for an execution that somebody else has locked, before it goes on without
+/// those who need it.
+const FLUSH_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a store that is dropped may take to finish what was asked of it.
 const LAST_ORDERS: Duration = Duration::from_secs(5);
@@ -179,12 +184,8 @@ impl Postgres {
             Arc::downgrade(&shared),
         ));
         let mut committers = Vec::new();
-        let mut session = Some(session);
         for _ in 0..options.committers.max(1) {
-            let session = match session.take() {
-                Some(session) => session,
-                None => shared.connect().await?,
-            };
+            let session = shared.connect().await?;
             let committer = Committer::new(shared.clone(), queue.clone(), session);
             committers.push(tokio::spawn(committer.run()));
         }
@@ -287,9 +288,16 @@ impl Shared {
         }
     }
 
-    /// A new connection of the driver's own.
+    /// A new connection for a committer.
     async fn connect(&self) -> Result<Session, StoreError> {
-        connect(&self.address).await
+        let session = connect(&self.address).await?;
+        let timeout = self.address.lock_timeout.min(FLUSH_LOCK_TIMEOUT);
+        let set = Statement {
+            sql: format!("SET lock_timeout = {}", timeout.as_millis()).into(),
+            params: Vec::new(),
+        };
+        session.run(vec![set]).await?;
+        Ok(session)
     }
 
     /// Makes partitions for the history of what is started around that time and for a while after.
