@@ -106,7 +106,9 @@ impl EngineBuilder {
     }
 
     /// How long the worker's tasks stay its own after its last sign of life. Renewed every third
-    /// of it, by a thread of its own. Default 10 s; at least 300 ms.
+    /// of it, by a thread of its own. On SQLite the operating system tells at once that a process
+    /// has died, and this is only how often the engine looks thoroughly. Default 10 s; at least
+    /// 300 ms.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.options.lease = lease;
         self
@@ -147,13 +149,6 @@ impl EngineBuilder {
         self
     }
 
-    /// Whether to wait while another process runs the tasks of the store, rather than refuse to
-    /// start. Default: refuse.
-    pub fn wait_for_lock(mut self, wait: bool) -> Self {
-        self.options.wait_for_lock = wait;
-        self
-    }
-
     /// The clock by which the engine and its store go. Default: the store's own, which is the
     /// database's on PostgreSQL and the system's on SQLite.
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -167,14 +162,14 @@ impl EngineBuilder {
         self
     }
 
-    /// Opens the store and runs tasks: those that an earlier process left behind first of all.
+    /// Opens the store and runs tasks, beside whoever else does: those that a dead process left
+    /// behind first of all.
     ///
     /// Must be called on a tokio runtime with timers; tasks run on it.
     ///
     /// # Errors
     ///
-    /// Mistakes in the workflows, state that nobody brought, a store that can't be opened, or
-    /// another process that runs its tasks.
+    /// Mistakes in the workflows, state that nobody brought, or a store that can't be opened.
     pub async fn start(self) -> Result<Engine, EngineError> {
         let parts = self.open().await?;
         Engine::with_worker(parts).await

@@ -19,17 +19,6 @@ pub enum EngineError {
     /// A workflow, or a graph built at run time, is wrong in itself.
     #[error(transparent)]
     Authoring(#[from] AuthoringError),
-    /// Another process runs the tasks of this store.
-    ///
-    /// Stop that process, let this one [wait](crate::EngineBuilder::wait_for_lock), or only start
-    /// and watch executions with [`Engine::connect`](crate::Engine::connect).
-    #[error("{holder} runs the tasks of {store}; one process at a time can")]
-    Locked {
-        /// The store.
-        store: String,
-        /// Who runs its tasks.
-        holder: String,
-    },
     /// The request can't be granted as things stand. Nothing was written.
     #[error(transparent)]
     Refused(#[from] Refusal),

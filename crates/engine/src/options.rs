@@ -18,7 +18,6 @@ pub(crate) struct Options {
     pub(crate) cancel_grace: Duration,
     pub(crate) payload_limit_bytes: usize,
     pub(crate) busy_timeout: Duration,
-    pub(crate) wait_for_lock: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) seed: Option<u64>,
 }
@@ -34,7 +33,6 @@ impl Default for Options {
             cancel_grace: Duration::from_secs(30),
             payload_limit_bytes: DEFAULT_PAYLOAD_LIMIT_BYTES,
             busy_timeout: Duration::from_secs(5),
-            wait_for_lock: false,
             clock: Arc::new(SystemClock),
             seed: None,
         }

@@ -96,8 +96,8 @@ pub enum StoreError {
         /// What is wrong with it.
         detail: String,
     },
-    /// Another process made the same execution id. Ask again with the next one.
-    #[error("the execution id is taken; nothing was written")]
+    /// Another process made the same id, of an execution or a worker. Ask again with the next one.
+    #[error("the id is taken; nothing was written")]
     IdTaken,
     /// The caller gave something that cannot be stored.
     #[error("{0}")]

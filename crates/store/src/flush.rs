@@ -8,7 +8,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use abide_core::ids::{ExecutionId, Timestamp};
+use abide_core::ids::{ExecutionId, Timestamp, WorkerId};
 use abide_core::kernel::{
     Change, Claim, Effects, Inbox, Need, OutboxRow, Reply, Request, Stop, Working, apply, rehearse,
 };
@@ -318,8 +318,10 @@ fn only_content(error: &ApplyError) -> Result<(), StoreError> {
 /// What follows a commit.
 #[derive(Debug, Default)]
 pub(crate) struct After {
-    /// The outbox got rows.
+    /// The outbox got rows for anyone.
     pub(crate) work: bool,
+    /// Workers whose inbox got something.
+    pub(crate) inboxes: Vec<WorkerId>,
     /// The earliest of the timers that were set.
     pub(crate) earliest_timer: Option<Timestamp>,
     /// The earliest timer there is, if the timers were read.
@@ -331,8 +333,14 @@ pub(crate) struct After {
 impl After {
     pub(crate) fn of(effects: &Effects) -> After {
         let due = added(&effects.timers).map(|timer| timer.due_at);
+        let mut inboxes: Vec<_> = added(&effects.outbox)
+            .filter_map(|row| row.worker)
+            .collect();
+        inboxes.sort_unstable();
+        inboxes.dedup();
         After {
-            work: added(&effects.outbox).next().is_some(),
+            work: added(&effects.outbox).any(|row| row.worker.is_none()),
+            inboxes,
             earliest_timer: due.filter(|due| *due < NEVER).min(),
             timers_read: None,
             ended: effects.ended.iter().map(|ended| ended.id).collect(),
@@ -347,7 +355,7 @@ impl After {
         if let Some(due) = self.earliest_timer {
             hints.timer_set(due);
         }
-        if self.work {
+        if self.work || !self.inboxes.is_empty() {
             hints.work.notify_one();
         }
         for id in &self.ended {

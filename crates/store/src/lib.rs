@@ -38,10 +38,9 @@ pub use health::{Health, Ready, TableHealth};
 pub use hints::{EndWatch, Hints};
 pub use postgres::{Tenant, TenantCreated, TenantRole, create_tenant, drop_tenant, list_tenants};
 pub use rollup::{ExecutionSubStatus, Rollup, TaskGroup, TaskTimes};
-pub use sqlite::WorkersLock;
 pub use stats::Stats;
 pub use store::Store;
-pub use upkeep::RecoverySummary;
+pub use upkeep::{Liveness, RecoverySummary};
 pub use verify::{
     Checked, Finding, Integrity, Invariant, Subject, VerifyOptions, VerifyReport, verify_file,
 };

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abide_core::graph::Graph;
-use abide_core::ids::{ExecutionId, VersionId, WorkerId};
+use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{PIECE, Recover, Recovered, Reply, Request};
 
 use crate::checks::check_name;
 use crate::driver::{Driver, on};
 use crate::error::{ApplyError, StoreError};
 use crate::job::Job;
-use crate::sqlite::WorkersLock;
 use crate::store::{Store, unexpected};
-use crate::views::{NewWorker, WorkflowKind};
+use crate::views::{NewWorker, WorkerRow, WorkflowKind};
 
 /// What recovery found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +28,29 @@ pub struct RecoverySummary {
     pub cancelled: u32,
     /// Starts of large graphs that were never finished, removed.
     pub removed: u32,
+}
+
+/// How it shows that a worker is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// The system frees a lock when the process dies: at once, and whatever clocks say.
+    Locks,
+    /// Its lease is over, by the database's clock.
+    Leases,
+}
+
+/// Dead workers that this process recovers: what it does not get done is left to the next.
+struct Charge<'a> {
+    store: &'a Store,
+    dead: Vec<WorkerId>,
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        for worker in &self.dead {
+            self.store.leave_worker(*worker);
+        }
+    }
 }
 
 /// Tasks taken back in one transaction.
@@ -65,27 +87,12 @@ impl Store {
         on!(self.driver, it => it.end_worker(worker).await)
     }
 
-    /// Takes the workers' lock of the file, unless another process holds it.
-    pub fn try_lock_workers(&self) -> Result<Option<WorkersLock>, StoreError> {
+    /// Lets go of a worker without ending it: others find it dead and take its tasks back, on
+    /// SQLite at once, on PostgreSQL when its lease is over.
+    pub fn leave_worker(&self, worker: WorkerId) {
         match &self.driver {
-            Driver::Sqlite(it) => it.try_lock_workers(),
-            Driver::Postgres(_) => Ok(Some(WorkersLock::none())),
-        }
-    }
-
-    /// Gives the workers' lock back.
-    pub fn unlock_workers(&self, lock: WorkersLock) {
-        match &self.driver {
-            Driver::Sqlite(it) => it.unlock_workers(lock),
-            Driver::Postgres(_) => drop(lock),
-        }
-    }
-
-    /// Who holds the workers' lock, in words.
-    pub fn lock_holder(&self) -> String {
-        match &self.driver {
-            Driver::Sqlite(it) => it.lock_holder(),
-            Driver::Postgres(_) => String::new(),
+            Driver::Sqlite(it) => it.leave_worker(worker),
+            Driver::Postgres(_) => {}
         }
     }
 
@@ -94,8 +101,45 @@ impl Store {
         on!(self.driver, it => it.has_workers().await)
     }
 
+    /// The workers that are alive.
+    pub async fn live_workers(&self) -> Result<Vec<WorkerId>, StoreError> {
+        let now = self.now();
+        let is_alive = |row: &WorkerRow| match &self.driver {
+            Driver::Sqlite(it) => it.is_alive(row.id),
+            Driver::Postgres(_) => row.lease_until > now,
+        };
+        let workers = self.workers().await?.into_iter();
+        Ok(workers.filter(is_alive).map(|row| row.id).collect())
+    }
+
+    /// How it shows that a worker is dead.
+    pub fn liveness(&self) -> Liveness {
+        match &self.driver {
+            Driver::Sqlite(_) => Liveness::Locks,
+            Driver::Postgres(_) => Liveness::Leases,
+        }
+    }
+
+    /// Whether a worker may have died, so that [`Store::recover`] has something to do. With
+    /// [`Liveness::Locks`] this asks the system, and only if the look is `thorough` the database;
+    /// with [`Liveness::Leases`] only recovery can tell.
+    pub fn someone_died(&self, thorough: bool) -> Result<bool, StoreError> {
+        match &self.driver {
+            Driver::Sqlite(it) => it.someone_died(thorough),
+            Driver::Postgres(_) => Ok(true),
+        }
+    }
+
+    /// Whether others take this process's worker for dead, although nobody recorded that yet.
+    pub fn is_lost(&self, worker: WorkerId) -> bool {
+        match &self.driver {
+            Driver::Sqlite(it) => it.is_lost(worker),
+            Driver::Postgres(_) => false,
+        }
+    }
+
     /// Takes back the tasks of every worker that is dead; removes unfinished starts. Never those of
-    /// `own`.
+    /// `own`. Any number of processes may do so at the same time: each task is taken back once.
     pub async fn recover(
         &self,
         crash_cap: u32,
@@ -103,10 +147,15 @@ impl Store {
     ) -> Result<RecoverySummary, ApplyError> {
         let mut summary = RecoverySummary::default();
         let dead = on!(self.driver, it => it.dead_workers(own).await)?;
-        for worker in dead {
+        let charge = Charge { store: self, dead };
+        for &worker in &charge.dead {
             self.recover_worker(worker, crash_cap, &mut summary).await?;
             self.end_worker(worker).await?;
             summary.workers += 1;
+        }
+        if summary.workers > 0 {
+            // Nobody else may know of the timers that they kept.
+            self.hints().timer_set(Timestamp(0));
         }
         summary.removed = self.remove_unpublished(None).await?;
         Ok(summary)

@@ -60,12 +60,10 @@ impl Request {
         match self {
             Request::Start(start) => {
                 let mut needs = vec![Need::Instance(start.instance.clone())];
-                needs.extend(
-                    start
-                        .offer
-                        .as_ref()
-                        .map(|offer| Need::ReadyHead(offer.queues.clone())),
-                );
+                if let Some(offer) = &start.offer {
+                    needs.push(Need::ReadyHead(offer.queues.clone()));
+                    needs.push(Need::Worker(offer.worker));
+                }
                 needs
             }
             Request::AddTasks(piece) => vec![Need::Execution(piece.execution)],

@@ -298,10 +298,24 @@ impl Working {
         if offer.hop >= super::MAX_HOPS {
             return Ok(false);
         }
-        Ok(match self.ready_head(&offer.queues)? {
-            None => true,
-            Some(head) if first => head < priority,
-            Some(head) => head <= priority,
-        })
+        let (head, alive) = match (
+            self.ready_head(&offer.queues),
+            self.worker_alive(offer.worker),
+        ) {
+            (Ok(head), Ok(alive)) => (head, alive),
+            // Both are read at once.
+            (Err(Stop::Missing(mut needs)), Err(Stop::Missing(more))) => {
+                needs.extend(more);
+                return Err(Stop::Missing(needs));
+            }
+            (Err(stop), _) | (_, Err(stop)) => return Err(stop),
+        };
+        // What one claims that was declared dead nobody would recover any more.
+        Ok(alive
+            && match head {
+                None => true,
+                Some(head) if first => head < priority,
+                Some(head) => head <= priority,
+            })
     }
 }

@@ -8,15 +8,12 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use abide_core::ids::WorkerId;
 use abide_store::StoreError;
 use tokio::task::AbortHandle;
 
 use super::Worker;
-use super::launch::{next_worker_id, this_process};
-use super::persist::Backoff;
+use super::recovery::begin_anew;
 use crate::error::EngineError;
-use crate::handle::operations::Sign;
 
 /// Renewals per lease.
 const PER_LEASE: u32 = 3;
@@ -109,41 +106,5 @@ fn renew(worker: &Worker, weak: &Weak<Worker>) {
         }
         Err(StoreError::Closed) => {}
         Err(error) => tracing::warn!(%error, "the worker's lease could not be renewed"),
-    }
-}
-
-/// The worker was declared dead: whatever it ran is somebody else's now. It goes on under a new id.
-async fn begin_anew(worker: Weak<Worker>, lost: WorkerId) {
-    let Some(worker) = worker.upgrade() else {
-        return;
-    };
-    let id = next_worker_id(&worker.ids, &*worker.clock);
-    let swapped = worker
-        .id
-        .compare_exchange(lost.0, id.0, Ordering::AcqRel, Ordering::Acquire);
-    if swapped.is_err() {
-        return;
-    }
-    tracing::error!(%lost, new = %id, "this worker was declared dead; it goes on under a new id");
-    let of_lost = worker.attempts.all().into_iter();
-    let of_lost: Vec<_> = of_lost
-        .filter(|attempt| attempt.held.worker == lost)
-        .collect();
-    for attempt in &of_lost {
-        attempt.stop(Sign::Lost);
-    }
-    let mut backoff = Backoff::default();
-    let lease = worker.options.lease;
-    while let Err(error) = worker.store.register_worker(this_process(id), lease).await {
-        tracing::warn!(%error, "the worker could not be registered again; trying again");
-        backoff.pause(&worker.random).await;
-    }
-    // Nobody else may run them while this process holds the lock, and here they are gone first.
-    for attempt in of_lost {
-        attempt.left().await;
-    }
-    while let Err(error) = worker.store.recover(worker.options.max_crashes, id).await {
-        tracing::warn!(%error, "what the worker held could not be recovered; trying again");
-        backoff.pause(&worker.random).await;
     }
 }

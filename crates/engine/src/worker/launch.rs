@@ -1,12 +1,10 @@
-//! Starting a worker: lock, versions, a row of its own, recovery of what earlier ones left; then
-//! its loops.
+//! Starting a worker: versions, a row of its own, recovery of what dead ones left; then its loops.
 
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use abide_core::ids::{IdGenerator, WorkerId};
-use abide_store::{NewWorker, Store, WorkersLock};
+use abide_store::{NewWorker, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
@@ -14,21 +12,20 @@ use tokio::task::AbortHandle;
 use super::attempts::Parked;
 use super::catalog::Catalog;
 use super::heartbeat::Heartbeat;
+use super::recovery::{self, Lookout};
 use super::{Worker, dispatch, doubt, timers};
 use crate::clock::Clock;
 use crate::engine::Parts;
 use crate::error::EngineError;
 use crate::random::Random;
 
-/// How often a process that waits for the workers' lock looks whether it is free.
-const LOCK_PAUSE: Duration = Duration::from_millis(100);
-
 /// A worker and its loops. Dropping it stops them.
 pub(crate) struct Running {
     worker: Arc<Worker>,
-    /// The loop that doesn't end by itself when the worker stops.
-    doubt: AbortHandle,
+    /// The loops that don't end by themselves when the worker stops.
+    loops: [AbortHandle; 2],
     heartbeat: Heartbeat,
+    lookout: Lookout,
     shut_down: tokio::sync::Mutex<bool>,
 }
 
@@ -40,13 +37,16 @@ pub(crate) async fn start(
 ) -> Result<Running, EngineError> {
     let options = &parts.options;
     let store = &parts.store;
-    let lock = lock(store, options.wait_for_lock).await?;
     store.watch_others(false)?;
     let catalog = Catalog::open(store, &parts.registry).await?;
-    let id = next_worker_id(&ids, &*options.clock);
-    store
-        .register_worker(this_process(id), options.lease)
-        .await?;
+    let id = loop {
+        let id = next_worker_id(&ids, &*options.clock);
+        match store.register_worker(this_process(id), options.lease).await {
+            Ok(()) => break id,
+            Err(StoreError::IdTaken) => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
     let recovered = store.recover(options.max_crashes, id).await?;
     if recovered != Default::default() {
         tracing::info!(?recovered, "took over what earlier processes left");
@@ -63,7 +63,6 @@ pub(crate) async fn start(
         random,
         id: AtomicI64::new(id.0),
         ids,
-        lock: Mutex::new(Some(lock)),
         slots: Arc::new(Semaphore::new(options.max_concurrent_tasks)),
         queues: catalog.queues(),
         catalog,
@@ -73,40 +72,23 @@ pub(crate) async fn start(
         stopping: AtomicBool::new(false),
         stop: Notify::new(),
         doubt: Notify::new(),
+        death: Notify::new(),
     });
     let heartbeat = Heartbeat::start(&worker)?;
     tokio::spawn(dispatch::run(Arc::clone(&worker)));
     tokio::spawn(timers::run(Arc::clone(&worker)));
-    let doubt = tokio::spawn(doubt::run(Arc::clone(&worker))).abort_handle();
+    let lookout = Lookout::start(&worker)?;
+    let loops = [
+        tokio::spawn(doubt::run(Arc::clone(&worker))).abort_handle(),
+        tokio::spawn(recovery::run(Arc::clone(&worker))).abort_handle(),
+    ];
     Ok(Running {
         worker,
-        doubt,
+        loops,
         heartbeat,
+        lookout,
         shut_down: tokio::sync::Mutex::new(false),
     })
-}
-
-async fn lock(store: &Store, wait: bool) -> Result<WorkersLock, EngineError> {
-    let mut told = false;
-    loop {
-        if let Some(lock) = store.try_lock_workers()? {
-            return Ok(lock);
-        }
-        let holder = store.lock_holder();
-        if !wait {
-            let store = store.name();
-            return Err(EngineError::Locked { store, holder });
-        }
-        if !told {
-            told = true;
-            tracing::info!(
-                store = store.name(),
-                holder,
-                "waiting for the workers' lock"
-            );
-        }
-        tokio::time::sleep(LOCK_PAUSE).await;
-    }
 }
 
 pub(super) fn next_worker_id(ids: &Mutex<IdGenerator>, clock: &dyn Clock) -> WorkerId {
@@ -152,7 +134,8 @@ impl Running {
 
     fn stop_loops(&self) {
         self.heartbeat.stop();
-        self.doubt.abort();
+        self.lookout.stop();
+        self.loops.iter().for_each(AbortHandle::abort);
     }
 }
 

@@ -19,6 +19,7 @@ mod heartbeat;
 mod launch;
 mod notice;
 mod persist;
+mod recovery;
 mod shutdown;
 mod timers;
 
@@ -27,7 +28,7 @@ use std::sync::{Arc, Mutex};
 
 use abide_core::ids::{IdGenerator, VersionId, WorkerId};
 use abide_core::kernel::{Claimed, Offer};
-use abide_store::{Store, WorkersLock};
+use abide_store::Store;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -58,8 +59,6 @@ pub(crate) struct Worker {
     /// Whoever the store knows this process as; another one after a lost lease.
     id: AtomicI64,
     ids: Arc<Mutex<IdGenerator>>,
-    /// Held for as long as this process may run tasks of the store.
-    lock: Mutex<Option<WorkersLock>>,
     slots: Arc<Semaphore>,
     catalog: Catalog,
     queues: Arc<[VersionId]>,
@@ -70,6 +69,15 @@ pub(crate) struct Worker {
     stop: Notify,
     /// Tasks may be held that nobody here knows of: an answer was lost.
     doubt: Notify,
+    /// Another worker may have died.
+    death: Notify,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // No attempt is left: others may take back what it could not give back itself.
+        self.store.leave_worker(self.id());
+    }
 }
 
 /// A claimed task with a slot to run in.

@@ -1,6 +1,5 @@
 //! Stopping a worker: what runs may finish until the deadline, the rest is given back.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ impl Worker {
                 tracing::warn!(
                     task = %attempt.key(),
                     node = attempt.node(),
-                    "a task doesn't yield and could not be given back; the next start recovers it",
+                    "a task doesn't yield and could not be given back; another worker recovers it",
                 );
             }
         }
@@ -51,21 +50,14 @@ impl Worker {
         }
     }
 
-    /// Ends the worker's row and frees the lock. Whoever takes it next recovers what is left.
+    /// Ends the worker. What it could not give back is recovered by whoever looks next.
     pub(super) async fn retire(&self) {
         if self.attempts.is_empty()
             && let Err(error) = self.store.end_worker(self.id()).await
         {
-            tracing::warn!(%error, "the worker's end was not recorded; the next start finds it");
+            tracing::warn!(%error, "the worker's end was not recorded; others find it");
         }
-        let lock = self
-            .lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(lock) = lock {
-            self.store.unlock_workers(lock);
-        }
+        self.store.leave_worker(self.id());
     }
 
     /// Stops at once, as well as that goes without waiting: attempts give back what they hold as

@@ -15,16 +15,16 @@ use crate::error::StoreError;
 use crate::graphs::GraphCache;
 
 use super::connection::Database;
-use super::lock;
+use super::maintenance;
 use super::rows::{self, EXECUTION, STEP, TASK};
+use super::workers::WorkerFiles;
 
 /// What loading needs besides the connection.
 pub(crate) struct Loader<'a> {
     pub(crate) database: &'a Database,
     pub(crate) connection: &'a Connection,
     pub(crate) graphs: &'a GraphCache,
-    /// Whether this process holds the workers' lock.
-    pub(crate) holds_lock: bool,
+    pub(crate) workers: &'a WorkerFiles,
 }
 
 type Read<T> = rusqlite::Result<T>;
@@ -220,11 +220,7 @@ impl Loader<'_> {
     /// On one machine the lock tells it: the system frees it when the process dies, long before its
     /// lease is over, and a clock that jumped past the lease frees nothing.
     fn is_alive(&self, id: WorkerId) -> Read<bool> {
-        let registered = self
-            .connection
-            .prepare_cached("SELECT 1 FROM workers WHERE id = ?1 AND ended_at IS NULL")?
-            .exists([id.0])?;
-        Ok(registered && (self.holds_lock || lock::is_held(self.database)))
+        Ok(maintenance::is_registered(self.connection, id)? && self.workers.is_held(id))
     }
 
     fn ready_head(&self, queues: &[VersionId]) -> Read<Option<i16>> {

@@ -2,6 +2,8 @@
 //! leftovers of starts that were never finished. Runs on the write connection, inside its
 //! transaction.
 
+use std::collections::BTreeSet;
+
 use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId, first_id_at};
 use abide_core::kernel::Held;
@@ -47,28 +49,55 @@ pub(crate) fn heartbeat(
     Ok(renewed == 1)
 }
 
-/// The worker is gone, and with it what was addressed to it.
-pub(crate) fn end_worker(connection: &Connection, now: Timestamp, id: WorkerId) -> Run<()> {
+/// Whether a worker is on record and has not ended.
+pub(crate) fn is_registered(connection: &Connection, id: WorkerId) -> Run<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM workers WHERE id = ?1 AND ended_at IS NULL")?
+        .exists([id.0])
+}
+
+/// Whether there was a worker of that id.
+pub(crate) fn is_id_taken(connection: &Connection, id: WorkerId) -> Run<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM workers WHERE id = ?1")?
+        .exists([id.0])
+}
+
+/// The worker is gone, and with it what was addressed to it. Answers whether it left tasks, which
+/// are to be recovered.
+pub(crate) fn end_worker(connection: &Connection, now: Timestamp, id: WorkerId) -> Run<bool> {
     connection
         .prepare_cached("UPDATE workers SET ended_at = ?1, lease_until = min(lease_until, ?1) WHERE id = ?2 AND ended_at IS NULL")?
         .execute(params![now.0, id.0])?;
     connection
         .prepare_cached("DELETE FROM task_outbox WHERE worker = ?1")?
         .execute([id.0])?;
-    Ok(())
+    connection
+        .prepare_cached("SELECT 1 FROM task_executions WHERE worker = ?1")?
+        .exists([id.0])
 }
 
-/// Workers that are to be cleared away, but for one: those that did not say goodbye, and those that
-/// left something all the same, since an answer to their last claim was under way.
-/// Relies on task_executions_worker and the outbox's key.
-pub(crate) fn other_workers(connection: &Connection, own: WorkerId) -> Run<Vec<WorkerId>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id FROM workers WHERE ended_at IS NULL AND id <> ?1 \
-         UNION SELECT worker FROM task_executions WHERE worker IS NOT NULL AND worker <> ?1 \
-         UNION SELECT worker FROM task_outbox WHERE worker > 0 AND worker <> ?1 ORDER BY 1",
-    )?;
-    let rows = statement.query_map([own.0], |row| row.get(0).map(WorkerId))?;
-    rows.collect()
+/// Workers that did not say goodbye, and those that left something all the same, since an answer
+/// to their last claim was under way.
+pub(crate) fn unsettled_workers(connection: &Connection) -> Run<BTreeSet<WorkerId>> {
+    let mut statement =
+        connection.prepare_cached("SELECT id FROM workers WHERE ended_at IS NULL")?;
+    let rows = statement.query_map([], |row| row.get(0).map(WorkerId))?;
+    let mut found = rows.collect::<Run<BTreeSet<_>>>()?;
+    // From one worker to the next, each found by task_executions_worker or the outbox's key: each
+    // may have thousands of rows.
+    for next in [
+        "SELECT min(worker) FROM task_executions WHERE worker > ?1",
+        "SELECT min(worker) FROM task_outbox WHERE worker > ?1",
+    ] {
+        let mut next = connection.prepare_cached(next)?;
+        let mut last = 0;
+        while let Some(id) = next.query_row([last], |row| row.get::<_, Option<i64>>(0))? {
+            found.insert(WorkerId(id));
+            last = id;
+        }
+    }
+    Ok(found)
 }
 
 /// A batch of a dead worker's tasks.

@@ -3,19 +3,20 @@
 mod checkpoint;
 pub(crate) mod connection;
 mod load;
-mod lock;
 mod maintenance;
+mod news;
 mod queries;
 mod rollup;
 pub(crate) mod rows;
 pub(crate) mod schema;
+mod turnstile;
 mod upkeep;
 mod wake;
+mod workers;
 mod write;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -31,9 +32,10 @@ use crate::stats::{Counters, Stats};
 use crate::{Clock, StoreOptions};
 
 use connection::Database;
-pub use lock::WorkersLock;
 pub(crate) use queries::Reader;
-use wake::ForeignWatch;
+use turnstile::Turnstile;
+use wake::{ForeignWatch, Waker, Watched};
+use workers::WorkerFiles;
 use writer::Sent;
 
 /// Read connections that are kept open for the next query.
@@ -47,8 +49,11 @@ pub(crate) struct Sqlite {
     graphs: Arc<GraphCache>,
     hints: Arc<Hints>,
     counters: Arc<Counters>,
-    holds_lock: Arc<AtomicBool>,
-    watch: OnceLock<ForeignWatch>,
+    workers: Arc<WorkerFiles>,
+    /// Of the files of this store's workers.
+    wakes: OnceLock<ForeignWatch>,
+    /// Of whatever others write.
+    log: OnceLock<ForeignWatch>,
     clock: Clock,
 }
 
@@ -65,20 +70,21 @@ impl Sqlite {
         schema::migrate(&database, &mut connection)?;
         let graphs = Arc::new(GraphCache::default());
         let counters = Arc::new(Counters::default());
-        let holds_lock = Arc::new(AtomicBool::new(false));
+        let workers = Arc::new(WorkerFiles::new(&database));
         let checkpoints = checkpoint::Checkpoints::start(&database)?;
         let clock = options
             .now
             .clone()
             .unwrap_or_else(|| Arc::new(crate::system_now));
         let writer = writer::Writer {
-            waker: wake::Waker::new(&database, holds_lock.clone()),
+            waker: Waker::new(workers.clone()),
+            turnstile: Turnstile::new(&database),
             database: database.clone(),
             clock: clock.clone(),
             graphs: graphs.clone(),
             hints: hints.clone(),
             counters: counters.clone(),
-            holds_lock: holds_lock.clone(),
+            workers: workers.clone(),
             foreign: writer::foreign(&connection).map_err(|error| database.error(error, false))?,
         };
         let (sender, sent) = channel();
@@ -93,8 +99,9 @@ impl Sqlite {
             graphs,
             hints,
             counters,
-            holds_lock,
-            watch: OnceLock::new(),
+            workers,
+            wakes: OnceLock::new(),
+            log: OnceLock::new(),
             clock,
         })
     }
@@ -165,6 +172,7 @@ impl Sqlite {
             // An error means that the thread had ended already.
             drop(answer.await);
         }
+        self.workers.let_go_of_all();
     }
 
     /// Runs a query on a read connection, on this thread: queries touch few rows.
@@ -195,59 +203,52 @@ impl Sqlite {
         result
     }
 
-    /// Takes the workers' lock, unless another process holds it.
-    pub(crate) fn try_lock_workers(&self) -> Result<Option<WorkersLock>, StoreError> {
-        let lock = lock::try_take(&self.database)?;
-        if lock.is_some() {
-            self.holds_lock.store(true, Ordering::Release);
-        }
-        Ok(lock)
-    }
-
-    pub(crate) fn unlock_workers(&self, lock: WorkersLock) {
-        self.holds_lock.store(false, Ordering::Release);
-        drop(lock);
-    }
-
-    /// Whether any process, this one included, holds the workers' lock.
-    pub(crate) async fn has_workers(&self) -> Result<bool, StoreError> {
-        Ok(self.holds_lock.load(Ordering::Acquire) || lock::is_held(&self.database))
-    }
-
-    pub(crate) fn lock_holder(&self) -> String {
-        lock::holder(&self.database)
-    }
-
-    /// Turns changes by other processes into hints, from now on.
+    /// Turns changes by other processes into hints, from now on: what they tell this store's
+    /// workers is heard anyway.
     pub(crate) fn watch_others(self: &Arc<Self>, all: bool) -> Result<(), StoreError> {
-        if self.watch.get().is_some() {
+        if !all || self.log.get().is_some() {
             return Ok(());
         }
+        let connection = self.database.open_reader()?;
+        let mut last = None;
         let store = Arc::downgrade(self);
-        let watch = ForeignWatch::start(&self.database, all, move || {
-            if let Some(store) = store.upgrade() {
+        let watch = ForeignWatch::start(&self.database, &Watched::Log, move || {
+            let Some(store) = store.upgrade() else {
+                return true;
+            };
+            // Where that cannot be told there may always be something new.
+            let version = writer::foreign(&connection).ok();
+            let is_new = version.is_none() || version != last;
+            last = version;
+            if is_new {
                 store.look_around();
             }
+            is_new
         })?;
         // Another thread may have been first; its watch does as well.
-        drop(self.watch.set(watch));
+        drop(self.log.set(watch));
         Ok(())
     }
 
-    /// Another process changed something: everybody looks.
-    fn look_around(&self) {
-        self.hints.timer_set(Timestamp(0));
-        self.hints.work.notify_one();
-        self.hints.changed.notify_waiters();
-        for id in self.hints.watched() {
-            match self.read(|reader| reader.end(id)) {
-                Ok(Some(end)) if end.status.is_terminal() => self.hints.ended(id),
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(execution = %id, %error, "cannot look whether it has ended")
-                }
-            }
+    /// The watch of the files of this store's workers.
+    fn wakes(self: &Arc<Self>) -> Result<&ForeignWatch, StoreError> {
+        if let Some(watch) = self.wakes.get() {
+            return Ok(watch);
         }
+        let store = Arc::downgrade(self);
+        let watch = ForeignWatch::start(&self.database, &Watched::Workers, move || {
+            if let Some(store) = store.upgrade() {
+                store.look_around();
+            }
+            true
+        })?;
+        Ok(self.wakes.get_or_init(|| watch))
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        self.workers.let_go_of_all();
     }
 }
 

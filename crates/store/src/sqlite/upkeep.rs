@@ -19,15 +19,37 @@ fn lease_end(now: Timestamp, lease: Duration) -> Timestamp {
 }
 
 impl Sqlite {
+    /// Records a worker and takes its lock, together: nobody sees one without the other.
     pub(crate) async fn register_worker(
-        &self,
+        self: &Arc<Self>,
         worker: NewWorker,
         lease: Duration,
     ) -> Result<(), StoreError> {
-        self.errand("a worker", move |connection, now| {
-            maintenance::register_worker(connection, &worker, now, lease_end(now, lease))
-        })
-        .await
+        let id = worker.id;
+        let wakes = self.wakes()?;
+        let files = Arc::clone(&self.workers);
+        let registered = self.errand("a worker", move |connection, now| {
+            if maintenance::is_id_taken(connection, id)? {
+                return Ok(Err(StoreError::IdTaken));
+            }
+            if let Err(error) = files.register(id) {
+                return Ok(Err(StoreError::CannotOpen {
+                    path: files.path(id).display().to_string(),
+                    detail: error.to_string(),
+                }));
+            }
+            maintenance::register_worker(connection, &worker, now, lease_end(now, lease))?;
+            Ok(Ok(()))
+        });
+        match registered.await.and_then(|registered| registered) {
+            Ok(()) => wakes.add(&self.workers.path(id)),
+            // Somebody else's.
+            Err(StoreError::IdTaken) => Err(StoreError::IdTaken),
+            Err(error) => {
+                self.workers.let_go(id);
+                Err(error)
+            }
+        }
     }
 
     pub(crate) async fn heartbeat(
@@ -51,17 +73,85 @@ impl Sqlite {
         })
     }
 
+    /// Ends a worker. What it left is for others to recover; what even the one who recovers it
+    /// leaves cannot be recovered, and is not tried again.
     pub(crate) async fn end_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
-        self.errand("a worker", move |connection, now| {
-            maintenance::end_worker(connection, now, worker)
-        })
-        .await
+        let files = Arc::clone(&self.workers);
+        let ended = self.errand("a worker", move |connection, now| {
+            let left = maintenance::end_worker(connection, now, worker)?;
+            match (left, files.is_ours(worker)) {
+                (true, true) => {}
+                (true, false) => files.give_up(worker),
+                (false, _) => files.remove(worker),
+            }
+            Ok(())
+        });
+        ended.await?;
+        self.leave_worker(worker);
+        Ok(())
     }
 
-    /// Every worker but `own`: they all are dead, since the caller holds the workers' lock.
+    /// Lets go of a worker's lock: whoever looks next finds it dead.
+    pub(crate) fn leave_worker(&self, worker: WorkerId) {
+        if let Some(wakes) = self.wakes.get() {
+            wakes.remove(&self.workers.path(worker));
+        }
+        self.workers.let_go(worker);
+    }
+
+    /// Whether any process, this one included, holds a worker's lock.
+    pub(crate) async fn has_workers(&self) -> Result<bool, StoreError> {
+        Ok(self.workers.is_any_held())
+    }
+
+    pub(crate) fn is_alive(&self, worker: WorkerId) -> bool {
+        self.workers.is_held(worker)
+    }
+
+    /// Whether others take a worker of this store for dead.
+    pub(crate) fn is_lost(&self, worker: WorkerId) -> bool {
+        self.workers.has_lost(worker)
+    }
+
+    /// Whether somebody died: a lock is free. A thorough look asks the database as well, for
+    /// workers whose file was removed and for what ended ones left.
+    pub(crate) fn someone_died(&self, thorough: bool) -> Result<bool, StoreError> {
+        if self.workers.is_any_free() {
+            return Ok(true);
+        }
+        if !thorough {
+            return Ok(false);
+        }
+        let unsettled = self.read(|reader| {
+            let found = maintenance::unsettled_workers(reader.connection);
+            found.map_err(|error| self.database().read_error(error, "a worker"))
+        })?;
+        let files = &self.workers;
+        Ok(unsettled
+            .into_iter()
+            .any(|id| !files.is_held(id) && !files.is_given_up(id)))
+    }
+
+    /// The dead workers that have something to recover, but for `own`. Their locks are taken, so
+    /// that nobody else recovers the same at the same time.
     pub(crate) async fn dead_workers(&self, own: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
+        let files = Arc::clone(&self.workers);
         self.errand("a worker", move |connection, _| {
-            maintenance::other_workers(connection, own)
+            let take = |id: &WorkerId| {
+                files.take_from_dead(*id).unwrap_or_else(|error| {
+                    tracing::warn!(worker = %id, %error, "can't tell whether a worker is alive");
+                    false
+                })
+            };
+            let unsettled = maintenance::unsettled_workers(connection)?;
+            let settled = files.list().into_iter();
+            let settled = settled.filter(|id| !unsettled.contains(id) && !files.is_ours(*id));
+            // Left behind by whoever died while it registered or ended.
+            settled.filter(take).for_each(|id| files.remove(id));
+            let others = unsettled.into_iter().filter(|id| *id != own);
+            Ok(others
+                .filter(|id| !files.is_given_up(*id) && take(id))
+                .collect())
         })
         .await
     }

@@ -1,118 +1,197 @@
-//! Wake-ups between processes on one file. Who commits something that another process should look
-//! at touches `<db>-wake`; the process that runs tasks watches that file. A process that only
-//! observes watches the log instead, since it waits for what others write.
+//! Wake-ups between processes on one file. Who commits something that other workers should look at
+//! touches their files (see [`workers`](super::workers)); each worker watches its own. A process
+//! that only observes watches the log instead, since it waits for what others write.
 //!
 //! Hints only: the truth is in the store, and the heartbeat looks there anyway.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use abide_core::ids::WorkerId;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::error::StoreError;
+use crate::flush::After;
 
 use super::connection::Database;
+use super::workers::WorkerFiles;
 
+/// Other workers are woken no more often than this.
+const WAKE_PAUSE: Duration = Duration::from_millis(1);
 /// How long a burst of changes is left to gather before it is looked at once.
 const GATHER: Duration = Duration::from_millis(2);
+/// How long a change of the log may take to become readable.
+const LONGEST_SYNC: Duration = Duration::from_secs(1);
+/// Looking takes no more than this part of the time.
+const LOOK_PART: u32 = 5;
 
-/// Wakes the other processes.
+/// Wakes the other processes' workers.
 pub(crate) struct Waker {
-    file: PathBuf,
-    /// Whoever runs the tasks need not tell itself.
-    holds_lock: Arc<AtomicBool>,
+    files: Arc<WorkerFiles>,
+    everybody: bool,
+    some: BTreeSet<WorkerId>,
+    last: Option<Instant>,
 }
 
 impl Waker {
-    pub(crate) fn new(database: &Database, holds_lock: Arc<AtomicBool>) -> Waker {
+    pub(crate) fn new(files: Arc<WorkerFiles>) -> Waker {
         Waker {
-            file: database.beside("-wake"),
-            holds_lock,
+            files,
+            everybody: false,
+            some: BTreeSet::new(),
+            last: None,
         }
     }
 
-    pub(crate) fn wake_others(&mut self) {
-        if self.holds_lock.load(Ordering::Acquire) {
-            return;
-        }
-        let touched = File::create(&self.file).and_then(|mut file| file.write_all(b"."));
-        if let Err(error) = touched {
-            tracing::debug!(%error, "other processes find this change at their next heartbeat");
-        }
+    /// Notes whom a commit concerns.
+    pub(crate) fn note(&mut self, after: &After) {
+        self.everybody |= after.work || after.earliest_timer.is_some() || !after.ended.is_empty();
+        let others = after.inboxes.iter().copied();
+        self.some
+            .extend(others.filter(|id| !self.files.is_ours(*id)));
     }
+
+    /// Wakes whom the last commits concern, unless somebody was woken just now: then this answers
+    /// how long to wait.
+    pub(crate) fn wake(&mut self) -> Option<Duration> {
+        if !self.everybody && self.some.is_empty() {
+            return None;
+        }
+        let others = self.files.others();
+        if !others.is_empty() {
+            let pause = self.last.map_or(Duration::ZERO, |last| {
+                WAKE_PAUSE.saturating_sub(last.elapsed())
+            });
+            if !pause.is_zero() {
+                return Some(pause);
+            }
+            let concerned = others
+                .iter()
+                .filter(|id| self.everybody || self.some.contains(id));
+            concerned.for_each(|id| self.files.touch(*id));
+            self.last = Some(Instant::now());
+        }
+        self.everybody = false;
+        self.some.clear();
+        None
+    }
+
+    /// Wakes them now, since there is no later.
+    pub(crate) fn wake_at_last(&mut self) {
+        self.last = None;
+        self.wake();
+    }
+}
+
+/// What a watch is for.
+pub(crate) enum Watched {
+    /// The files of this store's workers, added one by one.
+    Workers,
+    /// Every change of the database.
+    Log,
 }
 
 /// Calls `changed` from a thread of its own after other processes may have changed something, for
-/// as long as it is kept.
+/// as long as it is kept. `changed` answers whether it saw the change.
 pub(crate) struct ForeignWatch {
-    _watcher: RecommendedWatcher,
+    watcher: Mutex<RecommendedWatcher>,
+    name: String,
 }
 
 impl ForeignWatch {
-    /// Watches for wake-ups only (`all` false), or for every change of the database.
     pub(crate) fn start(
         database: &Database,
-        all: bool,
-        changed: impl FnMut() + Send + 'static,
+        watched: &Watched,
+        changed: impl FnMut() -> bool + Send + 'static,
     ) -> Result<ForeignWatch, StoreError> {
-        let fail = |detail: String| StoreError::CannotOpen {
-            path: database.name(),
-            detail,
+        let log: Vec<PathBuf> = match watched {
+            Watched::Workers => Vec::new(),
+            Watched::Log => vec![database.beside("-wal"), database.beside("")],
         };
-        let wake = database.beside("-wake");
-        File::options()
-            .create(true)
-            .append(true)
-            .open(&wake)
-            .map_err(|error| fail(format!("{}: {error}", wake.display())))?;
-        let names: Vec<PathBuf> = match all {
-            true => vec![database.beside("-wal"), database.beside("")],
-            false => vec![wake.clone()],
-        };
-        let names: Vec<_> = names
+        let names: Vec<_> = log
             .iter()
             .filter_map(|path| path.file_name().map(ToOwned::to_owned))
             .collect();
         let (tell, told) = sync_channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
-            let ours = event.paths.iter().any(|path| {
-                path.file_name()
-                    .is_some_and(|name| names.iter().any(|n| n == name))
-            });
+            let ours = names.is_empty()
+                || event.paths.iter().any(|path| {
+                    path.file_name()
+                        .is_some_and(|name| names.iter().any(|n| n == name))
+                });
             if ours && !matches!(event.kind, EventKind::Access(_)) {
                 // A full channel means that a look is due already; a closed one that nobody looks.
                 tell.try_send(()).ok();
             }
         });
-        let mut watcher = watcher.map_err(|error| fail(error.to_string()))?;
-        let directory = wake
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or_else(|| ".".as_ref());
-        let target = if all { directory } else { &wake };
-        watcher
-            .watch(target, RecursiveMode::NonRecursive)
-            .map_err(|error| fail(error.to_string()))?;
+        let watch = ForeignWatch {
+            watcher: Mutex::new(watcher.map_err(|error| cannot_watch(&database.name(), &error))?),
+            name: database.name(),
+        };
+        let gather = match watched {
+            // It is told after the commit.
+            Watched::Workers => Duration::ZERO,
+            Watched::Log => {
+                let path = database.beside("");
+                let directory = path.parent().unwrap_or_else(|| ".".as_ref());
+                watch.add(directory)?;
+                GATHER
+            }
+        };
         std::thread::Builder::new()
             .name("abide-watch".into())
-            .spawn(move || look(&told, changed))
+            .spawn(move || look(&told, gather, changed))
             .map_err(|error| {
                 StoreError::Internal(format!("no thread to watch the database: {error}"))
             })?;
-        Ok(ForeignWatch { _watcher: watcher })
+        Ok(watch)
+    }
+
+    /// Watches that, too.
+    pub(crate) fn add(&self, path: &Path) -> Result<(), StoreError> {
+        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let added = watcher.watch(path, RecursiveMode::NonRecursive);
+        added.map_err(|error| cannot_watch(&self.name, &error))
+    }
+
+    /// Watches that no longer.
+    pub(crate) fn remove(&self, path: &Path) {
+        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        // An error means that it is not watched, as after the file was removed.
+        watcher.unwatch(path).ok();
     }
 }
 
-fn look(told: &Receiver<()>, mut changed: impl FnMut()) {
+fn cannot_watch(name: &str, error: &notify::Error) -> StoreError {
+    StoreError::CannotOpen {
+        path: name.to_owned(),
+        detail: format!("it cannot be watched: {error}"),
+    }
+}
+
+fn look(told: &Receiver<()>, gather: Duration, mut changed: impl FnMut() -> bool) {
     while told.recv().is_ok() {
-        std::thread::sleep(GATHER);
-        while told.try_recv().is_ok() {}
-        changed();
+        let mut gather = gather;
+        let mut took;
+        // What is written to the log can be read a little later, once it is synced.
+        loop {
+            if !gather.is_zero() {
+                std::thread::sleep(gather);
+                while told.try_recv().is_ok() {}
+            }
+            let begun = Instant::now();
+            let seen = changed();
+            took = begun.elapsed();
+            gather *= 2;
+            if seen || gather > LONGEST_SYNC {
+                break;
+            }
+        }
+        // What comes meanwhile is looked at after that.
+        std::thread::sleep(GATHER.max(took * (LOOK_PART - 1)));
     }
 }

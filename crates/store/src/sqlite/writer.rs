@@ -7,7 +7,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
@@ -26,8 +26,10 @@ use crate::stats::Counters;
 use super::checkpoint::Checkpoints;
 use super::connection::Database;
 use super::load::Loader;
+use super::turnstile::Turnstile;
 use super::wake::Waker;
-use super::{rows, write};
+use super::workers::WorkerFiles;
+use super::{maintenance, rows, write};
 
 /// The most jobs in one transaction: bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 2048;
@@ -103,8 +105,9 @@ pub(crate) struct Writer {
     pub(crate) graphs: Arc<GraphCache>,
     pub(crate) hints: Arc<Hints>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) holds_lock: Arc<std::sync::atomic::AtomicBool>,
+    pub(crate) workers: Arc<WorkerFiles>,
     pub(crate) waker: Waker,
+    pub(crate) turnstile: Turnstile,
     /// [`foreign`], when it was last looked at.
     pub(crate) foreign: i64,
 }
@@ -120,7 +123,8 @@ impl Writer {
         checkpoints.count_pages(&connection);
         let mut closing = None;
         while closing.is_none() {
-            let Ok(batch) = gather(sent, &mut closing) else {
+            let patience = self.waker.wake();
+            let Ok(batch) = gather(sent, patience, &mut closing) else {
                 break;
             };
             if batch.len() > 0 {
@@ -128,6 +132,7 @@ impl Writer {
                 checkpoints.after_commit(&connection);
             }
         }
+        self.waker.wake_at_last();
         checkpoints.finish(&connection);
         drop(connection);
         if let Some(answer) = closing {
@@ -148,6 +153,23 @@ impl Writer {
 
     /// Runs a batch in one transaction. After an error nothing of it is written.
     fn commit(&mut self, connection: &Connection, batch: &Batch) -> Result<Answers, StoreError> {
+        let (answers, after) = self.transact(connection, batch)?;
+        self.counters.add_commit(batch.len());
+        if !batch.errands.is_empty() {
+            self.look_for_others(connection);
+        }
+        after.tell(&self.hints);
+        self.waker.note(&after);
+        Ok(answers)
+    }
+
+    /// Runs a batch in one transaction, when it is this process's turn to write.
+    fn transact(
+        &mut self,
+        connection: &Connection,
+        batch: &Batch,
+    ) -> Result<(Answers, After), StoreError> {
+        let turn = self.turnstile.pass();
         connection
             .execute_batch("BEGIN IMMEDIATE")
             .map_err(|error| self.database.error(error, false))?;
@@ -164,15 +186,8 @@ impl Writer {
             roll_back(connection);
             return Err(self.database.error(error, true));
         }
-        self.counters.add_commit(batch.len());
-        if !batch.errands.is_empty() {
-            self.look_for_others(connection);
-        }
-        after.tell(&self.hints);
-        if after.work || after.earliest_timer.is_some() {
-            self.waker.wake_others();
-        }
-        Ok(answers)
+        drop(turn);
+        Ok((answers, after))
     }
 
     /// Whether other processes committed something, in case that their wake-up was lost. Looked at
@@ -245,7 +260,7 @@ impl Writer {
             database: &self.database,
             connection,
             graphs: &self.graphs,
-            holds_lock: self.holds_lock.load(std::sync::atomic::Ordering::Acquire),
+            workers: &self.workers,
         };
         while !flush.is_done() {
             for need in flush.missing() {
@@ -276,6 +291,11 @@ impl Writer {
                 max,
                 ..
             } => {
+                // Others take back what it holds, and would not look again.
+                let alive = maintenance::is_registered(connection, *worker).map_err(read)?;
+                if !alive {
+                    return Ok(picked);
+                }
                 picked.inbox =
                     outbox_rows(connection, Some(*worker), None, i64::MAX).map_err(read)?;
                 for queue in &**queues {
@@ -308,9 +328,14 @@ fn roll_back(connection: &Connection) {
     }
 }
 
-fn gather(sent: &Receiver<Sent>, closing: &mut Option<Answer<()>>) -> Result<Batch, RecvError> {
+/// Everything that waits, once there is something; or nothing, if nothing comes for that long.
+fn gather(
+    sent: &Receiver<Sent>,
+    patience: Option<Duration>,
+    closing: &mut Option<Answer<()>>,
+) -> Result<Batch, RecvError> {
     let mut batch = Batch::default();
-    let mut next = Some(receive(sent)?);
+    let mut next = receive(sent, patience)?;
     while let Some(sent_next) = next {
         match sent_next {
             Sent::Job(job) => batch.jobs.push(job),
@@ -331,15 +356,22 @@ fn gather(sent: &Receiver<Sent>, closing: &mut Option<Answer<()>>) -> Result<Bat
 
 /// The next job. Looks for a moment before it lets the processor go: whoever takes one step after
 /// the other asks again at once, and waking a thread costs as much as a small transaction.
-fn receive(sent: &Receiver<Sent>) -> Result<Sent, RecvError> {
+fn receive(sent: &Receiver<Sent>, patience: Option<Duration>) -> Result<Option<Sent>, RecvError> {
     let begun = Instant::now();
-    loop {
+    while begun.elapsed() <= LINGER {
         match sent.try_recv() {
-            Ok(next) => return Ok(next),
+            Ok(next) => return Ok(Some(next)),
             Err(TryRecvError::Disconnected) => return Err(RecvError),
-            Err(TryRecvError::Empty) if begun.elapsed() > LINGER => return sent.recv(),
             Err(TryRecvError::Empty) => std::hint::spin_loop(),
         }
+    }
+    let Some(patience) = patience else {
+        return sent.recv().map(Some);
+    };
+    match sent.recv_timeout(patience) {
+        Ok(next) => Ok(Some(next)),
+        Err(RecvTimeoutError::Timeout) => Ok(None),
+        Err(RecvTimeoutError::Disconnected) => Err(RecvError),
     }
 }
 
@@ -390,7 +422,7 @@ fn due_timers(connection: &Connection, now: Timestamp, limit: u32) -> rusqlite::
 }
 
 /// The earliest timer that a clock reaches.
-fn next_due(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+pub(crate) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     let due: Option<i64> = connection
         .prepare_cached(
             "SELECT due_at FROM timers WHERE due_at < ?1 AND kind BETWEEN 1 AND ?2 ORDER BY due_at LIMIT 1",

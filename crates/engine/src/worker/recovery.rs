@@ -1,0 +1,211 @@
+//! Looking after each other: whoever finds that a worker has died takes its tasks back, and a worker
+//! that others took for dead begins anew.
+//!
+//! A thread of its own looks, by real time, so that a busy runtime leaves nobody's tasks behind.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use abide_core::ids::WorkerId;
+use abide_store::{Liveness, StoreError};
+
+use super::Worker;
+use super::launch::{next_worker_id, this_process};
+use super::persist::Backoff;
+use crate::error::EngineError;
+use crate::handle::operations::Sign;
+
+/// How often the others' locks are tried.
+const LOCKS_EVERY: Duration = Duration::from_millis(150);
+
+/// Looks per lease: at the others' leases, or thoroughly at what locks don't show.
+const PER_LEASE: u32 = 3;
+
+/// The thread that looks.
+pub(super) struct Lookout {
+    stop: Sender<()>,
+}
+
+impl Lookout {
+    pub(super) fn start(worker: &Arc<Worker>) -> Result<Lookout, EngineError> {
+        let (stop, stopped) = channel::<()>();
+        let lease = worker.options.lease;
+        let liveness = worker.store.liveness();
+        let weak = Arc::downgrade(worker);
+        let watch = move || {
+            let mut looks = Looks::new(liveness, lease, Instant::now());
+            loop {
+                // Processes that started together need not look together.
+                let jitter = match weak.upgrade() {
+                    Some(worker) => 0.75 + worker.random.unit() / 2.0,
+                    None => return,
+                };
+                let pause = looks.every.mul_f64(jitter);
+                if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+                let Some(worker) = weak.upgrade() else { return };
+                if let Some(thorough) = looks.next(Instant::now()) {
+                    look(&worker, thorough);
+                }
+            }
+        };
+        let spawned = thread::Builder::new()
+            .name("abide-lookout".to_owned())
+            .spawn(watch);
+        spawned.map_err(|error| {
+            EngineError::Option(format!(
+                "no thread to look after other workers could be started: {error}"
+            ))
+        })?;
+        Ok(Lookout { stop })
+    }
+
+    /// Looks no more.
+    pub(super) fn stop(&self) {
+        // An error means that the thread has ended already.
+        self.stop.send(()).ok();
+    }
+}
+
+/// When to look, and how.
+struct Looks {
+    liveness: Liveness,
+    lease: Duration,
+    every: Duration,
+    last: Instant,
+    thorough: Instant,
+}
+
+impl Looks {
+    fn new(liveness: Liveness, lease: Duration, now: Instant) -> Looks {
+        let by_lease = lease / PER_LEASE;
+        Looks {
+            liveness,
+            lease,
+            every: match liveness {
+                Liveness::Locks => LOCKS_EVERY.min(by_lease),
+                Liveness::Leases => by_lease,
+            },
+            last: now,
+            thorough: now,
+        }
+    }
+
+    /// Whether to look now, and whether thoroughly. Who comes late was stopped, or could not reach
+    /// the database; so may everybody have been, and they have a lease's time to show that they
+    /// live. A lock needs no such patience.
+    fn next(&mut self, now: Instant) -> Option<bool> {
+        let since = now - self.last;
+        self.last = now;
+        match self.liveness {
+            Liveness::Leases => (since <= self.lease).then_some(true),
+            Liveness::Locks => {
+                let thorough = now - self.thorough >= self.lease / PER_LEASE;
+                if thorough {
+                    self.thorough = now;
+                }
+                Some(thorough)
+            }
+        }
+    }
+}
+
+fn look(worker: &Arc<Worker>, thorough: bool) {
+    let id = worker.id();
+    if worker.store.is_lost(id) {
+        let weak = Arc::downgrade(worker);
+        worker.runtime.spawn(begin_anew(weak, id));
+    }
+    match worker.store.someone_died(thorough) {
+        Ok(true) => worker.death.notify_one(),
+        Ok(false) | Err(StoreError::Closed) => {}
+        Err(error) => tracing::warn!(%error, "can't tell whether all workers are alive"),
+    }
+}
+
+/// Recovers what dead workers left, whenever one may have died; runs until it is aborted. What could
+/// not be recovered is found again by the next look.
+pub(super) async fn run(worker: Arc<Worker>) {
+    loop {
+        worker.death.notified().await;
+        let recovered = worker
+            .store
+            .recover(worker.options.max_crashes, worker.id());
+        match recovered.await {
+            Ok(recovered) if recovered == Default::default() => {}
+            Ok(recovered) => tracing::info!(?recovered, "took over what a dead worker left"),
+            Err(error) => tracing::warn!(%error, "what a dead worker left was not recovered"),
+        }
+    }
+}
+
+/// The worker was declared dead: whatever it ran is somebody else's now. It goes on under a new id.
+pub(super) async fn begin_anew(worker: Weak<Worker>, lost: WorkerId) {
+    let Some(worker) = worker.upgrade() else {
+        return;
+    };
+    let mut id = next_worker_id(&worker.ids, &*worker.clock);
+    let swapped = worker
+        .id
+        .compare_exchange(lost.0, id.0, Ordering::AcqRel, Ordering::Acquire);
+    if swapped.is_err() {
+        return;
+    }
+    tracing::error!(%lost, "this worker was declared dead; it goes on under a new id");
+    worker.store.leave_worker(lost);
+    let of_lost = worker.attempts.all().into_iter();
+    let of_lost: Vec<_> = of_lost
+        .filter(|attempt| attempt.held.worker == lost)
+        .collect();
+    for attempt in &of_lost {
+        attempt.stop(Sign::Lost);
+    }
+    let mut backoff = Backoff::default();
+    let lease = worker.options.lease;
+    while let Err(error) = worker.store.register_worker(this_process(id), lease).await {
+        tracing::warn!(%error, "the worker could not be registered again; trying again");
+        backoff.pause(&worker.random).await;
+        // It may have been written all the same.
+        id = next_worker_id(&worker.ids, &*worker.clock);
+        worker.id.store(id.0, Ordering::Release);
+    }
+    // Nothing was claimed under an id that was not known yet.
+    worker.store.hints().work.notify_one();
+    // Others may take them back before; but nobody here is in their way any more.
+    for attempt in of_lost {
+        attempt.left().await;
+    }
+    worker.death.notify_one();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(3);
+
+    #[test]
+    fn a_late_look_at_leases_declares_nobody_dead() {
+        let begun = Instant::now();
+        let mut looks = Looks::new(Liveness::Leases, LEASE, begun);
+        assert_eq!(looks.every, LEASE / 3);
+        assert_eq!(looks.next(begun + LEASE), Some(true));
+        assert_eq!(looks.next(begun + LEASE * 3), None);
+        assert_eq!(looks.next(begun + LEASE * 4), Some(true));
+    }
+
+    #[test]
+    fn locks_are_tried_however_late_and_looked_behind_three_times_a_lease() {
+        let begun = Instant::now();
+        let mut looks = Looks::new(Liveness::Locks, LEASE, begun);
+        assert_eq!(looks.every, LOCKS_EVERY);
+        assert_eq!(looks.next(begun + LEASE / 6), Some(false));
+        assert_eq!(looks.next(begun + LEASE / 3), Some(true));
+        assert_eq!(looks.next(begun + LEASE / 2), Some(false));
+        assert_eq!(looks.next(begun + LEASE * 9), Some(true));
+    }
+}
