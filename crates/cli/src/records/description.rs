@@ -108,9 +108,7 @@ impl Description {
         let now = store.now();
         let (open_tasks, failed_tasks) = notable_tasks(store, &view.execution, rollup, now).await?;
         let workers = store.workers().await?;
-        // A process that was killed leaves a lease, but no lock.
-        let is_worked_on = store.has_workers().await?;
-        let is_alive = |worker: &&WorkerRow| is_worked_on && worker.lease_until > now;
+        let live = store.live_workers().await?;
         let operations = match view.tasks {
             1 => store.steps(TaskKey::new(id, 1)).await?,
             _ => Vec::new(),
@@ -130,8 +128,8 @@ impl Description {
                 .map(|input| json::raw(input.as_str())),
             output: output.map(|output| json::raw(output.as_str())),
             error: end.and_then(error_record),
-            workers: holders(&open_tasks, &workers, |row| is_alive(&row)),
-            live_workers: workers.iter().filter(is_alive).count(),
+            workers: holders(&open_tasks, &workers, |row| live.contains(&row.id)),
+            live_workers: live.len(),
             open_tasks,
             failed_tasks,
             operations: operations.into_iter().map(OperationRecord::from).collect(),

@@ -18,9 +18,7 @@ use abide_core::payload::Payload;
 use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::step::{Operation, StepEnd, StepId, StepKind, StepRecord};
 use abide_core::table::By;
-use abide_store::{
-    EventFilter, NewWorker, Store, StoreOptions, WorkersLock, WorkflowKind, system_now,
-};
+use abide_store::{EventFilter, NewWorker, Store, StoreOptions, WorkflowKind, system_now};
 
 pub(crate) const SECOND: i64 = 1_000_000;
 pub(crate) const MINUTE: i64 = 60 * SECOND;
@@ -35,7 +33,6 @@ pub(crate) struct World {
     pub(crate) store: Store,
     clock: Arc<AtomicI64>,
     ids: IdGenerator,
-    lock: Option<WorkersLock>,
     directory: tempfile::TempDir,
 }
 
@@ -71,12 +68,10 @@ impl World {
             .register_worker(worker, Duration::MAX)
             .await
             .expect("registered");
-        let lock = store.try_lock_workers().expect("can be locked");
         World {
             store,
             clock,
             ids: IdGenerator::new(5),
-            lock,
             directory,
         }
     }
@@ -91,8 +86,6 @@ impl World {
 
     /// The worker's process is gone.
     pub(crate) async fn end_worker(&mut self) {
-        let lock = self.lock.take().expect("it ends once");
-        self.store.unlock_workers(lock);
         self.store.end_worker(WORKER).await.expect("recorded");
     }
 

@@ -23,7 +23,9 @@ const OTHER_TASKS: usize = 2;
 const MAX_FILES: usize = MAX_NODES - OTHER_TASKS;
 
 /// What SQLite and the engine put beside a database.
-const BESIDE: [&str; 6] = ["", "-wal", "-shm", "-journal", "-lock", "-wake"];
+const BESIDE: [&str; 7] = [
+    "", "-wal", "-shm", "-journal", "-turn", "-write", "-workers",
+];
 
 pub(crate) struct Job {
     /// The directory, without links and dots: what makes two runs the same.
@@ -165,7 +167,7 @@ fn too_many(root: &Path, listing: &Listing) -> Failure {
     Failure::usage(root, why)
 }
 
-/// The files that running this writes. Those that don't exist yet can't be listed either.
+/// The files and directories that running this writes. Those that don't exist yet can't be listed either.
 fn own_files(db: &str, out: &Path) -> HashSet<PathBuf> {
     let beside = BESIDE.map(|suffix| PathBuf::from(format!("{db}{suffix}")));
     let all = beside.into_iter().chain(report::own_files(out));

@@ -38,7 +38,7 @@ struct Walk<'a> {
     listing: Listing,
 }
 
-/// Lists `root`, which must be readable itself, without the files in `own`: what this program
+/// Lists `root`, which must be readable itself, without what is in `own`: what this program
 /// writes is no input of it.
 pub(crate) fn list(root: &Path, limit: usize, own: &HashSet<PathBuf>) -> io::Result<Listing> {
     let mut walk = Walk {
@@ -67,13 +67,13 @@ impl Walk<'_> {
         let path = &entry.path;
         match &entry.kind {
             Err(error) => self.cannot(path, error),
+            Ok(_) if self.own.contains(&self.root.join(path)) => {}
             Ok(kind) if kind.is_dir() => match self.entries(path) {
                 Ok(inner) => return Some(inner),
                 Err(error) => self.cannot(path, &error),
             },
             Ok(kind) if kind.is_symlink() => self.listing.links += 1,
             Ok(kind) if !kind.is_file() => self.listing.special += 1,
-            Ok(_) if self.own.contains(&self.root.join(path)) => {}
             Ok(_) => self.add(path, None),
         }
         None

@@ -97,13 +97,7 @@ async fn engine(args: &Args, progress: Progress) -> Result<Engine, Failure> {
         .shutdown_deadline(SHUTDOWN)
         .start()
         .await;
-    engine.map_err(|error| match error {
-        EngineError::Locked { holder, .. } => Failure::new(format!(
-            "{holder} is at work on {0}: look at it with `abide --db {0} list`, or use another --db",
-            args.db
-        )),
-        error => error.into(),
-    })
+    Ok(engine?)
 }
 
 /// Starts the execution, or finds the one that was left open.

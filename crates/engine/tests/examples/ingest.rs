@@ -396,14 +396,16 @@ fn mistakes_in_the_command_line_are_told_with_exit_status_2() {
     check(&[], "<DIR>");
 }
 
-#[test]
-fn a_second_process_on_the_same_database_is_refused_in_words() {
-    let home = Home::with_files(1);
+#[tokio::test]
+async fn a_second_process_on_the_same_database_helps_and_goes_on_when_the_first_is_killed() {
+    let home = Home::with_files(30);
     let mut first = home.start(&["--marker-timeout", "1h"]);
     first.prints("New execution");
-    let second = run("ingest", &home.path(""), &["data".as_ref()]);
-    let told = String::from_utf8_lossy(&second.stderr);
-    assert_eq!(second.status.code(), Some(1), "{told}");
-    assert!(told.contains("is at work on ingest.db"), "{told}");
+    let mut second = home.start(&[]);
+    second.prints("resuming execution");
     first.kill();
+    fs::write(home.path("ingest.marker"), "").expect("writable");
+    second.ends();
+    assert_eq!(home.report()["totals"]["files"], 30);
+    assert_sound(&home.look().await).await;
 }

@@ -22,7 +22,7 @@ fn sleeper() -> abide::authoring::WorkflowSpec {
 
 async fn engine(home: &Home) -> Engine {
     let builder = home.engine().register_spec(sleeper());
-    let engine = builder.wait_for_lock(true).start().await;
+    let engine = builder.start().await;
     engine.expect("starts")
 }
 

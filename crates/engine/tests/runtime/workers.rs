@@ -1,4 +1,4 @@
-//! The worker as a whole: one process at a time, stopping, recovery, what it leaves alone, and
+//! The worker as a whole: stopping, recovery, what it leaves alone, and
 //! that it does nothing when there is nothing to do.
 
 use std::sync::Arc;
@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use abide::{
-    Clock, Engine, EngineError, ExecutionStatus, RunError, Store, TaskError, TaskHandle, TaskKey,
-    VirtualClock,
+    Clock, Engine, ExecutionStatus, RunError, Store, TaskError, TaskHandle, TaskKey, VirtualClock,
 };
 use abide_core::ids::WorkerId;
 use abide_core::kernel::{Claimed, Defer, Held, Request};
@@ -20,45 +19,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn quick(id: &str) -> abide::authoring::WorkflowSpec {
     function(id, || async { Ok::<_, TaskError>("done") })
-}
-
-#[tokio::test]
-async fn a_second_worker_is_refused_by_name_or_waits_its_turn() {
-    let home = Home::new();
-    let engine = home
-        .engine()
-        .register_spec(quick("a"))
-        .start()
-        .await
-        .expect("starts");
-    let error = home
-        .engine()
-        .register_spec(quick("a"))
-        .start()
-        .await
-        .expect_err("locked");
-    assert!(matches!(error, EngineError::Locked { .. }), "{error}");
-    let pid = format!("process {}", std::process::id());
-    assert!(error.to_string().starts_with(&pid), "{error}");
-
-    let waiting = tokio::spawn(
-        home.engine()
-            .register_spec(quick("a"))
-            .wait_for_lock(true)
-            .start(),
-    );
-    begin(&engine, "a")
-        .await
-        .result()
-        .await
-        .expect("the first goes on");
-    engine.shutdown().await;
-    let second = waiting.await.expect("it doesn't panic").expect("its turn");
-    let run = second
-        .start_named("a", "b", &())
-        .await
-        .expect("a durable start");
-    assert_eq!(run.result().await.expect("completes"), json!("done"));
 }
 
 #[tokio::test]
@@ -231,13 +191,8 @@ async fn dropping_the_engine_gives_back_what_it_runs() {
         tokio::task::yield_now().await;
     }
     drop((engine, run));
-    let engine = home
-        .engine()
-        .register_spec(stuck)
-        .wait_for_lock(true)
-        .start()
-        .await;
-    let engine = engine.expect("its turn");
+    let engine = home.engine().register_spec(stuck).start().await;
+    let engine = engine.expect("starts beside it");
     let run = begin(&engine, "stuck").await;
     assert_eq!(run.result().await.expect("completes"), json!(1));
 }

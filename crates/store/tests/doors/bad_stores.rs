@@ -335,7 +335,7 @@ async fn a_store_without_permission_says_what_to_look_at() {
     // Everything is allowed: it opens, which shows that the rest is about permissions.
     set_mode(&room, 0o777);
     set_mode(&path, 0o666);
-    for beside in ["-lock", "-wake", "-wal", "-shm"] {
+    for beside in ["-turn", "-write", "-wal", "-shm"] {
         let mut name = path.clone().into_os_string();
         name.push(beside);
         drop(fs::remove_file(name));

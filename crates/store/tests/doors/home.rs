@@ -21,21 +21,20 @@ use abide_core::payload::Payload;
 use abide_core::status::Phase;
 use abide_core::step::{Operation, StepId, StepKind};
 use abide_core::table::By;
-use abide_store::{ApplyError, NewWorker, Store, StoreOptions, WorkersLock, WorkflowKind};
+use abide_store::{ApplyError, NewWorker, Store, StoreOptions, WorkflowKind};
 use rusqlite::types::Value;
 use tempfile::TempDir;
 
 pub(crate) const SECOND_US: i64 = 1_000_000;
 const BEGIN: Timestamp = Timestamp(1_767_225_600_000_000);
 
-/// A store that goes away with the test. It holds the workers' lock, so its workers count as alive.
+/// A store that goes away with the test. Its workers are alive.
 pub(crate) struct Home {
     pub(crate) store: Store,
     pub(crate) worker: WorkerId,
     clock: Arc<AtomicI64>,
     gate: Arc<Gate>,
     ids: Mutex<IdGenerator>,
-    _lock: WorkersLock,
     directory: TempDir,
 }
 
@@ -81,14 +80,12 @@ impl Home {
         let path = directory.path().join("store.db");
         let store = Store::open(path.to_str().expect("utf-8"), options).await;
         let store = store.expect("opens");
-        let lock = store.try_lock_workers().expect("asked").expect("free");
         let mut home = Home {
             store,
             worker: WorkerId(0),
             clock,
             gate,
             ids: Mutex::new(IdGenerator::new(1)),
-            _lock: lock,
             directory,
         };
         home.worker = home.new_worker().await;

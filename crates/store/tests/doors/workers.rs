@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -10,6 +11,13 @@ use abide_core::status::Phase;
 use abide_store::{Store, StoreOptions};
 
 use crate::home::{Home, single};
+
+/// Another process's view of the same file.
+async fn another(home: &Home) -> Store {
+    let path = home.path();
+    let store = Store::open(path.to_str().expect("utf-8"), StoreOptions::default()).await;
+    store.expect("opens")
+}
 
 #[tokio::test]
 async fn what_a_worker_held_when_it_said_goodbye_is_taken_back_too() {
@@ -26,12 +34,10 @@ async fn what_a_worker_held_when_it_said_goodbye_is_taken_back_too() {
 #[tokio::test]
 async fn a_heartbeat_finds_what_another_process_wrote_though_its_wake_up_was_lost() {
     let home = Home::new().await;
-    let other = Store::open(
-        home.path().to_str().expect("utf-8"),
-        StoreOptions::default(),
-    )
-    .await;
-    let other = other.expect("opens");
+    let other = another(&home).await;
+    // Nobody finds whom to wake.
+    let files = home.path().with_file_name("store.db-workers");
+    std::fs::rename(&files, files.with_extension("gone")).expect("renamed");
     let request = home.request(&single()).await;
     let hints = home.store.hints();
     let told = async || {
@@ -47,37 +53,40 @@ async fn a_heartbeat_finds_what_another_process_wrote_though_its_wake_up_was_los
 }
 
 #[tokio::test]
-async fn who_only_looks_whether_tasks_are_run_keeps_nobody_from_it() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let path = directory.path().join("store.db");
-    let open = || Store::open(path.to_str().expect("utf-8"), StoreOptions::default());
-    let (store, observer) = (open().await.expect("opens"), open().await.expect("opens"));
-    let done = AtomicBool::new(false);
-    let runtime = tokio::runtime::Handle::current();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Acquire) {
-                runtime.block_on(observer.has_workers()).expect("looks");
-            }
-        });
-        let taken = (0..2000).filter(|_| {
-            let lock = store.try_lock_workers().expect("asked");
-            lock.map(|lock| store.unlock_workers(lock)).is_some()
-        });
-        let taken = taken.count();
-        done.store(true, Ordering::Release);
-        assert_eq!(taken, 2000);
+async fn who_only_looks_whether_workers_live_keeps_nobody_from_it() {
+    const WORKERS: usize = 100;
+    let home = Home::new().await;
+    let observer = another(&home).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let (looks, until) = (observer.clone(), Arc::clone(&done));
+    let looking = std::thread::spawn(move || {
+        while !until.load(Ordering::Acquire) {
+            // One that ends in this instant may pass for dead; recovery looks closer.
+            looks.someone_died(false).expect("looks");
+        }
     });
+    for _ in 0..WORKERS {
+        let worker = home.new_worker().await;
+        home.store.end_worker(worker).await.expect("ended");
+    }
+    done.store(true, Ordering::Release);
+    looking.join().expect("it could look");
+    let alive = observer.live_workers().await.expect("reads");
+    assert_eq!(alive, [home.worker]);
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn the_workers_lock_is_the_files_whatever_name_it_was_opened_by() {
+async fn a_worker_is_the_files_whatever_name_it_was_opened_by() {
     let home = Home::new().await;
     let elsewhere = tempfile::tempdir().expect("a temporary directory");
     let link = elsewhere.path().join("link.db");
     std::os::unix::fs::symlink(home.path(), &link).expect("linked");
     let store = Store::open(link.to_str().expect("utf-8"), StoreOptions::default()).await;
-    let lock = store.expect("opens").try_lock_workers().expect("asked");
-    assert!(lock.is_none(), "another store has it");
+    let store = store.expect("opens");
+    assert_eq!(
+        store.live_workers().await.expect("reads"),
+        [home.worker],
+        "it is no other file's"
+    );
 }

@@ -18,7 +18,7 @@ use abide_core::step::{Operation, StepEnd, StepId, StepKind, StepRecord};
 use abide_core::table::By;
 use abide_store::{
     ApplyError, Claims, NewWorker, RecoverySummary, Store, StoreOptions, VerifyOptions,
-    VerifyReport, WorkersLock, WorkflowKind,
+    VerifyReport, WorkflowKind,
 };
 use tempfile::TempDir;
 
@@ -35,7 +35,6 @@ pub(crate) struct Fixture {
     clock: Arc<AtomicI64>,
     gate: Arc<Gate>,
     ids: Mutex<IdGenerator>,
-    _lock: WorkersLock,
 }
 
 /// What can be asked of a store together with other things.
@@ -128,8 +127,6 @@ impl Fixture {
         let store = Store::open(path.to_str().expect("utf-8"), options)
             .await
             .expect("opens");
-        let lock = store.try_lock_workers().expect("can be locked");
-        let lock = lock.expect("nobody else has it");
         let mut fixture = Fixture {
             store,
             worker: WorkerId(0),
@@ -137,7 +134,6 @@ impl Fixture {
             clock,
             gate,
             ids: Mutex::new(IdGenerator::new(1)),
-            _lock: lock,
         };
         fixture.worker = fixture.add_worker().await;
         fixture
@@ -175,6 +171,7 @@ impl Fixture {
 
     /// The worker's process dies; another one takes its tasks back.
     pub(crate) async fn crash(&mut self, crash_cap: u32) -> RecoverySummary {
+        self.store.leave_worker(self.worker);
         self.worker = self.add_worker().await;
         self.store
             .recover(crash_cap, self.worker)
