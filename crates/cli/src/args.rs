@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    cancel, completions, describe, events, list, signal, stats, tasks, verify, wait, watch,
+    cancel, completions, describe, events, list, signal, stats, tasks, tenant, verify, wait, watch,
 };
 use crate::output::Format;
 use crate::problem::{Outcome, Problem};
@@ -20,6 +20,7 @@ pub(crate) struct Cli {
         long,
         global = true,
         env = "ABIDE_DB",
+        hide_env_values = true,
         value_name = "FILE|URL",
         help_heading = "Everywhere"
     )]
@@ -67,6 +68,8 @@ enum Command {
     Stats(stats::Stats),
     /// Check that a store keeps its promises
     Verify(verify::Verify),
+    /// Make, list and drop stores in one PostgreSQL database
+    Tenant(tenant::Tenant),
     /// Write a completion script for a shell
     Completions(completions::Completions),
 }
@@ -89,6 +92,7 @@ impl Cli {
             Command::Signal(signal) => signal.run(&session).await,
             Command::Stats(stats) => stats.run(&session).await,
             Command::Verify(verify) => verify.run(&session).await,
+            Command::Tenant(tenant) => tenant.run(&session).await,
             Command::Completions(completions) => completions.run(),
         }
     }

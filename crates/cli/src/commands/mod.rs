@@ -8,6 +8,7 @@ pub(crate) mod list;
 pub(crate) mod signal;
 pub(crate) mod stats;
 pub(crate) mod tasks;
+pub(crate) mod tenant;
 pub(crate) mod verify;
 pub(crate) mod wait;
 pub(crate) mod watch;

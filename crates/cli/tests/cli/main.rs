@@ -10,5 +10,6 @@ mod list;
 mod stats;
 mod support;
 mod tasks;
+mod tenant;
 mod verify;
 mod waiting;
