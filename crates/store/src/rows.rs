@@ -13,6 +13,7 @@ use abide_core::status::{ExecutionStatus, Phase, SubStatus, TaskStatus};
 use abide_core::step::{StepEnd, StepId, StepKind, StepRecord, StepState};
 use abide_core::task::Task;
 use abide_core::timer::{Timer, TimerKind};
+use abide_core::trigger::Ending;
 use serde::Deserialize;
 
 use crate::rollup::{Rollup, TaskTimes};
@@ -340,4 +341,15 @@ pub(crate) fn tally<C: Columns>(
     let percent = reported.flatten().map_or(0.0, |reported| reported.percent);
     rollup.add(status, sub_status, retry_wait, times, percent);
     Ok(())
+}
+
+/// How a dependency ended, from its status.
+pub(crate) fn ending(status: &str) -> Ending {
+    match TaskStatus::parse(status) {
+        Some(TaskStatus::Completed) => Ending::Completed,
+        Some(TaskStatus::Failed) => Ending::Failed,
+        Some(TaskStatus::Abandoned) => Ending::Abandoned,
+        Some(TaskStatus::Skipped) => Ending::Skipped,
+        _ => Ending::Cancelled,
+    }
 }

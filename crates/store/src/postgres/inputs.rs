@@ -5,13 +5,12 @@ use abide_core::graph::{Graph, Uses};
 use abide_core::ids::{ExecutionId, TaskKey};
 use abide_core::kernel::Claimed;
 use abide_core::payload::Payload;
-use abide_core::status::TaskStatus;
 use abide_core::trigger::Ending;
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
 
 use crate::error::StoreError;
-use crate::rows::Columns;
+use crate::rows::{self, Columns};
 use crate::views::{ContextView, TaskInputs};
 
 use super::needs::{changes, context_base};
@@ -196,12 +195,7 @@ fn numbers(numbers: &[u32]) -> Param<'static> {
 
 fn output(cells: &mut Cells) -> Result<(u32, Ending, Option<Payload>), Content> {
     let number = cells.int()?;
-    let ending = match cells.read(TaskStatus::parse)?.flatten() {
-        Some(TaskStatus::Completed) => Ending::Completed,
-        Some(TaskStatus::Failed) => Ending::Failed,
-        Some(TaskStatus::Abandoned) => Ending::Abandoned,
-        Some(TaskStatus::Skipped) => Ending::Skipped,
-        _ => Ending::Cancelled,
-    };
+    let ending = cells.read(rows::ending)?;
+    let ending = ending.ok_or_else(|| cells.missing())?;
     Ok((number, ending, cells.payload()?))
 }

@@ -13,10 +13,11 @@ use serde_json::{Map, Value};
 
 use crate::error::StoreError;
 use crate::graphs::GraphCache;
+use crate::rows::{self, EXECUTION, STEP, TASK};
 
 use super::connection::Database;
 use super::maintenance;
-use super::rows::{self, EXECUTION, STEP, TASK};
+use super::rows::{Cells, mismatch, payload};
 use super::workers::WorkerFiles;
 
 /// What loading needs besides the connection.
@@ -144,7 +145,7 @@ impl Loader<'_> {
         let mut rows = statement.query(params![id.0, limit])?;
         let mut read = 0;
         while let Some(row) = rows.next()? {
-            let task = rows::task(row)?;
+            let task = rows::task(&mut Cells::new(self.connection, row))?;
             working.load_task(task.key, Some(task));
             read += 1;
         }
@@ -160,7 +161,7 @@ impl Loader<'_> {
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params![id.0, failed, abandoned])?;
         while let Some(row) = rows.next()? {
-            let task = rows::task(row)?;
+            let task = rows::task(&mut Cells::new(self.connection, row))?;
             working.load_task(task.key, Some(task));
         }
         working.load_failures(id);
@@ -179,7 +180,9 @@ impl Loader<'_> {
         self.connection
             .prepare_cached(&sql)?
             .query_row(params![key.execution.0, key.number, number], |row| {
-                Ok(rows::step(self.connection, row)?.id.to_string())
+                Ok(rows::step(&mut Cells::new(self.connection, row))?
+                    .id
+                    .to_string())
             })
             .optional()
     }
@@ -199,8 +202,8 @@ impl Loader<'_> {
         let mut rows = statement.query(params![id.0, name, after, UNREAD_AT_ONCE as i64])?;
         let mut unread = Vec::new();
         while let Some(row) = rows.next()? {
-            let payload = rows::payload(self.connection, row.get(1)?)?;
-            let missing = || rows::mismatch(1, "a signal without a payload".into());
+            let payload = payload(self.connection, row.get(1)?)?;
+            let missing = || mismatch(1, "a signal without a payload".into());
             unread.push((row.get(0)?, payload.ok_or_else(missing)?));
         }
         Ok(unread)
@@ -247,7 +250,9 @@ pub(crate) fn execution(
         std::sync::LazyLock::new(|| format!("SELECT {EXECUTION} FROM executions WHERE id = ?1"));
     connection
         .prepare_cached(&SQL)?
-        .query_row([id.0], rows::execution)
+        .query_row([id.0], |row| {
+            rows::execution(&mut Cells::new(connection, row))
+        })
         .optional()
 }
 
@@ -258,7 +263,9 @@ pub(crate) fn task(connection: &Connection, key: TaskKey) -> Read<Option<abide_c
     });
     connection
         .prepare_cached(&SQL)?
-        .query_row(params![key.execution.0, key.number], rows::task)
+        .query_row(params![key.execution.0, key.number], |row| {
+            rows::task(&mut Cells::new(connection, row))
+        })
         .optional()
 }
 
@@ -293,7 +300,7 @@ pub(crate) fn load_graph(
             .prepare_cached(sql)?
             .query_row([key], |row| row.get(0))
             .optional()?;
-        rows::payload(connection, stored.flatten())
+        payload(connection, stored.flatten())
     };
     let json = read().map_err(|error| database.read_error(error, what()))?;
     let undecodable = |detail: String| StoreError::Undecodable {
@@ -314,7 +321,7 @@ fn waits(connection: &Connection, key: TaskKey) -> Read<Vec<Operation>> {
     let mut rows = statement.query(params![key.execution.0, key.number])?;
     let mut waits = Vec::new();
     while let Some(row) = rows.next()? {
-        let record = rows::step(connection, row)?;
+        let record = rows::step(&mut Cells::new(connection, row))?;
         if let StepEnd::Waiting { due_at } = record.end {
             waits.push(Operation {
                 id: record.id,
@@ -331,8 +338,8 @@ pub(crate) fn context_base(connection: &Connection, id: ExecutionId) -> Read<Map
         .prepare_cached("SELECT input FROM executions WHERE id = ?1")?
         .query_row([id.0], |row| row.get(0))
         .optional()?;
-    let input = rows::payload(connection, input.flatten())?;
-    context::base(input.as_ref()).map_err(|error| rows::mismatch(0, format!("input: {error}")))
+    let input = payload(connection, input.flatten())?;
+    context::base(input.as_ref()).map_err(|error| mismatch(0, format!("input: {error}")))
 }
 
 fn context_parts(connection: &Connection, id: ExecutionId) -> Read<ContextParts> {
@@ -347,10 +354,10 @@ fn context_parts(connection: &Connection, id: ExecutionId) -> Read<ContextParts>
     let mut rows = statement.query([id.0])?;
     while let Some(row) = rows.next()? {
         let number = row.get(0)?;
-        if let Some(payload) = rows::payload(connection, row.get(1)?)? {
+        if let Some(payload) = payload(connection, row.get(1)?)? {
             parts.changes.insert(number, changes(&payload)?);
         }
-        if let Some(payload) = rows::payload(connection, row.get(2)?)? {
+        if let Some(payload) = payload(connection, row.get(2)?)? {
             parts.checkpoints.insert(number, changes(&payload)?);
         }
     }
@@ -359,8 +366,7 @@ fn context_parts(connection: &Connection, id: ExecutionId) -> Read<ContextParts>
 
 /// What a task changed, from its stored form.
 pub(crate) fn changes(payload: &Payload) -> Read<Changes> {
-    serde_json::from_str(payload.as_str())
-        .map_err(|error| rows::mismatch(0, format!("changes: {error}")))
+    serde_json::from_str(payload.as_str()).map_err(|error| mismatch(0, format!("changes: {error}")))
 }
 
 fn describe(need: &Need) -> String {

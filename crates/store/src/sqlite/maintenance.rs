@@ -10,10 +10,11 @@ use abide_core::kernel::Held;
 use abide_core::timer::{NEVER, Timer, TimerKind};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::rows;
 use crate::views::{NewWorker, WorkflowKind};
 
 use super::queries::held_by;
-use super::rows;
+use super::rows::Cells;
 use super::write::store_text;
 use super::writer::Errand;
 
@@ -110,7 +111,9 @@ pub(crate) fn waiting_for_code(connection: &Connection) -> Run<Vec<Timer>> {
     let mut statement = connection.prepare_cached(
         "SELECT due_at, kind, execution, task, piece FROM timers WHERE due_at = ?1 AND kind = ?2",
     )?;
-    let rows = statement.query_map(params![NEVER.0, TimerKind::Code.code()], rows::timer)?;
+    let rows = statement.query_map(params![NEVER.0, TimerKind::Code.code()], |row| {
+        rows::timer(&mut Cells::new(connection, row))
+    })?;
     rows.collect()
 }
 

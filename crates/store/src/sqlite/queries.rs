@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use abide_core::context::{self, fold};
-use abide_core::event::EventType;
 use abide_core::graph::{Graph, Uses};
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{Claimed, Held};
 use abide_core::payload::Payload;
-use abide_core::status::{ExecutionStatus, TaskStatus};
+use abide_core::status::ExecutionStatus;
 use abide_core::step::StepRecord;
 use abide_core::trigger::Ending;
 use rusqlite::types::Value as Sql;
@@ -17,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use crate::error::StoreError;
 use crate::graphs::GraphCache;
 use crate::health::{Health, Ready};
+use crate::rows::{self, Columns, EVENT, EXECUTION, STEP, TASK, of};
 use crate::views::{
     ContextView, EndView, EventFilter, EventView, ExecutionFilter, ExecutionView, TaskInputs,
     TaskView, VersionInfo, WorkerRow, WorkflowKind,
@@ -24,7 +24,7 @@ use crate::views::{
 
 use super::connection::Database;
 use super::load;
-use super::rows::{self, Columns, EXECUTION, STEP, TASK};
+use super::rows::{Cells, is_content, payload};
 
 pub(super) type Read<T> = rusqlite::Result<T>;
 
@@ -43,12 +43,16 @@ impl Reader<'_> {
         move |error| self.database.read_error(error, &what)
     }
 
+    pub(super) fn cells<'a, 'r>(&'a self, row: &'a Row<'r>) -> Cells<'a, 'r> {
+        Cells::new(self.connection, row)
+    }
+
     pub(crate) fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionView>, StoreError> {
         let sql = executions_sql("e.id = ?1 AND e.generation IS NOT NULL");
         let read = || {
             self.connection
                 .prepare_cached(&sql)?
-                .query_row([id.0], execution_view)
+                .query_row([id.0], |row| rows::execution_view(&mut self.cells(row)))
                 .optional()
         };
         read().map_err(self.fail(format!("execution {id}")))
@@ -62,7 +66,7 @@ impl Reader<'_> {
         let read = || {
             self.connection
                 .prepare_cached(&sql)?
-                .query_row([instance], execution_view)
+                .query_row([instance], |row| rows::execution_view(&mut self.cells(row)))
                 .optional()
         };
         read().map_err(self.fail(format!("instance `{instance}`")))
@@ -78,7 +82,9 @@ impl Reader<'_> {
         let read = || {
             self.connection
                 .prepare_cached(&sql)?
-                .query_row(params![instance, generation], execution_view)
+                .query_row(params![instance, generation], |row| {
+                    rows::execution_view(&mut self.cells(row))
+                })
                 .optional()
         };
         read().map_err(self.fail(format!("generation {generation} of instance `{instance}`")))
@@ -168,8 +174,8 @@ impl Reader<'_> {
             let mut statement = self.connection.prepare(&sql)?;
             let rows = statement.query_map(params_from_iter(values.iter()), |row| {
                 let id = ExecutionId(row.get(0)?);
-                match execution_view(row) {
-                    Err(error) if !rows::is_content(&error) => Err(error),
+                match rows::execution_view(&mut self.cells(row)) {
+                    Err(error) if !is_content(&error) => Err(error),
                     view => Ok((id, view)),
                 }
             })?;
@@ -190,26 +196,12 @@ impl Reader<'_> {
         );
         let read = || -> Read<Vec<TaskView>> {
             let mut statement = self.connection.prepare_cached(&sql)?;
-            let rows =
-                statement.query_map(params![id.0, after, limit], |row| self.task_view(row))?;
+            let rows = statement.query_map(params![id.0, after, limit], |row| {
+                rows::task_view(&mut self.cells(row))
+            })?;
             rows.collect()
         };
         read().map_err(self.fail(format!("a task of execution {id}")))
-    }
-
-    fn task_view(&self, row: &Row<'_>) -> Read<TaskView> {
-        let task = rows::task(row)?;
-        let at = TASK.split(',').count();
-        let error = rows::payload(self.connection, row.get(at + 1)?)?;
-        let error = error
-            .map(|payload| rows::failure(payload.as_str()))
-            .transpose()?;
-        Ok(TaskView {
-            task,
-            node: row.get(at)?,
-            error,
-            progress: row.get(at + 2)?,
-        })
     }
 
     /// Oldest first, after a position.
@@ -219,7 +211,6 @@ impl Reader<'_> {
         after: i64,
         limit: u32,
     ) -> Result<Vec<EventView>, StoreError> {
-        let columns = "position, execution, task, n, type, at, worker, attempt, epoch, actor, from_status, to_status, data";
         let execution = filter.task.map(|key| key.execution).or(filter.execution);
         let condition = match (execution, filter.task) {
             // Relies on execution_events_stream; positions of one execution are few.
@@ -229,7 +220,7 @@ impl Reader<'_> {
         };
         // The page is chosen in the index alone, so that rows outside it are not looked up.
         let sql = format!(
-            "SELECT {columns} FROM execution_events WHERE position IN \
+            "SELECT {EVENT} FROM execution_events WHERE position IN \
              (SELECT position FROM execution_events WHERE {condition} ORDER BY position LIMIT ?2) ORDER BY position"
         );
         let read = || -> Read<Vec<EventView>> {
@@ -237,7 +228,9 @@ impl Reader<'_> {
             let mut values: Vec<i64> = vec![after, i64::from(limit)];
             values.extend(execution.map(|id| id.0));
             values.extend(filter.task.map(|key| i64::from(key.number)));
-            let rows = statement.query_map(params_from_iter(values), event_view)?;
+            let rows = statement.query_map(params_from_iter(values), |row| {
+                rows::event(&mut self.cells(row))
+            })?;
             rows.collect()
         };
         read().map_err(self.fail("an event"))
@@ -257,7 +250,7 @@ impl Reader<'_> {
         let read = || -> Read<Vec<StepRecord>> {
             let mut statement = self.connection.prepare_cached(&sql)?;
             let rows = statement.query_map(params![key.execution.0, key.number], |row| {
-                rows::step(self.connection, row)
+                rows::step(&mut self.cells(row))
             })?;
             rows.collect()
         };
@@ -331,7 +324,7 @@ impl Reader<'_> {
             .prepare_cached(sql)?
             .query_row(params![key.execution.0, key.number], |row| row.get(0))
             .optional()?;
-        rows::payload(self.connection, stored.flatten())
+        payload(self.connection, stored.flatten())
     }
 
     pub(crate) fn output(&self, key: TaskKey) -> Read<Option<Payload>> {
@@ -342,13 +335,16 @@ impl Reader<'_> {
     }
 
     fn error(&self, key: TaskKey) -> Read<Option<abide_core::failure::Failure>> {
-        let stored = self.column(
-            "SELECT error FROM task_executions WHERE execution = ?1 AND number = ?2",
-            key,
-        )?;
-        stored
-            .map(|payload| rows::failure(payload.as_str()))
-            .transpose()
+        let found = self
+            .connection
+            .prepare_cached(
+                "SELECT error FROM task_executions WHERE execution = ?1 AND number = ?2",
+            )?
+            .query_row(params![key.execution.0, key.number], |row| {
+                rows::failure_option(&mut self.cells(row))
+            })
+            .optional()?;
+        Ok(found.flatten())
     }
 
     /// What a claimed task is given to work with, as far as its code asks for it.
@@ -388,7 +384,7 @@ impl Reader<'_> {
             .prepare_cached("SELECT input FROM executions WHERE id = ?1")?
             .query_row([id.0], |row| row.get(0))
             .optional()?;
-        rows::payload(self.connection, stored.flatten())
+        payload(self.connection, stored.flatten())
     }
 
     pub(crate) fn execution_input(&self, id: ExecutionId) -> Result<Option<Payload>, StoreError> {
@@ -410,14 +406,8 @@ impl Reader<'_> {
             let Some((status, output)) = row else {
                 continue;
             };
-            let ending = match TaskStatus::parse(&status) {
-                Some(TaskStatus::Completed) => Ending::Completed,
-                Some(TaskStatus::Failed) => Ending::Failed,
-                Some(TaskStatus::Abandoned) => Ending::Abandoned,
-                Some(TaskStatus::Skipped) => Ending::Skipped,
-                _ => Ending::Cancelled,
-            };
-            outputs.push((number, ending, rows::payload(self.connection, output)?));
+            let ending = rows::ending(&status);
+            outputs.push((number, ending, payload(self.connection, output)?));
         }
         Ok(outputs)
     }
@@ -473,15 +463,13 @@ impl Reader<'_> {
                  WHERE e.workflow_version = w.id AND e.closed_at IS NULL) FROM workflow_versions w ORDER BY w.id",
             )?;
             let rows = statement.query_map([], |row| {
-                let mut columns = Columns::new(row);
-                let (id, name, version): (_, String, String) =
-                    (columns.get()?, columns.get()?, columns.get()?);
+                let mut cells = self.cells(row);
                 Ok((
-                    id,
-                    name,
-                    version,
-                    columns.parse("kind of workflow", WorkflowKind::parse)?,
-                    columns.get()?,
+                    cells.int()?,
+                    cells.text()?,
+                    cells.text()?,
+                    cells.parse("kind of workflow", WorkflowKind::parse)?,
+                    cells.int()?,
                 ))
             })?;
             rows.collect()
@@ -538,15 +526,7 @@ impl Reader<'_> {
             let mut statement = self.connection.prepare_cached(
                 "SELECT id, host, pid, started_at, lease_until FROM workers WHERE ended_at IS NULL ORDER BY id",
             )?;
-            let rows = statement.query_map([], |row| {
-                Ok(WorkerRow {
-                    id: WorkerId(row.get(0)?),
-                    host: row.get(1)?,
-                    pid: row.get(2)?,
-                    started_at: Timestamp(row.get(3)?),
-                    lease_until: Timestamp(row.get(4)?),
-                })
-            })?;
+            let rows = statement.query_map([], |row| rows::worker(&mut self.cells(row)))?;
             rows.collect()
         };
         read().map_err(self.fail("a worker"))
@@ -559,68 +539,16 @@ pub(crate) fn held_by(connection: &Connection, worker: WorkerId, limit: u32) -> 
         "SELECT execution, number, epoch FROM task_executions WHERE worker = ?1 ORDER BY execution, number LIMIT ?2",
     )?;
     let rows = statement.query_map(params![worker.0, limit], |row| {
-        Ok(Held {
-            key: TaskKey::new(ExecutionId(row.get(0)?), row.get(1)?),
-            epoch: row.get(2)?,
-            worker,
-        })
+        rows::held(&mut Cells::new(connection, row), worker)
     })?;
     rows.collect()
 }
 
 fn executions_sql(condition: &str) -> String {
-    let columns: Vec<String> = EXECUTION
-        .split(", ")
-        .map(|column| format!("e.{column}"))
-        .collect();
     format!(
         "SELECT {}, w.name, w.version, e.tags, \
          (SELECT coalesce(max(t.number), 0) FROM task_executions t WHERE t.execution = e.id) FROM executions e \
          JOIN workflow_versions w ON w.id = e.workflow_version WHERE {condition}",
-        columns.join(", ")
+        of("e", EXECUTION)
     )
-}
-
-fn execution_view(row: &Row<'_>) -> Read<ExecutionView> {
-    let execution = rows::execution(row)?;
-    let at = EXECUTION.split(',').count();
-    let tags: Option<String> = row.get(at + 2)?;
-    let tags = tags.map(|json| serde_json::from_str(&json)).transpose();
-    Ok(ExecutionView {
-        execution,
-        workflow: row.get(at)?,
-        workflow_version: row.get(at + 1)?,
-        tags: tags
-            .map_err(|error| rows::mismatch(at + 2, format!("tags: {error}")))?
-            .unwrap_or_default(),
-        tasks: row.get(at + 3)?,
-    })
-}
-
-fn event_view(row: &Row<'_>) -> Read<EventView> {
-    let mut columns = Columns::new(row);
-    let (position, execution, task, n) = (
-        columns.get()?,
-        ExecutionId(columns.get()?),
-        columns.get()?,
-        columns.get()?,
-    );
-    let code: i64 = columns.get()?;
-    let kind = EventType::from_code(code)
-        .ok_or_else(|| rows::mismatch(4, format!("{code} is no event type")))?;
-    Ok(EventView {
-        position,
-        execution,
-        task,
-        n,
-        kind: kind.as_str(),
-        at: Timestamp(columns.get()?),
-        worker: columns.get::<Option<i64>>()?.map(WorkerId),
-        attempt: columns.get()?,
-        epoch: columns.get()?,
-        actor: columns.get()?,
-        from: columns.get()?,
-        to: columns.get()?,
-        data: columns.get()?,
-    })
 }

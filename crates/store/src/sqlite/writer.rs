@@ -21,15 +21,17 @@ use crate::flush::{self, After, Flush, Flushed, Picked};
 use crate::graphs::GraphCache;
 use crate::hints::Hints;
 use crate::job::{Answer, Done, Job};
+use crate::rows;
 use crate::stats::Counters;
 
 use super::checkpoint::Checkpoints;
 use super::connection::Database;
 use super::load::Loader;
+use super::rows::Cells;
 use super::turnstile::Turnstile;
 use super::wake::Waker;
 use super::workers::WorkerFiles;
-use super::{maintenance, rows, write};
+use super::{maintenance, write};
 
 /// The most jobs in one transaction: bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 2048;
@@ -417,7 +419,9 @@ fn due_timers(connection: &Connection, now: Timestamp, limit: u32) -> rusqlite::
          WHERE due_at <= ?1 AND kind BETWEEN 1 AND ?3 \
          ORDER BY due_at, kind, execution, task, piece LIMIT ?2",
     )?;
-    let rows = statement.query_map(params![now.0, limit, LAST_KIND], rows::timer)?;
+    let rows = statement.query_map(params![now.0, limit, LAST_KIND], |row| {
+        rows::timer(&mut Cells::new(connection, row))
+    })?;
     rows.collect()
 }
 
