@@ -8,6 +8,7 @@ mod binaries;
 mod process;
 mod schema;
 mod server;
+mod tls;
 mod url;
 
 pub use process::send as send_signal;

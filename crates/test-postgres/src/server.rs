@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::binaries;
 use crate::process::{RunAs, children, is_running, send, wait_until, wait_until_gone};
+use crate::tls;
 use crate::url::with_parameter;
 
 /// Whether a server keeps what it acknowledged when the machine fails.
@@ -64,6 +65,34 @@ impl Server {
 
     /// Like [`Server::start`], with settings as in `postgresql.conf`.
     pub fn start_with(durability: Durability, settings: &[(&str, &str)]) -> Server {
+        let mut server = Server::prepare(durability);
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        server.settings = settings.iter().map(owned).collect();
+        server.initialise();
+        server.run();
+        server
+    }
+
+    /// Like [`Server::start`], with a certificate for this host name. The other half of the answer is
+    /// the file with the certificate of the authority that signed it, which signs nothing else.
+    pub fn start_with_tls(name: &str) -> (Server, PathBuf) {
+        let mut server = Server::prepare(Durability::None);
+        let files = tls::write(server.directory.path(), name);
+        for file in [&files.certificate, &files.key] {
+            server.run_as.own(file).expect("the file changes hands");
+        }
+        let path = |file: &Path| file.display().to_string();
+        server.settings = vec![
+            ("ssl".to_owned(), "on".to_owned()),
+            ("ssl_cert_file".to_owned(), path(&files.certificate)),
+            ("ssl_key_file".to_owned(), path(&files.key)),
+        ];
+        server.initialise();
+        server.run();
+        (server, files.authority)
+    }
+
+    fn prepare(durability: Durability) -> Server {
         let binaries = binaries::find().unwrap_or_else(|problem| panic!("{problem}"));
         let directory = tempfile::Builder::new()
             .prefix("abide-postgres-")
@@ -73,19 +102,15 @@ impl Server {
         run_as
             .own(directory.path())
             .expect("the directory changes hands");
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let mut server = Server {
+        Server {
             binaries,
             directory,
             run_as,
             durability,
-            settings: settings.iter().map(owned).collect(),
+            settings: Vec::new(),
             port: 0,
             keeper: None,
-        };
-        server.initialise();
-        server.run();
-        server
+        }
     }
 
     /// The address of a store in it.

@@ -42,6 +42,11 @@ pub(crate) fn of_commit(database: &str, error: &tokio_postgres::Error) -> StoreE
 pub(crate) fn of_connect(database: &str, error: &tokio_postgres::Error) -> StoreError {
     match error.as_db_error() {
         Some(error) => from_server(database, error),
+        // A certificate becomes no better by asking again.
+        None if is_certificate(error) => StoreError::CannotOpen {
+            path: database.to_owned(),
+            detail: words(error),
+        },
         None => StoreError::Unavailable {
             database: database.to_owned(),
             detail: words(error),
@@ -137,6 +142,16 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
     error
         .source()
         .is_some_and(|source| source.is::<std::io::Error>())
+}
+
+fn is_certificate(error: &tokio_postgres::Error) -> bool {
+    let io = error
+        .source()
+        .and_then(|source| source.downcast_ref::<std::io::Error>());
+    let tls = io
+        .and_then(std::io::Error::get_ref)
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use abide_test_postgres::{Durability, Server, client, fresh_schema, shared_url, with_parameter};
 
 use super::*;
@@ -192,7 +194,7 @@ async fn a_lock_that_others_hold_is_waited_for_until_the_timeout() {
 }
 
 #[tokio::test]
-async fn a_connection_cut_while_it_commits_leaves_the_outcome_unknown() {
+async fn a_connection_cut_before_the_commit_was_sent_has_written_nothing() {
     let session = session(&shared_url()).await;
     let cut = |sql: &'static str| {
         vec![
@@ -202,13 +204,80 @@ async fn a_connection_cut_while_it_commits_leaves_the_outcome_unknown() {
         ]
     };
     const TERMINATE: &str = "SELECT pg_terminate_backend(pg_backend_pid())";
-    // The server says why before it goes: nothing was committed.
     let error = session.run(cut(TERMINATE)).await.expect_err("cut");
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
     let error = session.run(cut(COMMIT)).await.expect_err("gone");
     assert!(session.is_closed() && !session.is_clean());
     // Its statements could not even be prepared.
     assert!(error.is_definite(), "{error:?}");
+}
+
+/// Stands between a client and the server. Once told to, it passes on what the client says and cuts
+/// the connection when the server answers.
+async fn proxy(port: u16, cuts: Arc<AtomicBool>) -> u16 {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a free port");
+    let own = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.expect("a client");
+        let server = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server.expect("the server").into_split();
+        let asked = tokio::spawn(async move { copy(&mut from_client, &mut to_server).await });
+        let mut answer = [0; 4096];
+        loop {
+            let length = from_server.read(&mut answer).await.expect("reads");
+            if length == 0 || cuts.load(Ordering::SeqCst) {
+                break;
+            }
+            to_client
+                .write_all(&answer[..length])
+                .await
+                .expect("writes");
+        }
+        asked.abort();
+    });
+    own
+}
+
+#[tokio::test]
+async fn a_connection_cut_after_the_commit_was_sent_leaves_the_outcome_unknown() {
+    let schema = fresh_schema();
+    let port = Address::parse(&schema.url)
+        .expect("an address")
+        .config
+        .get_ports()[0];
+    let cuts = Arc::new(AtomicBool::new(false));
+    let own = proxy(port, cuts.clone()).await;
+    let session = session(
+        &schema
+            .url
+            .replace(&format!(":{port}/"), &format!(":{own}/")),
+    )
+    .await;
+    let create = format!(
+        "CREATE SCHEMA {0}; CREATE TABLE {0}.t (n int)",
+        schema.quoted()
+    );
+    let other = client(&schema.url).await;
+    other.batch_execute(&create).await.expect("made");
+    let write = || {
+        vec![
+            plain(BEGIN),
+            plain("INSERT INTO ~t VALUES (7)"),
+            plain(COMMIT),
+        ]
+    };
+    // So that all of them are prepared.
+    session.run(write()).await.expect("written");
+    cuts.store(true, Ordering::SeqCst);
+    let error = session.run(write()).await.expect_err("cut");
+    assert!(
+        matches!(error, StoreError::Io { unknown: true, .. }),
+        "{error:?}"
+    );
+    assert!(!error.is_definite() && error.is_transient());
 }
 
 #[tokio::test]
@@ -306,4 +375,52 @@ async fn a_reader_left_in_the_middle_is_not_given_out_again() {
     drop(reader);
     let reader = readers.get().await.expect("connects");
     assert_ne!(backend(&reader).await, first);
+}
+
+#[tokio::test]
+async fn tls_is_checked_as_far_as_the_address_asks() {
+    let (server, authority) = Server::start_with_tls("db.test");
+    let (_other, stranger) = Server::start_with_tls("db.test");
+    let address = |mode: &str, authority: Option<&std::path::Path>, name: &str| {
+        let url = server.url().replace("sslmode=disable", "");
+        let url = url.replace("127.0.0.1", name);
+        let url = with_parameter(&url, "hostaddr", "127.0.0.1");
+        let url = with_parameter(&url, "sslmode", mode);
+        match authority {
+            Some(file) => with_parameter(&url, "sslrootcert", file.to_str().expect("UTF-8")),
+            None => url,
+        }
+    };
+    let own = Some(authority.as_path());
+    let strangers = Some(stranger.as_path());
+    for (url, encrypted) in [
+        (address("disable", None, "db.test"), false),
+        (address("prefer", None, "db.test"), true),
+        (address("require", None, "127.0.0.1"), true),
+        (address("verify-ca", own, "127.0.0.1"), true),
+        (address("verify-full", own, "db.test"), true),
+    ] {
+        let session = session(&url).await;
+        let ssl = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+        assert_eq!(
+            only(&session, plain(ssl)).await,
+            Value::Bool(encrypted),
+            "{url}"
+        );
+    }
+    for (url, words) in [
+        (address("require", strangers, "db.test"), ""),
+        (address("verify-ca", strangers, "db.test"), ""),
+        (address("verify-full", strangers, "db.test"), ""),
+        (
+            address("verify-full", own, "other.test"),
+            "not valid for name",
+        ),
+    ] {
+        let error = refused(&url).await;
+        assert!(!error.is_transient(), "{url}: {error:?}");
+        let said = error.to_string();
+        assert!(said.contains("invalid peer certificate"), "{url}: {said}");
+        assert!(said.contains(words), "{url}: {said}");
+    }
 }
