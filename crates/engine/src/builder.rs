@@ -149,6 +149,14 @@ impl EngineBuilder {
         self
     }
 
+    /// How long the history of an execution is kept after it ended. The execution itself stays, with
+    /// its result, and so does its instance id. Looked after about once an hour; on PostgreSQL
+    /// histories go by the month. Default: for ever.
+    pub fn history_retention(mut self, keep: Duration) -> Self {
+        self.options.history_retention = Some(keep);
+        self
+    }
+
     /// The clock by which the engine and its store go. Default: the store's own, which is the
     /// database's on PostgreSQL and the system's on SQLite.
     pub fn clock(mut self, clock: impl Clock) -> Self {

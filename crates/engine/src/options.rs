@@ -18,6 +18,7 @@ pub(crate) struct Options {
     pub(crate) cancel_grace: Duration,
     pub(crate) payload_limit_bytes: usize,
     pub(crate) busy_timeout: Duration,
+    pub(crate) history_retention: Option<Duration>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) seed: Option<u64>,
 }
@@ -33,6 +34,7 @@ impl Default for Options {
             cancel_grace: Duration::from_secs(30),
             payload_limit_bytes: DEFAULT_PAYLOAD_LIMIT_BYTES,
             busy_timeout: Duration::from_secs(5),
+            history_retention: None,
             clock: Arc::new(SystemClock),
             seed: None,
         }

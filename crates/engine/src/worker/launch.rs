@@ -13,7 +13,7 @@ use super::attempts::Parked;
 use super::catalog::Catalog;
 use super::heartbeat::Heartbeat;
 use super::recovery::{self, Lookout};
-use super::{Worker, dispatch, doubt, timers};
+use super::{Worker, dispatch, doubt, retention, timers};
 use crate::clock::Clock;
 use crate::engine::Parts;
 use crate::error::EngineError;
@@ -23,7 +23,7 @@ use crate::random::Random;
 pub(crate) struct Running {
     worker: Arc<Worker>,
     /// The loops that don't end by themselves when the worker stops.
-    loops: [AbortHandle; 2],
+    loops: [AbortHandle; 3],
     heartbeat: Heartbeat,
     lookout: Lookout,
     shut_down: tokio::sync::Mutex<bool>,
@@ -81,6 +81,7 @@ pub(crate) async fn start(
     let loops = [
         tokio::spawn(doubt::run(Arc::clone(&worker))).abort_handle(),
         tokio::spawn(recovery::run(Arc::clone(&worker))).abort_handle(),
+        tokio::spawn(retention::run(Arc::clone(&worker))).abort_handle(),
     ];
     Ok(Running {
         worker,

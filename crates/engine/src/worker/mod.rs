@@ -20,6 +20,7 @@ mod launch;
 mod notice;
 mod persist;
 mod recovery;
+mod retention;
 mod shutdown;
 mod timers;
 

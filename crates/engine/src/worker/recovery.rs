@@ -48,8 +48,10 @@ impl Lookout {
                     return;
                 }
                 let Some(worker) = weak.upgrade() else { return };
-                if let Some(thorough) = looks.next(Instant::now()) {
-                    look(&worker, thorough);
+                if let Some(thorough) = looks.next(Instant::now())
+                    && !look(&worker, thorough)
+                {
+                    looks.failed(Instant::now());
                 }
             }
         };
@@ -78,6 +80,8 @@ struct Looks {
     every: Duration,
     last: Instant,
     thorough: Instant,
+    /// Leases are given time until then.
+    patient_until: Instant,
 }
 
 impl Looks {
@@ -92,6 +96,7 @@ impl Looks {
             },
             last: now,
             thorough: now,
+            patient_until: now,
         }
     }
 
@@ -102,7 +107,12 @@ impl Looks {
         let since = now - self.last;
         self.last = now;
         match self.liveness {
-            Liveness::Leases => (since <= self.lease).then_some(true),
+            Liveness::Leases => {
+                if since > self.lease {
+                    self.patient_until = now + self.lease;
+                }
+                (now >= self.patient_until).then_some(true)
+            }
             Liveness::Locks => {
                 let thorough = now - self.thorough >= self.lease / PER_LEASE;
                 if thorough {
@@ -112,9 +122,15 @@ impl Looks {
             }
         }
     }
+
+    /// The database could not be asked, perhaps for long, and perhaps by nobody.
+    fn failed(&mut self, now: Instant) {
+        self.patient_until = now + self.lease;
+    }
 }
 
-fn look(worker: &Arc<Worker>, thorough: bool) {
+/// Looks once. Answers whether it could.
+fn look(worker: &Arc<Worker>, thorough: bool) -> bool {
     let id = worker.id();
     if worker.store.is_lost(id) {
         let weak = Arc::downgrade(worker);
@@ -123,8 +139,12 @@ fn look(worker: &Arc<Worker>, thorough: bool) {
     match worker.store.someone_died(thorough) {
         Ok(true) => worker.death.notify_one(),
         Ok(false) | Err(StoreError::Closed) => {}
-        Err(error) => tracing::warn!(%error, "can't tell whether all workers are alive"),
+        Err(error) => {
+            tracing::warn!(%error, "can't tell whether all workers are alive");
+            return false;
+        }
     }
+    true
 }
 
 /// Recovers what dead workers left, whenever one may have died; runs until it is aborted. What could
@@ -195,7 +215,22 @@ mod tests {
         assert_eq!(looks.every, LEASE / 3);
         assert_eq!(looks.next(begun + LEASE), Some(true));
         assert_eq!(looks.next(begun + LEASE * 3), None);
+        assert_eq!(
+            looks.next(begun + LEASE * 7 / 2),
+            None,
+            "they have a whole lease"
+        );
         assert_eq!(looks.next(begun + LEASE * 4), Some(true));
+    }
+
+    #[test]
+    fn after_a_database_was_away_everybody_has_a_lease_to_show_up() {
+        let begun = Instant::now();
+        let mut looks = Looks::new(Liveness::Leases, LEASE, begun);
+        assert_eq!(looks.next(begun + LEASE / 3), Some(true));
+        looks.failed(begun + LEASE / 3);
+        assert_eq!(looks.next(begun + LEASE), None);
+        assert_eq!(looks.next(begun + LEASE * 4 / 3), Some(true));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod durable;
 mod faults;
 mod graphs;
 mod results;
+mod retention;
 mod starts;
 mod wakes;
 mod workers;

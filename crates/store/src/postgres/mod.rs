@@ -107,6 +107,8 @@ pub(crate) struct Shared {
     counters: Counters,
     clock: DatabaseClock,
     news: News,
+    /// When this process last renewed a lease, and for how long.
+    renewed: Mutex<Option<(Instant, Duration)>>,
     stuck: Stuck,
     low_water: Arc<LowWater>,
     /// Tells this process's notifications from those of others.
@@ -176,6 +178,7 @@ impl Postgres {
             counters: Counters::default(),
             clock,
             news: News::default(),
+            renewed: Mutex::default(),
             stuck: Stuck::default(),
             low_water: Arc::default(),
         });

@@ -1,8 +1,8 @@
 //! What keeps a schema going besides transitions: workers, leases, workflow versions, partitions.
 //! Each on a connection of the pool, in a transaction of its own.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use abide_core::graph::Graph;
@@ -60,7 +60,22 @@ impl Postgres {
         let NewWorker { id, host, pid } = &worker;
         let now = maintenance::register_worker(&*session, given, *id, host, *pid, lease_us).await?;
         self.shared.clock.set(now, asked);
+        *self.renewed() = Some((asked, lease));
         Ok(())
+    }
+
+    fn renewed(&self) -> MutexGuard<'_, Option<(Instant, Duration)>> {
+        let renewed = self.shared.renewed.lock();
+        renewed.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether to look for leases that are over. Who could not renew its own must not judge others:
+    /// they may have been cut off just so.
+    pub(crate) fn someone_died(&self) -> Result<bool, StoreError> {
+        match *self.renewed() {
+            Some((at, lease)) if at.elapsed() > lease.mul_f64(0.7) => Err(self.shared.away()),
+            _ => Ok(true),
+        }
     }
 
     pub(crate) async fn heartbeat(
@@ -74,6 +89,7 @@ impl Postgres {
         let now = maintenance::heartbeat(&*session, given, worker, micros(lease)).await?;
         if let Some(now) = now {
             self.shared.clock.set(now, asked);
+            *self.renewed() = Some((asked, lease));
             self.look_ahead(session).await;
         }
         Ok(now.is_some())
