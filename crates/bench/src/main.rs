@@ -5,8 +5,10 @@
 //! Results are counted from the store's rows.
 
 mod floor;
+mod home;
 mod measure;
 mod report;
+mod role;
 #[expect(unreachable_pub, reason = "written as users write them")]
 mod workloads;
 
@@ -14,6 +16,8 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, ValueEnum};
+
+use tokio::runtime::{Builder, Runtime};
 
 use measure::{GROUPS, Group};
 use report::Measured;
@@ -33,32 +37,45 @@ struct Arguments {
     /// Less of everything, to see that it works: the figures mean little.
     #[arg(long)]
     quick: bool,
-    /// Directory for the databases. Its file system is part of what is measured.
+    /// The PostgreSQL database to measure: its schemas are made and dropped. Without TLS.
+    #[arg(
+        long,
+        value_name = "postgres://..",
+        required_if_eq("backend", "postgres")
+    )]
+    url: Option<String>,
+    /// Directory for database files. Its file system is part of what is measured.
     #[arg(long, value_name = "DIR", default_value = ".")]
     directory: PathBuf,
     /// Runs one group in this process; for the program itself.
     #[arg(long, hide = true)]
     group: Option<String>,
+    /// Is a part of a group that takes several processes; for the program itself.
+    #[arg(long, hide = true)]
+    role: Option<role::Role>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Backend {
     Sqlite,
+    Postgres,
 }
 
 impl Backend {
     fn name(self) -> &'static str {
         match self {
             Backend::Sqlite => "sqlite",
+            Backend::Postgres => "postgres",
         }
     }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = match &arguments.group {
-        Some(name) => run_group(&arguments, name),
-        None => run_all(&arguments),
+    let result = match (&arguments.role, &arguments.group) {
+        (Some(role), _) => run_role(&arguments, *role),
+        (None, Some(name)) => run_group(&arguments, name),
+        (None, None) => run_all(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,6 +86,15 @@ fn main() -> ExitCode {
     }
 }
 
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().build()
+}
+
+fn run_role(arguments: &Arguments, role: role::Role) -> Result<(), measure::Error> {
+    let url = arguments.url.as_ref().ok_or("a role needs a store")?;
+    runtime()?.block_on(role::run(role, url))
+}
+
 fn run_group(arguments: &Arguments, name: &str) -> Result<(), measure::Error> {
     let group = GROUPS
         .iter()
@@ -76,9 +102,13 @@ fn run_group(arguments: &Arguments, name: &str) -> Result<(), measure::Error> {
         .ok_or_else(|| format!("no group `{name}`"))?;
     let setting = measure::Setting {
         directory: arguments.directory.clone(),
+        postgres: match arguments.backend {
+            Backend::Sqlite => None,
+            Backend::Postgres => arguments.url.clone(),
+        },
         quick: arguments.quick,
     };
-    for measured in (group.run)(&setting)? {
+    for measured in runtime()?.block_on((group.run)(&setting))? {
         println!("{}", serde_json::to_string(&measured)?);
     }
     Ok(())
@@ -125,8 +155,13 @@ fn in_own_process(arguments: &Arguments, group: &Group) -> Result<Vec<Measured>,
     command
         .arg("--group")
         .arg(group.name)
+        .arg("--backend")
+        .arg(arguments.backend.name())
         .arg("--directory")
         .arg(&arguments.directory);
+    if let Some(url) = &arguments.url {
+        command.arg("--url").arg(url);
+    }
     if arguments.quick {
         command.arg("--quick");
     }

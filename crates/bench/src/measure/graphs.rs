@@ -5,13 +5,14 @@ use std::time::Instant;
 use abide::{Engine, GraphOf};
 use tokio::task::JoinSet;
 
-use super::{Error, Home, Setting, expect, runtime};
+use super::{Error, Setting, expect, percentile};
 use crate::floor;
+use crate::home::Home;
 use crate::report::Measured;
 use crate::workloads::{chain as chained, fanout as fanned};
 
 const LINKS: u32 = 100;
-const CHAINS: u64 = 100;
+const CHAINS: u32 = 100;
 const DONE: &str = "SELECT count(*) FROM task_executions WHERE status = 'Completed'";
 
 fn links() -> GraphOf<chained::Workflow> {
@@ -34,100 +35,93 @@ async fn run_chain(engine: &Engine, instance: &str) -> Result<(), Error> {
     Ok(())
 }
 
-pub(crate) fn chain(setting: &Setting) -> Result<Vec<Measured>, Error> {
-    let runtime = runtime()?;
+pub(crate) async fn chain(setting: &Setting) -> Result<Vec<Measured>, Error> {
     let rounds = setting.scaled(500).min(20);
-    let home = Home::new(setting)?;
-    let mut steps_ms = runtime.block_on(async {
-        let engine = home.builder().start().await?;
-        let mut steps_ms = Vec::new();
-        for round in 0..rounds {
-            let begun = Instant::now();
-            run_chain(&engine, &format!("chain-{round}")).await?;
-            steps_ms.push(begun.elapsed().as_secs_f64() * 1000.0 / f64::from(LINKS));
-        }
-        engine.shutdown().await;
-        engine.store().close().await;
-        Ok::<_, Error>(steps_ms)
-    })?;
-    expect(
-        "completed tasks",
-        home.count(DONE)?,
-        rounds * u64::from(LINKS),
-    )?;
-    let plain = Home::empty(setting, &runtime)?;
-    let floor = floor::chain_step_ms(&plain.path(), LINKS * u32::try_from(rounds)?)?;
-    steps_ms.sort_by(f64::total_cmp);
-    let median = steps_ms[steps_ms.len() / 2];
+    let home = Home::new(setting).await?;
+    let engine = home.builder().start().await?;
+    let mut steps_ms = Vec::new();
+    for round in 0..rounds {
+        let begun = Instant::now();
+        run_chain(&engine, &format!("chain-{round}")).await?;
+        steps_ms.push(begun.elapsed().as_secs_f64() * 1000.0 / f64::from(LINKS));
+    }
+    engine.shutdown().await;
+    engine.store().close().await;
+    expect("completed tasks", home.count(DONE).await?, rounds * LINKS)?;
+    home.remove().await?;
+    let plain = Home::empty(setting).await?;
+    let floor = floor::chain_step_ms(&plain, LINKS * rounds).await?;
+    plain.remove().await?;
+    let median = percentile(&mut steps_ms, 0.5);
     Ok(vec![Measured::beside("chain_step_ms", median, "ms", floor)])
 }
 
-pub(crate) fn chains(setting: &Setting) -> Result<Vec<Measured>, Error> {
-    let runtime = runtime()?;
+pub(crate) async fn chains(setting: &Setting) -> Result<Vec<Measured>, Error> {
     let rounds = if setting.quick { 1 } else { 5 };
-    let home = Home::new(setting)?;
-    let elapsed = runtime.block_on(async {
-        let engine = home.builder().start().await?;
-        let begun = Instant::now();
-        for round in 0..rounds {
-            let mut running = JoinSet::new();
-            for n in 0..CHAINS {
-                let engine = engine.clone();
-                running
-                    .spawn(async move { run_chain(&engine, &format!("chain-{round}-{n}")).await });
-            }
-            while let Some(done) = running.join_next().await {
-                done??;
-            }
+    let home = Home::new(setting).await?;
+    let engine = home.builder().start().await?;
+    let begun = Instant::now();
+    for round in 0..rounds {
+        let mut running = JoinSet::new();
+        for n in 0..CHAINS {
+            let engine = engine.clone();
+            running.spawn(async move { run_chain(&engine, &format!("chain-{round}-{n}")).await });
         }
-        let elapsed = begun.elapsed().as_secs_f64();
-        engine.shutdown().await;
-        engine.store().close().await;
-        Ok::<_, Error>(elapsed)
-    })?;
-    let steps = rounds * CHAINS * u64::from(LINKS);
-    expect("completed tasks", home.count(DONE)?, steps)?;
-    let plain = Home::empty(setting, &runtime)?;
-    let floor = floor::chains_steps_per_s(&plain.path(), i64::try_from(rounds * CHAINS)?, LINKS)?;
+        while let Some(done) = running.join_next().await {
+            done??;
+        }
+    }
+    let elapsed = begun.elapsed().as_secs_f64();
+    engine.shutdown().await;
+    engine.store().close().await;
+    let steps = rounds * CHAINS * LINKS;
+    expect("completed tasks", home.count(DONE).await?, steps)?;
+    home.remove().await?;
+    let plain = Home::empty(setting).await?;
+    let floor = floor::chains_steps_per_s(&plain, CHAINS, LINKS * rounds).await?;
+    plain.remove().await?;
     Ok(vec![Measured::beside(
         "chains_steps_per_s",
-        steps as f64 / elapsed,
+        f64::from(steps) / elapsed,
         "1/s",
         floor,
     )])
 }
 
-pub(crate) fn fanout(setting: &Setting, name: &str, width: u64) -> Result<Vec<Measured>, Error> {
-    let runtime = runtime()?;
+pub(crate) async fn fanout(
+    setting: &Setting,
+    name: &str,
+    width: u32,
+) -> Result<Vec<Measured>, Error> {
     let width = if setting.quick {
         width.min(1_000)
     } else {
         width
     };
-    let home = Home::new(setting)?;
-    let elapsed = runtime.block_on(async {
-        let engine = home.builder().start().await?;
-        let begun = Instant::now();
-        let mut graph = fanned::graph();
-        for n in 1..=width {
-            graph = graph.node::<fanned::part>(format!("part-{n}"), &n);
-        }
-        let run = engine.start_graph::<fanned::Workflow>("fan", graph).await?;
-        expect("the sum", run.result().await?, width * (width + 1) / 2)?;
-        let elapsed = begun.elapsed().as_secs_f64();
-        engine.shutdown().await;
-        engine.store().close().await;
-        Ok::<_, Error>(elapsed)
-    })?;
-    expect("completed tasks", home.count(DONE)?, width + 2)?;
-    let plain = Home::empty(setting, &runtime)?;
-    let floor = floor::fanout_s(&plain.path(), u32::try_from(width)?)?;
+    let home = Home::new(setting).await?;
+    let engine = home.builder().start().await?;
+    let begun = Instant::now();
+    let parts = u64::from(width);
+    let mut graph = fanned::graph();
+    for n in 1..=parts {
+        graph = graph.node::<fanned::part>(format!("part-{n}"), &n);
+    }
+    let run = engine.start_graph::<fanned::Workflow>("fan", graph).await?;
+    expect("the sum", run.result().await?, parts * (parts + 1) / 2)?;
+    let elapsed = begun.elapsed().as_secs_f64();
+    engine.shutdown().await;
+    engine.store().close().await;
+    expect("completed tasks", home.count(DONE).await?, width + 2)?;
+    home.remove().await?;
+    let plain = Home::empty(setting).await?;
+    let floor = floor::fanout_s(&plain, width).await?;
+    plain.remove().await?;
     Ok(vec![Measured::beside(name, elapsed, "s", floor)])
 }
 
 /// The most nodes that a graph may have, and the most memory the process then took.
-pub(crate) fn largest_fanout(setting: &Setting) -> Result<Vec<Measured>, Error> {
-    let mut measured = fanout(setting, "fanout_100k_s", 99_998)?;
+pub(crate) async fn largest_fanout(setting: &Setting) -> Result<Vec<Measured>, Error> {
+    let mut measured = fanout(setting, "fanout_100k_s", 99_998).await?;
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let peak = peak

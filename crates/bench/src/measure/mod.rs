@@ -4,39 +4,36 @@ mod functions;
 mod graphs;
 mod idle;
 mod one_step;
+mod processes;
 
-use std::path::{Path, PathBuf};
-
-use abide::{Engine, EngineBuilder};
-use rusqlite::Connection;
-use tempfile::TempDir;
-use tokio::runtime::{Builder, Runtime};
+use std::path::PathBuf;
+use std::pin::Pin;
 
 use crate::report::Measured;
-use crate::workloads;
 
 /// Anything that stops a benchmark.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Slots of the measured worker.
-const SLOTS: usize = 512;
-
 /// How a group is run.
 pub(crate) struct Setting {
-    /// Where databases go.
+    /// Where database files go.
     pub(crate) directory: PathBuf,
+    /// The PostgreSQL database to measure, unless it is SQLite.
+    pub(crate) postgres: Option<String>,
     /// Less of everything.
     pub(crate) quick: bool,
 }
 
-/// Figures that are measured together.
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Vec<Measured>, Error>> + 'a>>;
+
+/// Figures that are measured together. Those that a backend doesn't have are left out.
 pub(crate) struct Group {
     /// Its name.
     pub(crate) name: &'static str,
     /// The names of its figures.
     pub(crate) figures: &'static [&'static str],
     /// Measures them.
-    pub(crate) run: fn(&Setting) -> Result<Vec<Measured>, Error>,
+    pub(crate) run: fn(&Setting) -> Running<'_>,
 }
 
 /// Every group, in the order of the table.
@@ -47,64 +44,86 @@ pub(crate) const GROUPS: &[Group] = &[
             "one_step_workflows_per_s",
             "bytes_per_workflow",
             "commits_per_1k_workflows",
+            "wal_bytes_per_workflow",
+            "statements_per_1k_tasks",
         ],
-        run: one_step::submitted_while_running,
+        run: |setting| Box::pin(one_step::submitted_while_running(setting)),
     },
     Group {
         name: "backlog",
         figures: &["backlog_workflows_per_s"],
-        run: one_step::backlog,
+        run: |setting| Box::pin(one_step::backlog(setting)),
     },
     Group {
         name: "chain",
         figures: &["chain_step_ms"],
-        run: graphs::chain,
+        run: |setting| Box::pin(graphs::chain(setting)),
     },
     Group {
         name: "chains",
         figures: &["chains_steps_per_s"],
-        run: graphs::chains,
+        run: |setting| Box::pin(graphs::chains(setting)),
     },
     Group {
         name: "fanout_1k",
         figures: &["fanout_1k_s"],
-        run: |setting| graphs::fanout(setting, "fanout_1k_s", 1_000),
+        run: |setting| Box::pin(graphs::fanout(setting, "fanout_1k_s", 1_000)),
     },
     Group {
         name: "fanout_10k",
         figures: &["fanout_10k_s"],
-        run: |setting| graphs::fanout(setting, "fanout_10k_s", 10_000),
+        run: |setting| Box::pin(graphs::fanout(setting, "fanout_10k_s", 10_000)),
     },
     Group {
         name: "fanout_100k",
         figures: &["fanout_100k_s", "fanout_100k_rss_mb"],
-        run: graphs::largest_fanout,
+        run: |setting| Box::pin(graphs::largest_fanout(setting)),
     },
     Group {
         name: "function",
         figures: &["function_step_ms"],
-        run: functions::one,
+        run: |setting| Box::pin(functions::one(setting)),
     },
     Group {
         name: "functions",
         figures: &["functions_steps_per_s"],
-        run: functions::many,
+        run: |setting| Box::pin(functions::many(setting)),
     },
     Group {
         name: "idle",
         figures: &["idle_start_to_done_p50_ms", "idle_start_to_done_p99_ms"],
-        run: idle::start_to_done,
+        run: |setting| Box::pin(idle::start_to_done(setting)),
     },
     Group {
         name: "idle_cpu",
         figures: &["idle_cpu_pct"],
-        run: idle::cpu,
+        run: |setting| Box::pin(idle::cpu(setting)),
+    },
+    Group {
+        name: "ready_to_running",
+        figures: &["ready_to_running_p50_ms", "ready_to_running_p99_ms"],
+        run: |setting| Box::pin(processes::ready_to_running(setting)),
+    },
+    Group {
+        name: "workers",
+        figures: &[
+            "workers_1_workflows_per_s",
+            "workers_2_workflows_per_s",
+            "workers_4_workflows_per_s",
+            "workers_8_workflows_per_s",
+        ],
+        run: |setting| Box::pin(processes::workers(setting)),
+    },
+    Group {
+        name: "idle_queries",
+        figures: &["idle_queries_per_s"],
+        run: |setting| Box::pin(idle::queries(setting)),
     },
 ];
 
 impl Setting {
     /// So many, or a fiftieth of it when it is only to be seen that it works.
-    fn scaled(&self, full: u64) -> u64 {
+    fn scaled(&self, full: u32) -> u32 {
         if self.quick {
             (full / 50).max(10)
         } else {
@@ -113,56 +132,9 @@ impl Setting {
     }
 }
 
-/// A new database for one measurement.
-struct Home {
-    directory: TempDir,
-}
-
-impl Home {
-    fn new(setting: &Setting) -> Result<Home, Error> {
-        Ok(Home {
-            directory: tempfile::tempdir_in(&setting.directory)?,
-        })
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.path().join("bench.db")
-    }
-
-    fn builder(&self) -> EngineBuilder {
-        Engine::builder(format!("sqlite:{}", self.path().display()))
-            .register::<workloads::one_step>()
-            .register::<workloads::chain::Workflow>()
-            .register::<workloads::fanout::Workflow>()
-            .register::<workloads::function>()
-            .max_concurrent_tasks(SLOTS)
-    }
-
-    /// A database with the schema and nothing in it, for a floor.
-    fn empty(setting: &Setting, runtime: &Runtime) -> Result<Home, Error> {
-        let home = Home::new(setting)?;
-        runtime.block_on(async {
-            let engine = home.builder().connect().await?;
-            engine.store().close().await;
-            Ok::<_, Error>(())
-        })?;
-        Ok(home)
-    }
-
-    fn count(&self, sql: &str) -> Result<u64, Error> {
-        count(&self.path(), sql)
-    }
-}
-
-fn count(path: &Path, sql: &str) -> Result<u64, Error> {
-    let connection = Connection::open(path)?;
-    Ok(u64::try_from(
-        connection.query_row(sql, [], |row| row.get::<_, i64>(0))?,
-    )?)
-}
-
 /// That the store's rows say what was to be done.
-fn expect(what: &str, found: u64, wanted: u64) -> Result<(), Error> {
+fn expect(what: &str, found: u64, wanted: impl Into<u64>) -> Result<(), Error> {
+    let wanted = wanted.into();
     if found == wanted {
         Ok(())
     } else {
@@ -170,8 +142,10 @@ fn expect(what: &str, found: u64, wanted: u64) -> Result<(), Error> {
     }
 }
 
-fn runtime() -> Result<Runtime, Error> {
-    Ok(Builder::new_multi_thread().enable_all().build()?)
+/// What a share of the times is not above; sorts them.
+fn percentile(times: &mut [f64], share: f64) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[((times.len() - 1) as f64 * share) as usize]
 }
 
 const COMPLETED: &str = "SELECT count(*) FROM executions WHERE status = 'Completed'";

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use abide::Engine;
 use tokio::task::JoinSet;
 
-use super::{COMPLETED, Error, Home, Setting, expect, runtime};
+use super::{COMPLETED, Error, Setting, expect};
 use crate::floor;
+use crate::home::Home;
 use crate::report::Measured;
 use crate::workloads::one_step;
 
@@ -16,7 +17,8 @@ use crate::workloads::one_step;
 const CALLERS: u64 = 512;
 
 /// Starts so many from many callers; each waits for the result, or only for the start.
-async fn submit(engine: &Engine, workflows: u64, wait: bool) -> Result<(), Error> {
+pub(super) async fn submit(engine: &Engine, workflows: u32, wait: bool) -> Result<(), Error> {
+    let workflows = u64::from(workflows);
     let next = Arc::new(AtomicU64::new(0));
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS.min(workflows) {
@@ -42,90 +44,103 @@ async fn submit(engine: &Engine, workflows: u64, wait: bool) -> Result<(), Error
     Ok(())
 }
 
-pub(crate) fn submitted_while_running(setting: &Setting) -> Result<Vec<Measured>, Error> {
-    let runtime = runtime()?;
+pub(crate) async fn submitted_while_running(setting: &Setting) -> Result<Vec<Measured>, Error> {
     let workflows = setting.scaled(100_000);
-    let home = Home::new(setting)?;
-    let (elapsed, commits) = runtime.block_on(async {
-        let engine = home.builder().start().await?;
-        let before = engine.store().stats().commits;
-        let begun = Instant::now();
-        submit(&engine, workflows, true).await?;
-        let elapsed = begun.elapsed().as_secs_f64();
-        let commits = engine.store().stats().commits - before;
-        engine.shutdown().await;
-        engine.store().close().await;
-        Ok::<_, Error>((elapsed, commits))
-    })?;
-    expect("completed executions", home.count(COMPLETED)?, workflows)?;
-    let bytes = std::fs::metadata(home.path())?.len();
+    let home = Home::new(setting).await?;
+    let engine = home.builder().start().await?;
+    let (before, wal_before) = (engine.store().stats(), home.wal_bytes().await?);
+    let begun = Instant::now();
+    submit(&engine, workflows, true).await?;
+    let elapsed = begun.elapsed().as_secs_f64();
+    let (after, wal_after) = (engine.store().stats(), home.wal_bytes().await?);
+    engine.shutdown().await;
+    engine.store().close().await;
+    let completed = home.count(COMPLETED).await?;
+    expect("completed executions", completed, workflows)?;
+    let bytes = home.bytes().await?;
+    home.remove().await?;
 
-    let plain = Home::empty(setting, &runtime)?;
-    let floor = floor::one_step_workflows_per_s(&plain.path(), i64::try_from(workflows)?)?;
-    expect(
-        "completed executions of the floor",
-        plain.count(COMPLETED)?,
-        workflows,
-    )?;
-    let floor_bytes = floor::bytes(&plain.path())?;
-    let per = workflows as f64;
-    Ok(vec![
-        Measured::beside("one_step_workflows_per_s", per / elapsed, "1/s", floor),
+    let plain = Home::empty(setting).await?;
+    let floor_wal_before = plain.wal_bytes().await?;
+    let floor = floor::one_step_workflows_per_s(&plain, workflows).await?;
+    let floor_wal_after = plain.wal_bytes().await?;
+    let completed = plain.count(COMPLETED).await?;
+    expect("completed executions of the floor", completed, workflows)?;
+    let floor_bytes = floor::bytes(&plain).await?;
+    plain.remove().await?;
+
+    let workflows = f64::from(workflows);
+    let commits = (after.commits - before.commits) as f64;
+    let mut measured = vec![
+        Measured::beside(
+            "one_step_workflows_per_s",
+            workflows / elapsed,
+            "1/s",
+            floor,
+        ),
         Measured::beside(
             "bytes_per_workflow",
-            bytes as f64 / per,
+            bytes as f64 / workflows,
             "B",
-            floor_bytes as f64 / per,
+            floor_bytes as f64 / workflows,
         ),
         Measured::plain(
             "commits_per_1k_workflows",
-            commits as f64 * 1000.0 / per,
+            commits * 1000.0 / workflows,
             "1",
         ),
-    ])
+    ];
+    if let (Some(wal), Some(floor)) = (
+        wal_after.zip(wal_before),
+        floor_wal_after.zip(floor_wal_before),
+    ) {
+        let statements = (after.statements - before.statements) as f64;
+        measured.push(Measured::beside(
+            "wal_bytes_per_workflow",
+            (wal.0 - wal.1) as f64 / workflows,
+            "B",
+            (floor.0 - floor.1) as f64 / workflows,
+        ));
+        measured.push(Measured::plain(
+            "statements_per_1k_tasks",
+            statements * 1000.0 / workflows,
+            "1",
+        ));
+    }
+    Ok(measured)
 }
 
-pub(crate) fn backlog(setting: &Setting) -> Result<Vec<Measured>, Error> {
-    let runtime = runtime()?;
+pub(crate) async fn backlog(setting: &Setting) -> Result<Vec<Measured>, Error> {
     let workflows = setting.scaled(100_000);
-    let home = Home::new(setting)?;
-    let elapsed = runtime.block_on(async {
-        // Without a worker every start goes to the outbox.
-        let client = home.builder().connect().await?;
-        let begun = Instant::now();
-        submit(&client, workflows, false).await?;
-        client.store().close().await;
-        let submitted = begun.elapsed().as_secs_f64();
-        expect(
-            "rows in the outbox",
-            home.count("SELECT count(*) FROM task_outbox")?,
-            workflows,
-        )?;
+    let home = Home::new(setting).await?;
+    // Without a worker every start goes to the outbox.
+    let client = home.builder().connect().await?;
+    let begun = Instant::now();
+    submit(&client, workflows, false).await?;
+    client.store().close().await;
+    let submitted = begun.elapsed().as_secs_f64();
+    let waiting = home.count("SELECT count(*) FROM task_outbox").await?;
+    expect("rows in the outbox", waiting, workflows)?;
 
-        let begun = Instant::now();
-        let engine = home.builder().start().await?;
-        // The queue is first in, first out, but the last few run side by side.
-        for n in workflows.saturating_sub(2000)..workflows {
-            engine
-                .run::<one_step>(&format!("instance-{n}"))
-                .await?
-                .result()
-                .await?;
-        }
-        while home.count(COMPLETED)? < workflows {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-        let drained = begun.elapsed().as_secs_f64();
-        engine.shutdown().await;
-        engine.store().close().await;
-        Ok::<_, Error>(submitted + drained)
-    })?;
-    expect("completed executions", home.count(COMPLETED)?, workflows)?;
-    let plain = Home::empty(setting, &runtime)?;
-    let floor = floor::one_step_workflows_per_s(&plain.path(), i64::try_from(workflows)?)?;
+    let begun = Instant::now();
+    let engine = home.builder().start().await?;
+    // The queue is first in, first out, but the last ones run side by side.
+    let last = format!("instance-{}", workflows - 1);
+    engine.run::<one_step>(&last).await?.result().await?;
+    while home.count(COMPLETED).await? < u64::from(workflows) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let drained = begun.elapsed().as_secs_f64();
+    engine.shutdown().await;
+    engine.store().close().await;
+    home.remove().await?;
+
+    let plain = Home::empty(setting).await?;
+    let floor = floor::one_step_workflows_per_s(&plain, workflows).await?;
+    plain.remove().await?;
     Ok(vec![Measured::beside(
         "backlog_workflows_per_s",
-        workflows as f64 / elapsed,
+        f64::from(workflows) / (submitted + drained),
         "1/s",
         floor,
     )])

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use super::name::SchemaName;
 use super::statement::{Execute, Param, Row, Statement, Value};
 use super::{error, tls};
 use crate::error::StoreError;
+use crate::stats::Counters;
 
 /// Begins a transaction that writes.
 pub(crate) const BEGIN: &str = "BEGIN";
@@ -46,6 +47,7 @@ pub(crate) struct Session {
     /// A run was cut off or failed, or a transaction is open.
     dirty: AtomicBool,
     in_transaction: AtomicBool,
+    counters: Arc<Counters>,
 }
 
 /// The half of a connection that reads and writes. A session goes on only while this is polled.
@@ -87,8 +89,15 @@ impl Session {
             prepared: Mutex::default(),
             dirty: AtomicBool::new(false),
             in_transaction: AtomicBool::new(false),
+            counters: Arc::default(),
         };
         Ok((session, link))
+    }
+
+    /// Counts its statements there from now on.
+    pub(crate) fn counted(mut self, counters: &Arc<Counters>) -> Session {
+        self.counters = counters.clone();
+        self
     }
 
     /// The client, for what isn't plain statements.
@@ -208,6 +217,7 @@ impl Execute for Session {
                 _ => {}
             }
         }
+        self.counters.add_statements(statements.len());
         let running = statements.iter().map(|statement| self.one(statement));
         let (answers, failed) = in_order(running).await;
         if let Some(e) = failed {

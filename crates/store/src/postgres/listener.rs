@@ -47,6 +47,7 @@ struct Listening {
 
 async fn connect(shared: &Shared) -> Result<Listening, StoreError> {
     let (session, mut link) = Session::connect(&shared.address).await?;
+    let session = session.counted(&shared.counters);
     let (forward, messages) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         // Ends when the connection does, or when nobody takes the messages.

@@ -104,7 +104,7 @@ pub(crate) struct Shared {
     readers: Readers,
     graphs: GraphCache,
     hints: Arc<Hints>,
-    counters: Counters,
+    counters: Arc<Counters>,
     clock: DatabaseClock,
     news: News,
     /// When this process last renewed a lease, and for how long.
@@ -147,7 +147,8 @@ impl Postgres {
         thread: oneshot::Sender<Committers>,
     ) -> Result<Arc<Postgres>, StoreError> {
         let address = Arc::new(address);
-        let mut session = connect(&address).await?;
+        let counters = Arc::<Counters>::default();
+        let mut session = connect(&address).await?.counted(&counters);
         let asked = Instant::now();
         let clock = DatabaseClock::new(options.now.clone(), Timestamp(0));
         clock.set(upkeep::database_now(&session).await?, asked);
@@ -162,7 +163,12 @@ impl Postgres {
         .await?;
         let (jobs, queue) = mpsc::unbounded_channel();
         let queue = Arc::new(tokio::sync::Mutex::new(queue));
-        let readers = Readers::new(address.clone(), runtime.clone(), MOST_READERS);
+        let readers = Readers::new(
+            address.clone(),
+            runtime.clone(),
+            MOST_READERS,
+            counters.clone(),
+        );
         let shared = Arc::new(Shared {
             token: token(),
             patience: options.busy_timeout,
@@ -175,7 +181,7 @@ impl Postgres {
             readers,
             graphs: GraphCache::default(),
             hints,
-            counters: Counters::default(),
+            counters,
             clock,
             news: News::default(),
             renewed: Mutex::default(),
@@ -300,7 +306,7 @@ impl Shared {
             params: Vec::new(),
         };
         session.run(vec![set]).await?;
-        Ok(session)
+        Ok(session.counted(&self.counters))
     }
 
     /// Makes partitions for the history of what is started around that time and for a while after.

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use super::address::Address;
 use super::connect::Session;
 use crate::error::StoreError;
+use crate::stats::Counters;
 
 /// How long a query waits for a session while all are in use.
 const WAIT: Duration = Duration::from_secs(10);
@@ -27,13 +28,24 @@ pub(crate) type Reader = Object<Connecting>;
 pub(crate) struct Connecting {
     address: Arc<Address>,
     runtime: Handle,
+    counters: Arc<Counters>,
 }
 
 impl Readers {
     /// At most `limit` sessions, whose connections run on `runtime`.
-    pub(crate) fn new(address: Arc<Address>, runtime: Handle, limit: usize) -> Readers {
+    pub(crate) fn new(
+        address: Arc<Address>,
+        runtime: Handle,
+        limit: usize,
+        counters: Arc<Counters>,
+    ) -> Readers {
         let database = address.database();
-        let pool = Pool::builder(Connecting { address, runtime })
+        let connecting = Connecting {
+            address,
+            runtime,
+            counters,
+        };
+        let pool = Pool::builder(connecting)
             .max_size(limit)
             .wait_timeout(Some(WAIT))
             .runtime(Runtime::Tokio1)
@@ -59,11 +71,11 @@ impl Manager for Connecting {
     type Error = StoreError;
 
     async fn create(&self) -> Result<Session, StoreError> {
-        let address = self.address.clone();
+        let (address, counters) = (self.address.clone(), self.counters.clone());
         let connecting = self.runtime.spawn(async move {
             let (session, link) = Session::connect(&address).await?;
             tokio::spawn(link.run());
-            Ok(session)
+            Ok(session.counted(&counters))
         });
         // The task ends early only with its runtime.
         connecting.await.unwrap_or(Err(StoreError::Closed))

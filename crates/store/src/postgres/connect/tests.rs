@@ -365,7 +365,12 @@ async fn a_reader_left_in_the_middle_is_not_given_out_again() {
     let address = std::sync::Arc::new(Address::parse(&shared_url()).expect("an address"));
     let backend =
         async |reader: &Session| only(reader, plain("SELECT pg_backend_pid()::bigint")).await;
-    let readers = Readers::new(address, tokio::runtime::Handle::current(), 1);
+    let readers = Readers::new(
+        address,
+        tokio::runtime::Handle::current(),
+        1,
+        Default::default(),
+    );
     let reader = readers.get().await.expect("connects");
     let first = backend(&reader).await;
     drop(reader);

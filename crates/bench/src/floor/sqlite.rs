@@ -1,21 +1,17 @@
-//! The floor: the rows that a one-task workflow leaves, written by plain prepared statements, in
-//! one thread, with nothing decided, checked or awaited. What the engine takes beyond this is its
-//! own doing.
+//! The floor on SQLite: prepared statements, in one thread.
 
 use std::path::Path;
 use std::time::Instant;
 
 use rusqlite::{Connection, Transaction, params};
 
-/// Workflows in one transaction.
-const BATCH: i64 = 1000;
+use super::BATCH;
 
-/// One-task workflows a second through three transactions per batch: submit, claim, finish.
-pub(crate) fn one_step_workflows_per_s(path: &Path, workflows: i64) -> rusqlite::Result<f64> {
+pub(super) fn one_step_workflows_per_s(path: &Path, workflows: u32) -> rusqlite::Result<f64> {
     let mut connection = open(path)?;
     let start = Instant::now();
     for first in (0..workflows).step_by(BATCH as usize) {
-        let ids = first + 1..=(first + BATCH).min(workflows);
+        let ids = i64::from(first) + 1..=i64::from((first + BATCH).min(workflows));
         let transaction = connection.transaction()?;
         ids.clone().try_for_each(|id| submit(&transaction, id, 1))?;
         transaction.commit()?;
@@ -28,12 +24,10 @@ pub(crate) fn one_step_workflows_per_s(path: &Path, workflows: i64) -> rusqlite:
             .try_for_each(|id| finish(&transaction, id, 1, true))?;
         transaction.commit()?;
     }
-    Ok(workflows as f64 / start.elapsed().as_secs_f64())
+    Ok(f64::from(workflows) / start.elapsed().as_secs_f64())
 }
 
-/// Milliseconds for a step of a chain: the end of one task and the claim of the next, in one
-/// commit.
-pub(crate) fn chain_step_ms(path: &Path, steps: u32) -> rusqlite::Result<f64> {
+pub(super) fn chain_step_ms(path: &Path, steps: u32) -> rusqlite::Result<f64> {
     let mut connection = open(path)?;
     let transaction = connection.transaction()?;
     submit(&transaction, 1, steps)?;
@@ -52,8 +46,7 @@ pub(crate) fn chain_step_ms(path: &Path, steps: u32) -> rusqlite::Result<f64> {
     Ok(start.elapsed().as_secs_f64() * 1000.0 / f64::from(steps))
 }
 
-/// Milliseconds for one recorded step of a function: one row, one commit.
-pub(crate) fn function_step_ms(path: &Path, steps: u32) -> rusqlite::Result<f64> {
+pub(super) fn function_step_ms(path: &Path, steps: u32) -> rusqlite::Result<f64> {
     let mut connection = open(path)?;
     let start = Instant::now();
     for step in 1..=steps {
@@ -64,19 +57,19 @@ pub(crate) fn function_step_ms(path: &Path, steps: u32) -> rusqlite::Result<f64>
     Ok(start.elapsed().as_secs_f64() * 1000.0 / f64::from(steps))
 }
 
-/// Steps a second of so many chains side by side: in each transaction every chain takes a step.
-pub(crate) fn chains_steps_per_s(path: &Path, chains: i64, links: u32) -> rusqlite::Result<f64> {
+pub(super) fn chains_steps_per_s(path: &Path, chains: u32, links: u32) -> rusqlite::Result<f64> {
     let mut connection = open(path)?;
     let start = Instant::now();
     let transaction = connection.transaction()?;
-    for id in 1..=chains {
+    let ids = || 1..=i64::from(chains);
+    for id in ids() {
         submit(&transaction, id, links)?;
         claim(&transaction, id, 1, true)?;
     }
     transaction.commit()?;
     for link in 1..=links {
         let transaction = connection.transaction()?;
-        for id in 1..=chains {
+        for id in ids() {
             finish(&transaction, id, link, link == links)?;
             if link < links {
                 ready(&transaction, id, link + 1)?;
@@ -85,11 +78,10 @@ pub(crate) fn chains_steps_per_s(path: &Path, chains: i64, links: u32) -> rusqli
         }
         transaction.commit()?;
     }
-    Ok(chains as f64 * f64::from(links) / start.elapsed().as_secs_f64())
+    Ok(f64::from(chains) * f64::from(links) / start.elapsed().as_secs_f64())
 }
 
-/// Steps a second of so many functions side by side: in each transaction every one records a step.
-pub(crate) fn functions_steps_per_s(
+pub(super) fn functions_steps_per_s(
     path: &Path,
     functions: u32,
     steps: u32,
@@ -104,8 +96,7 @@ pub(crate) fn functions_steps_per_s(
     Ok(f64::from(functions) * f64::from(steps) / start.elapsed().as_secs_f64())
 }
 
-/// Bytes of the database once its log is worked off.
-pub(crate) fn bytes(path: &Path) -> rusqlite::Result<u64> {
+pub(super) fn bytes(path: &Path) -> rusqlite::Result<u64> {
     let connection = open(path)?;
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
@@ -113,8 +104,7 @@ pub(crate) fn bytes(path: &Path) -> rusqlite::Result<u64> {
     Ok((pages * size).unsigned_abs())
 }
 
-/// Milliseconds for a commit of one small row: what durability costs by itself.
-pub(crate) fn commit_ms(path: &Path, commits: u32) -> rusqlite::Result<f64> {
+pub(super) fn commit_ms(path: &Path, commits: u32) -> rusqlite::Result<f64> {
     let mut connection = open(path)?;
     let start = Instant::now();
     for id in 1..=commits {
@@ -127,9 +117,7 @@ pub(crate) fn commit_ms(path: &Path, commits: u32) -> rusqlite::Result<f64> {
     Ok(start.elapsed().as_secs_f64() * 1000.0 / f64::from(commits))
 }
 
-/// Seconds to write all rows of a graph of `width` independent tasks between a first and a last,
-/// a thousand tasks in a transaction.
-pub(crate) fn fanout_s(path: &Path, width: u32) -> rusqlite::Result<f64> {
+pub(super) fn fanout_s(path: &Path, width: u32) -> rusqlite::Result<f64> {
     let mut connection = open(path)?;
     let last = width + 2;
     let start = Instant::now();
@@ -139,7 +127,7 @@ pub(crate) fn fanout_s(path: &Path, width: u32) -> rusqlite::Result<f64> {
     finish(&transaction, 1, 1, false)?;
     transaction.commit()?;
     for first in (2..last).step_by(BATCH as usize) {
-        let numbers = first..last.min(first + BATCH as u32);
+        let numbers = first..last.min(first + BATCH);
         for stage in [
             ready,
             |t: &Transaction<'_>, e, n| claim(t, e, n, false),
