@@ -116,7 +116,7 @@ async fn a_role_can_do_everything_in_its_store_and_nothing_in_another() {
     let workers = store.workers().await.expect("reads it");
     assert_eq!(workers.len(), 0);
     store.close().await;
-    let error = open(&foreign).await.err().expect("not its own");
+    let error = open(&foreign).await.expect_err("not its own");
     assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
 
     let listed = list_tenants(&role.url()).await.expect("lists");
