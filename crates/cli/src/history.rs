@@ -47,6 +47,13 @@ impl<'a> History<'a> {
     }
 
     async fn page_by_index(&mut self) -> Result<(Vec<EventView>, bool), StoreError> {
+        if !self.store.has_ordered_positions() {
+            // Those of one execution are in order all the same.
+            let own = self.store.events(&self.filter, self.after, PAGE).await?;
+            self.after = own.last().map_or(self.after, |event| event.position);
+            let is_last = own.len() < PAGE as usize;
+            return Ok((own, is_last));
+        }
         // Read first: whatever is appended later is beyond it.
         let end = self.store.last_position().await?;
         let own = self.store.events(&self.filter, self.after, PAGE).await?;

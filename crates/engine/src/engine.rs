@@ -267,6 +267,18 @@ impl Engine {
         Ok(self.inner.store.events(&filter, after, limit).await?)
     }
 
+    /// All events of the store, each once, for subscribers: at most `limit` after a cursor (none for
+    /// the beginning), and the cursor after them, to be kept together with what was made of them.
+    /// See [`Store::feed`](abide_store::Store::feed).
+    pub async fn feed(
+        &self,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<(Vec<EventView>, String), EngineError> {
+        let filter = EventFilter::default();
+        Ok(self.inner.store.feed(cursor, &filter, limit).await?)
+    }
+
     /// The store, for what the engine has no method for.
     pub fn store(&self) -> &Store {
         &self.inner.store

@@ -10,6 +10,7 @@ mod checks;
 mod derived;
 mod driver;
 mod error;
+mod feed;
 mod flush;
 mod graphs;
 mod health;

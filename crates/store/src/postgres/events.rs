@@ -92,18 +92,39 @@ impl<E: Execute + Sync> Reader<'_, E> {
         limit: u32,
     ) -> Result<(Vec<EventView>, String), StoreError> {
         let mut cursor = cursor.map_or(Ok(Cursor::BEGINNING), Cursor::parse)?;
-        let limit = limit.max(1);
+        let limit = limit.max(1) as usize;
+        let mut found = Vec::new();
+        loop {
+            let goes_on = cursor.page.is_some();
+            let left = limit - found.len();
+            cursor = self.feed_page(cursor, filter, left, &mut found).await?;
+            // What a page that was cut left over says nothing of what came after it.
+            if found.len() == limit || !goes_on {
+                return Ok((found, cursor.to_string()));
+            }
+        }
+    }
+
+    /// Adds the rest of the page that the cursor is in, or the next one.
+    async fn feed_page(
+        &self,
+        mut cursor: Cursor,
+        filter: &EventFilter,
+        limit: usize,
+        events: &mut Vec<EventView>,
+    ) -> Result<Cursor, StoreError> {
         let (snapshot, last) = self.now().await?;
         let page = cursor.page.take().unwrap_or(Page {
             upto: snapshot,
             position: 0,
         });
+        let most = limit as u32;
         let found = match stream(filter, 6) {
-            Some((of, params)) => self.feed_stream(&cursor, &page, of, params, limit).await?,
-            None => self.feed_all(&cursor, &page, last, limit).await?,
+            Some((of, params)) => self.feed_stream(&cursor, &page, of, params, most).await?,
+            None => self.feed_all(&cursor, &page, last, most).await?,
         };
         let position = found.last().map_or(page.position, |event| event.position);
-        let next = if found.len() == limit as usize {
+        let next = if found.len() == limit {
             Cursor {
                 page: Some(Page { position, ..page }),
                 ..cursor
@@ -115,7 +136,8 @@ impl<E: Execute + Sync> Reader<'_, E> {
                 page: None,
             }
         };
-        Ok((found, next.to_string()))
+        events.extend(found);
+        Ok(next)
     }
 
     async fn feed_stream(
@@ -132,7 +154,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
              ORDER BY position LIMIT $5::bigint"
         );
         let xmax = Param::Text(Some(cursor.after.xmax.to_string().into()));
-        let upto = Param::Text(Some(page.upto.to_string().into()));
+        let upto = Param::Text(Some(page.upto.plain().into()));
         let own = vec![
             xmax,
             cursor.after.under_way(),
@@ -154,23 +176,26 @@ impl<E: Execute + Sync> Reader<'_, E> {
         last: i64,
         limit: u32,
     ) -> Result<Vec<EventView>, StoreError> {
-        // What was under way at the cursor's snapshot may have any position, and its few
-        // transactions are found by execution_events_feed; the rest lies above the floor.
+        // What was under way at the cursor's snapshot, or may have been, can have any position, and its
+        // few transactions are found by execution_events_feed; the rest lies above the floor.
         static SQL: LazyLock<String> = LazyLock::new(|| {
             format!(
                 "SELECT {EVENT} FROM (SELECT {EVENT}, tx FROM ~execution_events \
                  WHERE tx = ANY ($1::text[]::xid8[]) AND position > $2::bigint AND position <= $4::bigint \
                  UNION ALL SELECT {EVENT}, tx FROM ~execution_events \
-                 WHERE tx >= $5::text::xid8 AND position > $3::bigint AND position <= $4::bigint) e \
+                 WHERE tx >= $5::text::xid8 AND tx <= $8::text::xid8 AND position > $2::bigint AND position <= $4::bigint \
+                 UNION ALL SELECT {EVENT}, tx FROM ~execution_events \
+                 WHERE tx > $8::text::xid8 AND position > $3::bigint AND position <= $4::bigint) e \
                  WHERE pg_visible_in_snapshot(tx, $6::text::pg_snapshot) ORDER BY position LIMIT $7::bigint"
             )
         });
-        let (xmax, upto) = (cursor.after.xmax.to_string(), page.upto.to_string());
+        let (xmax, upto) = (cursor.after.xmax.to_string(), page.upto.plain());
+        let begun = cursor.after.begun.max(cursor.after.xmax).to_string();
         let mut stretches = Stretches::after(cursor.floor.max(page.position), last, limit);
         let mut seen = page.position;
         let mut found = Vec::new();
         // What was under way is looked for even if nothing lies above the floor.
-        let under_way = !cursor.after.under_way.is_empty();
+        let under_way = cursor.after.xmin <= cursor.after.begun;
         let mut stretch = stretches.next(0).or(under_way.then_some((last, last)));
         while let Some((from, to)) = stretch {
             let params = vec![
@@ -181,6 +206,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
                 text(&xmax),
                 text(&upto),
                 int(i64::from(limit) - found.len() as i64),
+                text(&begun),
             ];
             let statement = Statement::new(&SQL, params);
             found.extend(all(self.execute, statement, "an event", rows::event).await?);
@@ -192,8 +218,11 @@ impl<E: Execute + Sync> Reader<'_, E> {
 
     /// What is committed now, and a position that none of it is above.
     async fn now(&self) -> Result<(Snapshot, i64), StoreError> {
-        // The snapshot of a statement is older than what its expressions find in a sequence.
-        let sql = "SELECT pg_current_snapshot()::text, (SELECT last_value FROM ~execution_events_position_seq)";
+        // The snapshot of a statement is older than what its expressions find in a sequence, and than
+        // the id of a transaction that is given to it. A snapshot's own `xmax` says only which id was
+        // the last to be committed: transactions beyond it may have long begun.
+        let sql = "SELECT pg_current_snapshot()::text || ':' || pg_current_xact_id()::text, \
+             (SELECT last_value FROM ~execution_events_position_seq)";
         let read = |cells: &mut Cells| Ok((cells.text()?, cells.int()?));
         let found = one(
             self.execute,
@@ -257,13 +286,16 @@ struct Snapshot {
     xmin: u64,
     xmax: u64,
     under_way: Vec<u64>,
+    /// Transactions from `xmax` up to here may have been under way too; those beyond had not begun.
+    begun: u64,
 }
 
 impl Snapshot {
-    /// As PostgreSQL writes it: `xmin:xmax:xip,xip`.
+    /// As PostgreSQL writes it, `xmin:xmax:xip,xip`, and after another colon the last that had begun.
     fn parse(text: &str) -> Option<Snapshot> {
         let mut parts = text.split(':');
         let (xmin, xmax, under_way) = (parts.next()?, parts.next()?, parts.next()?);
+        let begun = parts.next()?.parse().ok()?;
         if parts.next().is_some() {
             return None;
         }
@@ -272,15 +304,23 @@ impl Snapshot {
             xmin: xmin.parse().ok()?,
             xmax: xmax.parse().ok()?,
             under_way: under_way.map(str::parse).collect::<Result<_, _>>().ok()?,
+            begun,
         };
         let Snapshot {
             xmin,
             xmax,
             under_way,
+            ..
         } = &snapshot;
         let is_sorted = under_way.is_sorted_by(|a, b| a < b)
             && under_way.iter().all(|xid| (*xmin..*xmax).contains(xid));
         (0 < *xmin && xmin <= xmax && is_sorted).then_some(snapshot)
+    }
+
+    /// As PostgreSQL reads it.
+    fn plain(&self) -> String {
+        let under_way: Vec<String> = self.under_way.iter().map(u64::to_string).collect();
+        format!("{}:{}:{}", self.xmin, self.xmax, under_way.join(","))
     }
 
     fn under_way(&self) -> Param<'static> {
@@ -294,11 +334,7 @@ impl Snapshot {
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:", self.xmin, self.xmax)?;
-        for (at, xid) in self.under_way.iter().enumerate() {
-            write!(f, "{}{xid}", if at == 0 { "" } else { "," })?;
-        }
-        Ok(())
+        write!(f, "{}:{}", self.plain(), self.begun)
     }
 }
 
@@ -307,9 +343,9 @@ impl fmt::Display for Snapshot {
 struct Cursor {
     /// What this snapshot sees was answered.
     after: Snapshot,
-    /// Whatever begins after the snapshot writes above this position: it is that of an event the
-    /// snapshot sees, and a transaction has its number before it draws positions, since it has
-    /// locked or inserted an execution.
+    /// Whatever begins after the snapshot (beyond its `begun`) writes above this position: it is that
+    /// of an event the snapshot sees, and a transaction has its number before it draws positions,
+    /// since it has locked or inserted an execution.
     floor: i64,
     /// The rest of a page that was cut off.
     page: Option<Page>,
@@ -328,6 +364,7 @@ impl Cursor {
             xmin: 1,
             xmax: 1,
             under_way: Vec::new(),
+            begun: 0,
         },
         floor: 0,
         page: None,
@@ -370,10 +407,14 @@ mod tests {
 
     #[test]
     fn cursors_read_back() {
-        for text in ["1:1:;0", "10:12:10,11;7", "10:12:;7;13:20:14,19;8"] {
+        for text in [
+            "1:1::0;0",
+            "10:12:10,11:14;7",
+            "10:12::12;7;13:20:14,19:25;8",
+        ] {
             assert_eq!(Cursor::parse(text).expect("a cursor").to_string(), text);
         }
-        assert_eq!(Cursor::BEGINNING.to_string(), "1:1:;0");
+        assert_eq!(Cursor::BEGINNING.to_string(), "1:1::0;0");
     }
 
     #[test]
@@ -382,14 +423,15 @@ mod tests {
             "",
             "7",
             "1:1:",
-            "1:1:;x",
-            "0:1:;0",
-            "2:1:;0",
-            "1:5:9;0",
-            "1:9:5,5;0",
-            "1:1:;0;1:1:",
-            "1:1:;0;1:1:;0;0",
-            "1:1:';0",
+            "1:1:;0",
+            "1:1::1;x",
+            "0:1::1;0",
+            "2:1::1;0",
+            "1:5:9:9;0",
+            "1:9:5,5:9;0",
+            "1:1::1;0;1:1::1",
+            "1:1::1;0;1:1::1;0;0",
+            "1:1:':1;0",
         ] {
             Cursor::parse(text).expect_err(text);
         }

@@ -59,7 +59,11 @@ impl<'n> Plan<'n> {
         let mut seen = FxHashSet::default();
         let lacking: Vec<&Need> = needs
             .into_iter()
-            .filter(|need| !working.has(need) && seen.insert(*need))
+            .filter(|need| {
+                // Whoever still wants a mailbox has read through what is known of it.
+                let is_known = !matches!(need, Need::Mailbox(..)) && working.has(need);
+                !is_known && seen.insert(*need)
+            })
             .collect();
         let mut plan = Plan::default();
         plan.lock(&lacking);
