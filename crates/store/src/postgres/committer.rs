@@ -54,6 +54,8 @@ pub(crate) struct Committer {
     session: Option<Session>,
     /// The executions that the last flush could not lock, or one of them.
     contended: Vec<ExecutionId>,
+    /// Why the server could not be reached, until it can.
+    away: Option<StoreError>,
 }
 
 /// The executions that a flush locks before it reads anything else, as what they are needed for.
@@ -89,6 +91,7 @@ impl Committer {
             queue,
             session: Some(session),
             contended: Vec::new(),
+            away: None,
         }
     }
 
@@ -111,6 +114,7 @@ impl Committer {
             let (error, batch) = match self.commit(batch).await {
                 Ok(()) => {
                     pause = FIRST_PAUSE;
+                    self.away = None;
                     continue;
                 }
                 Err(failed) => failed,
@@ -126,6 +130,7 @@ impl Committer {
                 StoreError::Unavailable { .. } => {
                     tracing::warn!(%error, "the database is away; trying again");
                     self.session = None;
+                    self.away = Some(error);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     waiting.push(batch);
@@ -146,8 +151,11 @@ impl Committer {
         let (late, rest): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .partition(|queued| queued.since.elapsed() > patience);
-        let error = late_error(&self.shared);
-        refuse(late, &error);
+        if !late.is_empty() {
+            // Unless the server is away, it is somebody's lock that keeps them waiting.
+            let busy = || StoreError::Busy(self.shared.address.database());
+            refuse(late, &self.away.clone().unwrap_or_else(busy));
+        }
         rest
     }
 
@@ -465,6 +473,11 @@ async fn write(
         Err(error) if writes && !error.is_definite() => {
             return Err(Failed::Unknown(xid, mark, Committed { done, after }));
         }
+        // Nothing was to be written, so nothing is in doubt: it is run again.
+        Err(StoreError::Io { path, detail, .. }) => {
+            let database = path;
+            return Err(StoreError::Unavailable { database, detail }.into());
+        }
         Err(error) => return Err(error.into()),
     };
     if fired {
@@ -517,11 +530,6 @@ fn refuse(batch: Vec<Queued>, error: &StoreError) {
     for queued in batch {
         queued.job.refuse(error.clone());
     }
-}
-
-/// The error of a request that waited for a server that is away, or for somebody's lock.
-fn late_error(shared: &Shared) -> StoreError {
-    StoreError::Busy(shared.address.database())
 }
 
 async fn roll_back(session: &Session) -> Result<(), StoreError> {

@@ -70,11 +70,12 @@ impl Mark {
 }
 
 /// Whether a transaction is under way. An id that the server has not given yet (since it crashed)
-/// is of none.
+/// is of none. What has been given is told by taking the next id: a snapshot only knows the ids of
+/// transactions that were over when it was taken, and the one in question may be the newest of all.
 async fn is_open(execute: &impl Execute, xid: i64) -> Result<bool, StoreError> {
     let ask = Statement::new(
-        "SELECT CASE WHEN $1::text::xid8 < pg_snapshot_xmax(pg_current_snapshot()) \
-         THEN pg_xact_status($1::text::xid8) = 'in progress' ELSE false END",
+        "SELECT CASE WHEN $1::text::xid8 < pg_current_xact_id() \
+         THEN coalesce(pg_xact_status($1::text::xid8) = 'in progress', false) ELSE false END",
         vec![Param::Text(Some(xid.to_string().into()))],
     );
     let answers = execute.run(vec![ask]).await?;
