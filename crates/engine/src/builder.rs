@@ -157,6 +157,14 @@ impl EngineBuilder {
         self
     }
 
+    /// PostgreSQL: how often this process looks for what it may not have been told of, give or take
+    /// a fifth. Other processes tell it within milliseconds what they did; this stands behind it,
+    /// for news that are lost with a connection. Default 10 s; at least 100 ms.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.options.poll_interval = interval;
+        self
+    }
+
     /// The clock by which the engine and its store go. Default: the store's own, which is the
     /// database's on PostgreSQL and the system's on SQLite.
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -200,6 +208,7 @@ impl EngineBuilder {
         let store = StoreOptions {
             now: given.map(|clock| -> abide_store::Clock { Arc::new(move || clock.now()) }),
             busy_timeout: self.options.busy_timeout,
+            poll: self.options.poll_interval,
             payload_limit_bytes: self.options.payload_limit_bytes,
             ..StoreOptions::default()
         };
@@ -220,6 +229,7 @@ impl EngineBuilder {
 
 fn check(options: &Options) -> Result<(), EngineError> {
     const SHORTEST_LEASE: Duration = Duration::from_millis(300);
+    const SHORTEST_POLL: Duration = Duration::from_millis(100);
     const MOST_TASKS: usize = 1_000_000;
     let wrong = |what: String| Err(EngineError::Option(what));
     if options.max_concurrent_tasks == 0 {
@@ -235,6 +245,12 @@ fn check(options: &Options) -> Result<(), EngineError> {
         let lease = options.lease;
         return wrong(format!(
             "the lease is {lease:?}; it must be at least {SHORTEST_LEASE:?}"
+        ));
+    }
+    if options.poll_interval < SHORTEST_POLL {
+        let interval = options.poll_interval;
+        return wrong(format!(
+            "the poll interval is {interval:?}; it must be at least {SHORTEST_POLL:?}"
         ));
     }
     Ok(())

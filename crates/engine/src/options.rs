@@ -19,6 +19,7 @@ pub(crate) struct Options {
     pub(crate) payload_limit_bytes: usize,
     pub(crate) busy_timeout: Duration,
     pub(crate) history_retention: Option<Duration>,
+    pub(crate) poll_interval: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) seed: Option<u64>,
 }
@@ -35,6 +36,7 @@ impl Default for Options {
             payload_limit_bytes: DEFAULT_PAYLOAD_LIMIT_BYTES,
             busy_timeout: Duration::from_secs(5),
             history_retention: None,
+            poll_interval: Duration::from_secs(10),
             clock: Arc::new(SystemClock),
             seed: None,
         }
