@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use abide_store::StoreError;
 use tokio::task::AbortHandle;
@@ -99,12 +99,16 @@ fn renew(worker: &Worker, weak: &Weak<Worker>) {
     let id = worker.id();
     let lease = worker.options.lease;
     match worker.store.heartbeat_blocking(id, lease) {
-        Ok(true) => {}
+        Ok(true) => worker.contact.heard(Instant::now(), lease),
         Ok(false) => {
+            worker.contact.heard(Instant::now(), lease);
             let weak = Weak::clone(weak);
             worker.runtime.spawn(begin_anew(weak, id));
         }
         Err(StoreError::Closed) => {}
-        Err(error) => tracing::warn!(%error, "the worker's lease could not be renewed"),
+        Err(error) => {
+            worker.contact.lost();
+            tracing::warn!(%error, "the worker's lease could not be renewed");
+        }
     }
 }

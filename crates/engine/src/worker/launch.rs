@@ -2,15 +2,17 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use abide_core::ids::{IdGenerator, WorkerId};
-use abide_store::{NewWorker, StoreError};
+use abide_store::{NewWorker, RecoverySummary, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::attempts::Parked;
 use super::catalog::Catalog;
+use super::contact::Contact;
 use super::heartbeat::Heartbeat;
 use super::recovery::{self, Lookout};
 use super::{Worker, dispatch, doubt, retention, timers};
@@ -47,8 +49,12 @@ pub(crate) async fn start(
             Err(error) => return Err(error.into()),
         }
     };
-    let recovered = store.recover(options.max_crashes, id).await?;
-    if recovered != Default::default() {
+    // Otherwise the lookout does, a lease's time from now.
+    let recovered = match store.is_settled(options.lease).await? {
+        true => store.recover(options.max_crashes, id).await?,
+        false => RecoverySummary::default(),
+    };
+    if recovered != RecoverySummary::default() {
         tracing::info!(?recovered, "took over what earlier processes left");
     }
     let woken = store.wake_for_code().await?;
@@ -73,6 +79,7 @@ pub(crate) async fn start(
         stop: Notify::new(),
         doubt: Notify::new(),
         death: Notify::new(),
+        contact: Contact::new(Instant::now()),
     });
     let heartbeat = Heartbeat::start(&worker)?;
     tokio::spawn(dispatch::run(Arc::clone(&worker)));

@@ -11,6 +11,7 @@ mod attempts;
 mod call;
 mod catalog;
 mod chain;
+mod contact;
 mod dispatch;
 mod doubt;
 mod drive;
@@ -43,6 +44,7 @@ use crate::slot::SlotToken;
 
 use attempts::{Attempts, Parked, Registered};
 use catalog::Catalog;
+use contact::Contact;
 
 pub(crate) use launch::{Running, start};
 
@@ -72,6 +74,7 @@ pub(crate) struct Worker {
     doubt: Notify,
     /// Another worker may have died.
     death: Notify,
+    contact: Contact,
 }
 
 impl Drop for Worker {

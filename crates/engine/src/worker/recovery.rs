@@ -13,6 +13,7 @@ use abide_core::ids::WorkerId;
 use abide_store::{Liveness, StoreError};
 
 use super::Worker;
+use super::contact::Contact;
 use super::launch::{next_worker_id, this_process};
 use super::persist::Backoff;
 use crate::error::EngineError;
@@ -48,10 +49,8 @@ impl Lookout {
                     return;
                 }
                 let Some(worker) = weak.upgrade() else { return };
-                if let Some(thorough) = looks.next(Instant::now())
-                    && !look(&worker, thorough)
-                {
-                    looks.failed(Instant::now());
+                if let Some(thorough) = looks.next(Instant::now(), &worker.contact) {
+                    look(&worker, thorough);
                 }
             }
         };
@@ -78,10 +77,7 @@ struct Looks {
     liveness: Liveness,
     lease: Duration,
     every: Duration,
-    last: Instant,
     thorough: Instant,
-    /// Leases are given time until then.
-    patient_until: Instant,
 }
 
 impl Looks {
@@ -94,25 +90,16 @@ impl Looks {
                 Liveness::Locks => LOCKS_EVERY.min(by_lease),
                 Liveness::Leases => by_lease,
             },
-            last: now,
             thorough: now,
-            patient_until: now,
         }
     }
 
-    /// Whether to look now, and whether thoroughly. Who comes late was stopped, or could not reach
-    /// the database; so may everybody have been, and they have a lease's time to show that they
-    /// live. A lock needs no such patience.
-    fn next(&mut self, now: Instant) -> Option<bool> {
-        let since = now - self.last;
-        self.last = now;
+    /// Whether to look now, and whether thoroughly. Who was stopped, or could not reach the database,
+    /// doesn't know whether everybody was: they have a lease's time to show that they live. A lock
+    /// needs no such patience.
+    fn next(&mut self, now: Instant, contact: &Contact) -> Option<bool> {
         match self.liveness {
-            Liveness::Leases => {
-                if since > self.lease {
-                    self.patient_until = now + self.lease;
-                }
-                (now >= self.patient_until).then_some(true)
-            }
+            Liveness::Leases => contact.is_steady(now, self.lease).then_some(true),
             Liveness::Locks => {
                 let thorough = now - self.thorough >= self.lease / PER_LEASE;
                 if thorough {
@@ -122,15 +109,9 @@ impl Looks {
             }
         }
     }
-
-    /// The database could not be asked, perhaps for long, and perhaps by nobody.
-    fn failed(&mut self, now: Instant) {
-        self.patient_until = now + self.lease;
-    }
 }
 
-/// Looks once. Answers whether it could.
-fn look(worker: &Arc<Worker>, thorough: bool) -> bool {
+fn look(worker: &Arc<Worker>, thorough: bool) {
     let id = worker.id();
     if worker.store.is_lost(id) {
         let weak = Arc::downgrade(worker);
@@ -139,12 +120,8 @@ fn look(worker: &Arc<Worker>, thorough: bool) -> bool {
     match worker.store.someone_died(thorough) {
         Ok(true) => worker.death.notify_one(),
         Ok(false) | Err(StoreError::Closed) => {}
-        Err(error) => {
-            tracing::warn!(%error, "can't tell whether all workers are alive");
-            return false;
-        }
+        Err(error) => tracing::warn!(%error, "can't tell whether all workers are alive"),
     }
-    true
 }
 
 /// Recovers what dead workers left, whenever one may have died; runs until it is aborted. What could
@@ -209,38 +186,40 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(3);
 
     #[test]
-    fn a_late_look_at_leases_declares_nobody_dead() {
+    fn who_was_stopped_or_cut_off_declares_nobody_dead() {
         let begun = Instant::now();
+        let contact = Contact::new(begun);
         let mut looks = Looks::new(Liveness::Leases, LEASE, begun);
         assert_eq!(looks.every, LEASE / 3);
-        assert_eq!(looks.next(begun + LEASE), Some(true));
-        assert_eq!(looks.next(begun + LEASE * 3), None);
+        assert_eq!(looks.next(begun + LEASE, &contact), Some(true));
         assert_eq!(
-            looks.next(begun + LEASE * 7 / 2),
+            looks.next(begun + LEASE * 3, &contact),
             None,
-            "they have a whole lease"
+            "it was stopped"
         );
-        assert_eq!(looks.next(begun + LEASE * 4), Some(true));
-    }
-
-    #[test]
-    fn after_a_database_was_away_everybody_has_a_lease_to_show_up() {
-        let begun = Instant::now();
-        let mut looks = Looks::new(Liveness::Leases, LEASE, begun);
-        assert_eq!(looks.next(begun + LEASE / 3), Some(true));
-        looks.failed(begun + LEASE / 3);
-        assert_eq!(looks.next(begun + LEASE), None);
-        assert_eq!(looks.next(begun + LEASE * 4 / 3), Some(true));
+        contact.heard(begun + LEASE * 3, LEASE);
+        assert_eq!(looks.next(begun + LEASE * 3, &contact), None);
+        contact.lost();
+        assert_eq!(
+            looks.next(begun + LEASE * 4, &contact),
+            None,
+            "it is cut off"
+        );
+        contact.heard(begun + LEASE * 5, LEASE);
+        assert_eq!(looks.next(begun + LEASE * 5, &contact), None);
+        contact.heard(begun + LEASE * 6, LEASE);
+        assert_eq!(looks.next(begun + LEASE * 6, &contact), Some(true));
     }
 
     #[test]
     fn locks_are_tried_however_late_and_looked_behind_three_times_a_lease() {
         let begun = Instant::now();
+        let contact = Contact::new(begun);
         let mut looks = Looks::new(Liveness::Locks, LEASE, begun);
         assert_eq!(looks.every, LOCKS_EVERY);
-        assert_eq!(looks.next(begun + LEASE / 6), Some(false));
-        assert_eq!(looks.next(begun + LEASE / 3), Some(true));
-        assert_eq!(looks.next(begun + LEASE / 2), Some(false));
-        assert_eq!(looks.next(begun + LEASE * 9), Some(true));
+        assert_eq!(looks.next(begun + LEASE / 6, &contact), Some(false));
+        assert_eq!(looks.next(begun + LEASE / 3, &contact), Some(true));
+        assert_eq!(looks.next(begun + LEASE / 2, &contact), Some(false));
+        assert_eq!(looks.next(begun + LEASE * 9, &contact), Some(true));
     }
 }

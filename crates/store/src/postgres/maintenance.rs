@@ -103,6 +103,16 @@ pub(crate) async fn end_worker(
     execute.run(vec![end, empty]).await.map(drop)
 }
 
+/// How long ago the server was started, in microseconds.
+pub(crate) async fn server_age(execute: &(impl Execute + Sync)) -> Result<i64, StoreError> {
+    let statement = Statement::new(
+        "SELECT (extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()) * 1000000)::bigint",
+        Vec::new(),
+    );
+    let age = one(execute, statement, "the server's age", |cells| cells.int()).await?;
+    age.ok_or_else(|| StoreError::Internal("the server has no age".to_owned()))
+}
+
 /// Workers whose lease is over and who have not been declared dead.
 pub(crate) async fn expired_workers(
     execute: &(impl Execute + Sync),

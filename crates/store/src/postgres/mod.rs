@@ -107,8 +107,6 @@ pub(crate) struct Shared {
     counters: Arc<Counters>,
     clock: DatabaseClock,
     news: News,
-    /// When this process last renewed a lease, and for how long.
-    renewed: Mutex<Option<(Instant, Duration)>>,
     stuck: Stuck,
     low_water: Arc<LowWater>,
     /// Tells this process's notifications from those of others.
@@ -184,7 +182,6 @@ impl Postgres {
             counters,
             clock,
             news: News::default(),
-            renewed: Mutex::default(),
             stuck: Stuck::default(),
             low_water: Arc::default(),
         });

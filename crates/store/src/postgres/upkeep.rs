@@ -1,8 +1,8 @@
 //! What keeps a schema going besides transitions: workers, leases, workflow versions, partitions.
 //! Each on a connection of the pool, in a transaction of its own.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use abide_core::graph::Graph;
@@ -19,6 +19,9 @@ use super::{Postgres, maintenance, pool};
 
 /// How long before it is needed the next partition of the history is made at the latest.
 const AHEAD_US: i64 = 30 * 86_400 * 1_000_000;
+
+/// How long a server may take from its start until it takes connections.
+const STARTUP: Duration = Duration::from_secs(30);
 
 /// The database's clock.
 pub(crate) async fn database_now(session: &Session) -> Result<Timestamp, StoreError> {
@@ -60,22 +63,7 @@ impl Postgres {
         let NewWorker { id, host, pid } = &worker;
         let now = maintenance::register_worker(&*session, given, *id, host, *pid, lease_us).await?;
         self.shared.clock.set(now, asked);
-        *self.renewed() = Some((asked, lease));
         Ok(())
-    }
-
-    fn renewed(&self) -> MutexGuard<'_, Option<(Instant, Duration)>> {
-        let renewed = self.shared.renewed.lock();
-        renewed.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether to look for leases that are over. Who could not renew its own must not judge others:
-    /// they may have been cut off just so.
-    pub(crate) fn someone_died(&self) -> Result<bool, StoreError> {
-        match *self.renewed() {
-            Some((at, lease)) if at.elapsed() > lease.mul_f64(0.7) => Err(self.shared.away()),
-            _ => Ok(true),
-        }
     }
 
     pub(crate) async fn heartbeat(
@@ -89,7 +77,6 @@ impl Postgres {
         let now = maintenance::heartbeat(&*session, given, worker, micros(lease)).await?;
         if let Some(now) = now {
             self.shared.clock.set(now, asked);
-            *self.renewed() = Some((asked, lease));
             self.look_ahead(session).await;
         }
         Ok(now.is_some())
@@ -123,6 +110,17 @@ impl Postgres {
         only(&session, BEGIN).await?;
         maintenance::end_worker(&*session, self.given(), worker).await?;
         only(&session, COMMIT).await
+    }
+
+    /// Whether the server has been there for so long that everybody could renew a lease. A store whose
+    /// time a test gives is always as the test says.
+    pub(crate) async fn is_settled(&self, lease: Duration) -> Result<bool, StoreError> {
+        if self.given().is_some() {
+            return Ok(true);
+        }
+        let session = self.session().await?;
+        let age_us = maintenance::server_age(&*session).await?;
+        Ok(age_us > micros(lease + STARTUP))
     }
 
     pub(crate) async fn has_workers(&self) -> Result<bool, StoreError> {
