@@ -90,10 +90,7 @@ async fn an_address_that_names_no_file_is_refused() {
         (":memory:", "names no file"),
         ("sqlite::memory:", "names no file"),
         ("a\0b.db", "names no file"),
-        (
-            "postgres://localhost/app",
-            "PostgreSQL is not supported yet",
-        ),
+        ("postgres:app", "`postgres:` is no kind of store"),
         ("mysql://localhost/app", "`mysql:` is no kind of store"),
     ] {
         let error = Store::open(url, options()).await.expect_err(url);
@@ -179,8 +176,8 @@ async fn a_damaged_store_says_so_and_answers_nothing_wrong() {
     let id = home.start(&single()).await;
     let request = home.request(&single()).await;
     home.store.close().await;
-    damage(&home.path());
-    let path = home.path();
+    damage(&home.database.path());
+    let path = home.database.path();
     // What is damaged may be found at once, or by the first who reads or writes there.
     let error = match Store::open(path.to_str().expect("utf-8"), options()).await {
         Err(error) => error,
@@ -229,9 +226,9 @@ async fn a_store_locked_by_another_process_is_busy_until_it_is_not() {
     let home = Home::with(options()).await;
     home.start(&single()).await;
     let held = held(&home.claim().await);
-    let sqlite = home.sqlite();
+    let sqlite = home.database.sqlite();
     sqlite.execute_batch("BEGIN IMMEDIATE").expect("locked");
-    let before = home.dump();
+    let before = home.dump().await;
     let answer = home.store.apply(finish(held, completed())).await;
     match answer {
         Err(ApplyError::Store(error @ StoreError::Busy(_))) => {
@@ -244,7 +241,7 @@ async fn a_store_locked_by_another_process_is_busy_until_it_is_not() {
         }
         other => panic!("not busy: {other:?}"),
     }
-    assert_eq!(home.dump(), before);
+    assert_eq!(home.dump().await, before);
     sqlite.execute_batch("ROLLBACK").expect("unlocked");
     assert!(home.finish(held, completed()).await.recorded);
 }

@@ -29,7 +29,7 @@ async fn a_task_made_ready_and_cancelled_at_once_leaves_nothing_in_the_outbox() 
     let first = held(&home.claim().await);
     home.apply_at_once(vec![finish(first, completed()), cancel(id)])
         .await;
-    assert_eq!(home.dump()["task_outbox"], Vec::<Vec<_>>::new());
+    assert_eq!(home.dump().await["task_outbox"], Vec::<Vec<_>>::new());
 }
 
 // ---- any requests ----
@@ -227,8 +227,8 @@ impl Scene {
     }
 
     /// What is stored, without numbers that only tell in which order rows were made.
-    fn stored(&self) -> Dump {
-        let mut dump = self.home.dump();
+    async fn stored(&self) -> Dump {
+        let mut dump = self.home.dump().await;
         for (table, rows) in &mut dump {
             for row in rows.iter_mut() {
                 row.retain(|(column, _)| column != "position");
@@ -263,7 +263,7 @@ async fn compare(asks: &[Ask]) -> Result<(), TestCaseError> {
         let alone = apart.home.store.apply(request).await;
         prop_assert_eq!(format!("{:?}", alone), format!("{:?}", answer));
     }
-    let (together, apart) = (together.stored(), apart.stored());
+    let (together, apart) = (together.stored().await, apart.stored().await);
     for (table, rows) in &apart {
         prop_assert_eq!(rows, &together[table], "{}", table);
     }

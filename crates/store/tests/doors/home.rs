@@ -1,9 +1,7 @@
 //! What the tests share: a store in a directory of its own, with a clock that stands still until it is moved,
 //! one live worker, and short ways through the doors.
 
-use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
-use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -21,9 +19,10 @@ use abide_core::payload::Payload;
 use abide_core::status::Phase;
 use abide_core::step::{Operation, StepId, StepKind};
 use abide_core::table::By;
-use abide_store::{ApplyError, NewWorker, Store, StoreOptions, WorkflowKind};
-use rusqlite::types::Value;
-use tempfile::TempDir;
+use abide_store::{ApplyError, NewWorker, RecoverySummary, Store, StoreOptions, WorkflowKind};
+
+use crate::backend::Database;
+pub(crate) use crate::dump::Dump;
 
 pub(crate) const SECOND_US: i64 = 1_000_000;
 const BEGIN: Timestamp = Timestamp(1_767_225_600_000_000);
@@ -35,7 +34,7 @@ pub(crate) struct Home {
     clock: Arc<AtomicI64>,
     gate: Arc<Gate>,
     ids: Mutex<IdGenerator>,
-    directory: TempDir,
+    pub(crate) database: Database,
 }
 
 /// Where the writer stops once, when it next asks for the time: it tells that it is there, and waits.
@@ -48,12 +47,6 @@ pub(crate) fn boxed<'a, T>(asked: impl Future<Output = T> + 'a) -> Asked<'a, T> 
     Box::pin(asked)
 }
 
-/// Every table's rows, in the order of their keys.
-pub(crate) type Dump = BTreeMap<String, Vec<DumpedRow>>;
-
-/// A row's columns with their names.
-pub(crate) type DumpedRow = Vec<(String, Value)>;
-
 impl Home {
     pub(crate) async fn new() -> Home {
         Home::with(StoreOptions::default()).await
@@ -61,7 +54,7 @@ impl Home {
 
     /// One whose clock is the test's, and everything else as told.
     pub(crate) async fn with(options: StoreOptions) -> Home {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let database = Database::new();
         let clock = Arc::new(AtomicI64::new(BEGIN.0));
         let gate = Arc::new(Gate::default());
         let (time, gated) = (Arc::clone(&clock), Arc::clone(&gate));
@@ -75,10 +68,11 @@ impl Home {
         };
         let options = StoreOptions {
             now: Some(Arc::new(now)),
+            // So that what is asked at once is one transaction.
+            committers: 1,
             ..options
         };
-        let path = directory.path().join("store.db");
-        let store = Store::open(path.to_str().expect("utf-8"), options).await;
+        let store = Store::open(&database.url(), options).await;
         let store = store.expect("opens");
         let mut home = Home {
             store,
@@ -86,14 +80,21 @@ impl Home {
             clock,
             gate,
             ids: Mutex::new(IdGenerator::new(1)),
-            directory,
+            database,
         };
         home.worker = home.new_worker().await;
         home
     }
 
-    pub(crate) fn path(&self) -> PathBuf {
-        self.directory.path().join("store.db")
+    /// The store as a process finds it that remembers nothing.
+    pub(crate) async fn reopened(&self) -> Store {
+        let now = self.now();
+        let options = StoreOptions {
+            now: Some(Arc::new(move || now)),
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&self.database.url(), options).await;
+        store.expect("opens")
     }
 
     // ---- time and ids ----
@@ -124,6 +125,19 @@ impl Home {
             .await
             .expect("registered");
         id
+    }
+
+    /// The worker's process dies; another one takes its tasks back.
+    pub(crate) async fn recover(&mut self, crash_cap: u32) -> RecoverySummary {
+        self.store.leave_worker(self.worker);
+        let over = format!(
+            "UPDATE workers SET lease_until = 0 WHERE id = {}",
+            self.worker.0
+        );
+        self.execute(&over).await;
+        self.worker = self.new_worker().await;
+        let recovered = self.store.recover(crash_cap, self.worker).await;
+        recovered.expect("recovers")
     }
 
     // ---- executions ----
@@ -206,7 +220,7 @@ impl Home {
         *self.gate.lock().expect("nobody panics here") = Some((here, opened));
         // Changes nothing; the writer stops in the middle of it, and then finds all the others.
         let nobody = WorkerId(i64::MAX);
-        let mut first = pin!(self.store.heartbeat(nobody, Duration::ZERO));
+        let mut first = pin!(self.store.claim(nobody, Arc::new([]), 0));
         poll_fn(|cx| {
             assert!(first.as_mut().poll(cx).is_pending());
             is_here.recv().expect("the writer comes by");
@@ -252,41 +266,16 @@ impl Home {
         task.expect("reads").expect("exists").task.phase
     }
 
-    // ---- the file ----
+    // ---- what is stored ----
 
-    /// A connection of the test's own.
-    pub(crate) fn sqlite(&self) -> rusqlite::Connection {
-        rusqlite::Connection::open(self.path()).expect("opens")
+    /// Runs a statement past the store. Answers how many rows it changed.
+    pub(crate) async fn execute(&self, sql: &str) -> u64 {
+        self.database.execute(sql).await
     }
 
-    pub(crate) fn dump(&self) -> Dump {
-        let sqlite = self.sqlite();
-        let mut tables = sqlite
-            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-            .expect("sound");
-        let names = tables.query_map([], |row| row.get::<_, String>(0));
-        let names = names.expect("reads").map(|name| name.expect("a text"));
-        names
-            .map(|name| (name.clone(), rows(&sqlite, &name)))
-            .collect()
+    pub(crate) async fn dump(&self) -> Dump {
+        self.database.dump().await
     }
-}
-
-fn rows(sqlite: &rusqlite::Connection, table: &str) -> Vec<DumpedRow> {
-    let mut statement = sqlite
-        .prepare(&format!("SELECT * FROM {table}"))
-        .expect("sound");
-    let names = statement.column_names();
-    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-    let rows = statement.query_map([], |row| {
-        let columns = names.iter().enumerate();
-        columns
-            .map(|(at, name)| Ok((name.clone(), row.get(at)?)))
-            .collect()
-    });
-    rows.expect("reads")
-        .collect::<Result<_, _>>()
-        .expect("every value reads")
 }
 
 // ---- graphs ----

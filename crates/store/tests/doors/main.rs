@@ -1,9 +1,16 @@
-//! The store's behaviour at its doors. One binary, since each links a database.
+//! The store's behaviour at its doors, on SQLite. One binary, since each links a database.
+//! `doors_postgres.rs` runs the same on PostgreSQL, but for what is about files.
 
+mod asks;
+#[path = "../backend/sqlite.rs"]
+mod backend;
 mod bad_input;
 mod bad_stores;
 mod beginnings;
 mod contexts;
+#[path = "../backend/dump.rs"]
+mod dump;
+mod files;
 mod flushes;
 mod home;
 mod large;
@@ -12,8 +19,13 @@ mod mailboxes;
 mod model;
 mod neighbours;
 mod one_step;
+mod payloads;
+#[path = "../backend/sqlite_rows.rs"]
+mod raw;
 mod refusals;
 mod rules;
+mod situations;
 mod transitions;
 mod undecodable;
+mod words;
 mod workers;

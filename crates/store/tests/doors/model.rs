@@ -20,6 +20,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value, json};
 
+use crate::dump::column;
 use crate::home::{Home, SECOND_US, graph, held, sleep};
 
 // ---- what is tried ----
@@ -548,14 +549,17 @@ async fn compare(home: &Home, case: &Case) -> Result<(), TestCaseError> {
 }
 
 /// How many tasks ended how.
-fn endings(home: &Home) -> BTreeMap<String, i64> {
-    let sqlite = home.sqlite();
-    let mut statement = sqlite
-        .prepare("SELECT status, count(*) FROM task_executions GROUP BY 1")
-        .expect("sound");
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
-    let rows = rows.expect("reads").collect::<Result<_, _>>();
-    rows.expect("texts and numbers")
+async fn endings(home: &Home) -> BTreeMap<String, i64> {
+    let counted = "SELECT status, count(*) AS count FROM task_executions GROUP BY 1";
+    let rows = home.database.rows(&[counted]).await.remove(0);
+    let rows = rows.iter();
+    rows.map(|row| {
+        (
+            column(row, "status").text().to_owned(),
+            column(row, "count").integer(),
+        )
+    })
+    .collect()
 }
 
 #[test]
@@ -582,5 +586,8 @@ fn random_graphs_with_random_failures_end_as_the_model_says() {
         panic!("{error}");
     }
     assert!(report.is_clean(), "{report}");
-    println!("{number} graphs: {:?}\n{report}", endings(&home));
+    println!(
+        "{number} graphs: {:?}\n{report}",
+        runtime.block_on(endings(&home))
+    );
 }

@@ -68,19 +68,18 @@ async fn an_execution_that_contradicts_itself_keeps_no_other_from_going_on() {
     let sound = home.start(&single()).await;
     let due = home.now();
     // A task that its graph does not have, ready, and with a retry that is due.
-    let script = format!(
-        "UPDATE task_executions SET number = 99 WHERE execution = {id};
-         UPDATE task_outbox SET task = 99 WHERE execution = {id};
-         INSERT INTO timers VALUES ({due}, {retry}, {id}, 99, 0);",
-        id = broken.0,
-        due = due.0,
-        retry = TimerKind::Retry.code(),
-    );
-    home.sqlite().execute_batch(&script).expect("planted");
+    let (id, due, retry) = (broken.0, due.0, TimerKind::Retry.code());
+    for planted in [
+        format!("UPDATE task_executions SET number = 99 WHERE execution = {id}"),
+        format!("UPDATE task_outbox SET task = 99 WHERE execution = {id}"),
+        format!("INSERT INTO timers VALUES ({due}, {retry}, {id}, 99, 0)"),
+    ] {
+        assert_eq!(home.execute(&planted).await, 1);
+    }
     let next = home.store.fire_timers(16).await.expect("fires").next_due;
     assert_eq!(next, None);
     let claims = home.claim_all().await;
     let claimed: Vec<_> = claims.iter().map(|c| c.task.key.execution).collect();
     assert_eq!(claimed, [sound]);
-    assert_eq!(home.dump()["task_outbox"], Vec::<Vec<_>>::new());
+    assert_eq!(home.dump().await["task_outbox"], Vec::<Vec<_>>::new());
 }

@@ -9,7 +9,8 @@ use abide_core::payload::Payload;
 use abide_core::status::{ExecutionStatus, Phase};
 use abide_store::EventFilter;
 
-use super::home::{Home, held};
+use crate::dump::{Row, Value, column};
+use crate::home::{Home, held};
 
 fn graph() -> Arc<Graph> {
     let mut builder = GraphBuilder::new();
@@ -71,48 +72,46 @@ async fn a_task_goes_through_the_outbox_to_its_end() {
         "execution.completed",
     ];
     assert_eq!(kinds, expected);
-    views_have_the_columns_of_the_documents(&home.sqlite(), started.id);
+    views_have_the_columns_of_the_documents(&home, started.id).await;
 }
 
-fn views_have_the_columns_of_the_documents(sqlite: &rusqlite::Connection, id: ExecutionId) {
-    let row: (String, i64, String, String) = sqlite
-        .query_row(
-            "SELECT instance_id, execution_id, status, completed_at FROM execution_status WHERE id = ?1",
-            [id.0],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
-        )
-        .expect("one execution");
-    assert_eq!(
-        (row.0, row.1, row.2.as_str()),
-        (id.to_string(), 1, "Completed")
-    );
+async fn views_have_the_columns_of_the_documents(home: &Home, id: ExecutionId) {
+    let views = home.database.rows(&[
+        "SELECT id, instance_id, execution_id, status, completed_at FROM execution_status",
+        "SELECT event_type, task_execution_id IS NULL AS of_execution, sequence_num FROM execution_history \
+         ORDER BY sequence_num",
+        "SELECT task_name, status, sub_status FROM task_status",
+    ]);
+    let [executions, history, tasks] = views.await.try_into().expect("three answers");
+
+    let [row] = &executions[..] else {
+        panic!("one execution: {executions:?}");
+    };
+    assert_eq!(column(row, "id").integer(), id.0);
+    assert_eq!(column(row, "instance_id").text(), id.to_string());
+    assert_eq!(column(row, "execution_id").integer(), 1);
+    assert_eq!(column(row, "status").text(), "Completed");
+    let ended = column(row, "completed_at").text();
     assert!(
-        row.3.ends_with('Z') && row.3.contains('T'),
-        "{} is a time",
-        row.3
+        ended.ends_with('Z') && ended.contains('T'),
+        "{ended} is a time"
     );
 
-    let mut statement = sqlite
-        .prepare(
-            "SELECT event_type, task_execution_id IS NULL, sequence_num FROM execution_history \
-             ORDER BY sequence_num",
-        )
-        .expect("the columns are there");
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-    let rows: Vec<(String, bool, i64)> = rows
-        .expect("reads")
-        .collect::<Result<_, _>>()
-        .expect("reads");
-    assert_eq!(rows[0], ("execution.created".to_owned(), true, 1));
-    assert_eq!(rows[1], ("task.created".to_owned(), false, 2));
-    assert_eq!(rows.len(), 8);
+    let row = |kind: &str, of_execution, number| -> Row {
+        vec![
+            ("event_type".into(), Value::Text(kind.into())),
+            ("of_execution".into(), Value::Integer(of_execution)),
+            ("sequence_num".into(), Value::Integer(number)),
+        ]
+    };
+    assert_eq!(history[0], row("execution.created", 1, 1));
+    assert_eq!(history[1], row("task.created", 0, 2));
+    assert_eq!(history.len(), 8);
 
-    let task: (String, String, Option<String>) = sqlite
-        .query_row(
-            "SELECT task_name, status, sub_status FROM task_status",
-            [],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-        )
-        .expect("one task");
-    assert_eq!(task, ("only".to_owned(), "Completed".to_owned(), None));
+    let task: Row = vec![
+        ("task_name".into(), Value::Text("only".into())),
+        ("status".into(), Value::Text("Completed".into())),
+        ("sub_status".into(), Value::Null),
+    ];
+    assert_eq!(tasks, [task]);
 }

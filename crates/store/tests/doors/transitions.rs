@@ -14,6 +14,7 @@ use abide_core::trigger::{ContextOp, Trigger};
 use abide_store::VerifyOptions;
 use serde_json::json;
 
+use crate::dump::{Value, column};
 use crate::home::{
     Home, SECOND_US, await_operations, completed, failed, failed_once, graph, held, signal, single,
     sleep,
@@ -38,7 +39,7 @@ async fn every_row_of_the_tables_is_taken_and_nothing_else() {
     let report = report.expect("reads");
     assert!(report.is_clean(), "{report}");
 
-    let taken = taken(&home);
+    let taken = taken(&home).await;
     let mut missing = rows_not_taken("task", TASKS, &taken);
     missing.extend(rows_not_taken("execution", EXECUTIONS, &taken));
     let known: BTreeSet<_> = pairs(TASKS).chain(pairs(EXECUTIONS)).collect();
@@ -283,20 +284,17 @@ async fn status(home: &Home, id: abide_core::ids::ExecutionId) -> ExecutionStatu
 type Taken = (EventType, Option<String>, String);
 
 /// How often the store wrote each event from and to each state.
-fn taken(home: &Home) -> BTreeMap<Taken, u32> {
-    let sqlite = home.sqlite();
-    let mut statement = sqlite
-        .prepare(
-            "SELECT type, from_status, to_status, count(*) FROM execution_events GROUP BY 1, 2, 3",
-        )
-        .expect("sound");
-    let rows = statement.query_map([], |row| {
-        let kind = EventType::from_code(row.get(0)?).expect("a known event");
-        Ok(((kind, row.get(1)?, row.get(2)?), row.get(3)?))
+async fn taken(home: &Home) -> BTreeMap<Taken, u32> {
+    let counted = "SELECT type, from_status, to_status, count(*) AS count FROM execution_events GROUP BY 1, 2, 3";
+    let rows = home.database.rows(&[counted]).await.remove(0);
+    let read = rows.iter().map(|row| {
+        let kind = EventType::from_code(column(row, "type").integer()).expect("a known event");
+        let (from, to) = (column(row, "from_status"), column(row, "to_status"));
+        let from = (from != &Value::Null).then(|| from.text().to_owned());
+        let count = column(row, "count").integer() as u32;
+        ((kind, from, to.text().to_owned()), count)
     });
-    rows.expect("reads")
-        .collect::<Result<_, _>>()
-        .expect("every row reads")
+    read.collect()
 }
 
 /// The events of every row in use, from each of its states.

@@ -1,23 +1,8 @@
-//! Workers that come and go, and the file they share.
-
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
-use std::time::Duration;
+//! Workers that come and go.
 
 use abide_core::status::Phase;
-use abide_store::{Store, StoreOptions};
 
 use crate::home::{Home, single};
-
-/// Another process's view of the same file.
-async fn another(home: &Home) -> Store {
-    let path = home.path();
-    let store = Store::open(path.to_str().expect("utf-8"), StoreOptions::default()).await;
-    store.expect("opens")
-}
 
 #[tokio::test]
 async fn what_a_worker_held_when_it_said_goodbye_is_taken_back_too() {
@@ -29,64 +14,4 @@ async fn what_a_worker_held_when_it_said_goodbye_is_taken_back_too() {
     let summary = home.store.recover(3, next).await.expect("recovers");
     assert_eq!((summary.workers, summary.recovered), (1, 1));
     assert_eq!(home.phase(id, 1).await, Phase::Ready);
-}
-
-#[tokio::test]
-async fn a_heartbeat_finds_what_another_process_wrote_though_its_wake_up_was_lost() {
-    let home = Home::new().await;
-    let other = another(&home).await;
-    // Nobody finds whom to wake.
-    let files = home.path().with_file_name("store.db-workers");
-    std::fs::rename(&files, files.with_extension("gone")).expect("renamed");
-    let request = home.request(&single()).await;
-    let hints = home.store.hints();
-    let told = async || {
-        let beat = home.store.heartbeat(home.worker, Duration::ZERO);
-        beat.await.expect("renewed");
-        let mut news = pin!(hints.work.notified());
-        poll_fn(|cx| Poll::Ready(news.as_mut().poll(cx).is_ready())).await
-    };
-    assert!(!told().await, "nothing is new");
-    other.start(request).await.expect("starts");
-    assert!(told().await);
-    assert!(!told().await, "nothing is new");
-}
-
-#[tokio::test]
-async fn who_only_looks_whether_workers_live_keeps_nobody_from_it() {
-    const WORKERS: usize = 100;
-    let home = Home::new().await;
-    let observer = another(&home).await;
-    let done = Arc::new(AtomicBool::new(false));
-    let (looks, until) = (observer.clone(), Arc::clone(&done));
-    let looking = std::thread::spawn(move || {
-        while !until.load(Ordering::Acquire) {
-            // One that ends in this instant may pass for dead; recovery looks closer.
-            looks.someone_died(false).expect("looks");
-        }
-    });
-    for _ in 0..WORKERS {
-        let worker = home.new_worker().await;
-        home.store.end_worker(worker).await.expect("ended");
-    }
-    done.store(true, Ordering::Release);
-    looking.join().expect("it could look");
-    let alive = observer.live_workers().await.expect("reads");
-    assert_eq!(alive, [home.worker]);
-}
-
-#[cfg(unix)]
-#[tokio::test]
-async fn a_worker_is_the_files_whatever_name_it_was_opened_by() {
-    let home = Home::new().await;
-    let elsewhere = tempfile::tempdir().expect("a temporary directory");
-    let link = elsewhere.path().join("link.db");
-    std::os::unix::fs::symlink(home.path(), &link).expect("linked");
-    let store = Store::open(link.to_str().expect("utf-8"), StoreOptions::default()).await;
-    let store = store.expect("opens");
-    assert_eq!(
-        store.live_workers().await.expect("reads"),
-        [home.worker],
-        "it is no other file's"
-    );
 }

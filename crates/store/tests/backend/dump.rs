@@ -1,0 +1,92 @@
+//! Everything that a store holds, in the same form from every backend.
+
+use std::collections::BTreeMap;
+
+use crate::backend::Database;
+use crate::raw::{PRIORITY, TABLES};
+
+/// What a column holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Value {
+    Null,
+    Integer(i64),
+    Text(String),
+}
+
+impl Value {
+    pub(crate) fn integer(&self) -> i64 {
+        match self {
+            Value::Integer(number) => *number,
+            other => panic!("{other:?} is no number"),
+        }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Value::Text(text) => text,
+            other => panic!("{other:?} is no text"),
+        }
+    }
+}
+
+/// A row's columns with their names.
+pub(crate) type Row = Vec<(String, Value)>;
+
+/// Every table's rows, in the order of their keys.
+pub(crate) type Dump = BTreeMap<String, Vec<Row>>;
+
+/// The tables that every backend has, but for the outbox, which spells its priorities differently.
+const COMMON: &[(&str, &str)] = &[
+    (
+        "workflow_versions",
+        "SELECT * FROM workflow_versions ORDER BY id",
+    ),
+    ("executions", "SELECT * FROM executions ORDER BY id"),
+    (
+        "task_executions",
+        "SELECT * FROM task_executions ORDER BY execution, number",
+    ),
+    (
+        "execution_events",
+        "SELECT position, execution, task, n, type, at, worker, attempt, epoch, actor, from_status, to_status, data \
+         FROM execution_events ORDER BY position",
+    ),
+    (
+        "steps",
+        "SELECT * FROM steps ORDER BY execution, task, number",
+    ),
+    (
+        "signals",
+        "SELECT * FROM signals ORDER BY instance, name, number",
+    ),
+    (
+        "timers",
+        "SELECT * FROM timers ORDER BY due_at, kind, execution, task, piece",
+    ),
+    ("workers", "SELECT * FROM workers ORDER BY id"),
+];
+
+impl Database {
+    pub(crate) async fn dump(&self) -> Dump {
+        let outbox = format!(
+            "SELECT worker, queue, {PRIORITY}, ready_at, execution, task FROM task_outbox \
+             ORDER BY worker, queue, 3 DESC, ready_at, execution, task"
+        );
+        let tables: Vec<(&str, &str)> = COMMON
+            .iter()
+            .chain(TABLES)
+            .copied()
+            .chain([("task_outbox", outbox.as_str())])
+            .collect();
+        let queries: Vec<&str> = tables.iter().map(|(_, sql)| *sql).collect();
+        let rows = self.rows(&queries).await;
+        let names = tables.iter().map(|(name, _)| (*name).to_owned());
+        names.zip(rows).collect()
+    }
+}
+
+/// A row's column.
+pub(crate) fn column<'a>(row: &'a Row, name: &str) -> &'a Value {
+    let found = row.iter().find(|(column, _)| column == name);
+    &found.expect("the column exists").1
+}

@@ -1,0 +1,46 @@
+//! The store's behaviour at its doors, on PostgreSQL: the same tests as on SQLite.
+
+#[path = "doors/asks.rs"]
+mod asks;
+#[path = "backend/postgres.rs"]
+mod backend;
+#[path = "doors/bad_input.rs"]
+mod bad_input;
+#[path = "doors/beginnings.rs"]
+mod beginnings;
+#[path = "doors/contexts.rs"]
+mod contexts;
+#[path = "backend/dump.rs"]
+mod dump;
+#[path = "doors/flushes.rs"]
+mod flushes;
+#[path = "doors/home.rs"]
+mod home;
+#[path = "doors/large.rs"]
+mod large;
+#[path = "doors/leftovers.rs"]
+mod leftovers;
+#[path = "doors/mailboxes.rs"]
+mod mailboxes;
+#[path = "doors/model.rs"]
+mod model;
+#[path = "doors/neighbours.rs"]
+mod neighbours;
+#[path = "doors/one_step.rs"]
+mod one_step;
+#[path = "backend/postgres_rows.rs"]
+mod raw;
+#[path = "doors/refusals.rs"]
+mod refusals;
+#[path = "doors/rules.rs"]
+mod rules;
+#[path = "doors/situations.rs"]
+mod situations;
+#[path = "doors/transitions.rs"]
+mod transitions;
+#[path = "doors/undecodable.rs"]
+mod undecodable;
+#[path = "doors/words.rs"]
+mod words;
+#[path = "doors/workers.rs"]
+mod workers;
