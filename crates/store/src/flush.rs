@@ -142,12 +142,7 @@ impl<'a> Flush<'a> {
         let unanswered = self.items.iter().filter(|item| item.result.is_none());
         let needs = unanswered.flat_map(|item| &item.missing);
         needs
-            .filter(|need| {
-                // A request that stopped for a mailbox has read through the signals that are known,
-                // although it gave them back.
-                let is_known = !matches!(need, Need::Mailbox(..)) && self.working.has(need);
-                !is_known && seen.insert(*need)
-            })
+            .filter(|need| self.working.lacks(need) && seen.insert(*need))
             .cloned()
             .collect()
     }

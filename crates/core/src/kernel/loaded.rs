@@ -46,6 +46,13 @@ impl Working {
         }
     }
 
+    /// Whether it is to be read for a request that stopped for it. A request that stops for a mailbox
+    /// has read through the signals that are known, although it gave them back: it needs those that
+    /// follow.
+    pub fn lacks(&self, need: &Need) -> bool {
+        matches!(need, Need::Mailbox(..)) || !self.has(need)
+    }
+
     /// An execution's row, or that there is none.
     pub fn load_execution(&mut self, id: ExecutionId, row: Option<Execution>) {
         self.executions.entry(id).or_insert_with(|| {

@@ -256,11 +256,12 @@ impl Committer {
                 .into_iter();
             answers.next();
             for (queued, count) in batch.iter().zip(counts) {
-                let of_job = answers.by_ref().take(count);
-                flush.add(
-                    &queued.job,
-                    pick::picked(&queued.job, now, low_water, of_job)?,
-                );
+                let of_job: Vec<_> = answers.by_ref().take(count).collect();
+                match pick::picked(&queued.job, now, low_water, of_job.into_iter()) {
+                    Ok(picked) => flush.add(&queued.job, picked),
+                    Err(error) if error.is_content() => flush.refuse(error),
+                    Err(error) => return Err(error.into()),
+                }
             }
         } else {
             for queued in batch {

@@ -59,11 +59,7 @@ impl<'n> Plan<'n> {
         let mut seen = FxHashSet::default();
         let lacking: Vec<&Need> = needs
             .into_iter()
-            .filter(|need| {
-                // Whoever still wants a mailbox has read through what is known of it.
-                let is_known = !matches!(need, Need::Mailbox(..)) && working.has(need);
-                !is_known && seen.insert(*need)
-            })
+            .filter(|need| working.lacks(need) && seen.insert(*need))
             .collect();
         let mut plan = Plan::default();
         plan.lock(&lacking);

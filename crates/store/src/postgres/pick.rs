@@ -136,12 +136,21 @@ fn outbox_rows(rows: Vec<Row>, worker: Option<WorkerId>) -> Result<Vec<OutboxRow
 /// None for a kind that this program does not know.
 fn timer(row: &Row) -> Result<Option<Timer>, StoreError> {
     let [due_at, kind, execution, task, piece] = ints(row)?;
-    Ok(TimerKind::from_code(kind).map(|kind| Timer {
+    let Some(kind) = TimerKind::from_code(kind) else {
+        return Ok(None);
+    };
+    let number = |of: i64| {
+        u32::try_from(of).map_err(|_| StoreError::Undecodable {
+            what: "a timer".to_owned(),
+            detail: format!("{of} is out of range"),
+        })
+    };
+    Ok(Some(Timer {
         due_at: Timestamp(due_at),
         kind,
         execution: ExecutionId(execution),
-        task: task as u32,
-        from: piece as u32,
+        task: number(task)?,
+        from: number(piece)?,
     }))
 }
 
