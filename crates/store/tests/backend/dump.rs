@@ -72,16 +72,22 @@ impl Database {
             "SELECT worker, queue, {PRIORITY}, ready_at, execution, task FROM task_outbox \
              ORDER BY worker, queue, 3 DESC, ready_at, execution, task"
         );
-        let tables: Vec<(&str, &str)> = COMMON
-            .iter()
-            .chain(TABLES)
-            .copied()
-            .chain([("task_outbox", outbox.as_str())])
-            .collect();
+        let tables = COMMON.iter().chain(TABLES).copied();
+        let tables: Vec<(&str, &str)> = tables.chain([("task_outbox", outbox.as_str())]).collect();
         let queries: Vec<&str> = tables.iter().map(|(_, sql)| *sql).collect();
         let rows = self.rows(&queries).await;
         let names = tables.iter().map(|(name, _)| (*name).to_owned());
         names.zip(rows).collect()
+    }
+
+    /// Removes every execution, and leaves what it takes to run others.
+    pub(crate) async fn remove_executions(&self) {
+        let tables = COMMON.iter().chain(TABLES).map(|(table, _)| *table);
+        for table in tables.chain(["task_outbox"]) {
+            if !["workflow_versions", "workers", "payloads"].contains(&table) {
+                self.execute(&format!("DELETE FROM {table}")).await;
+            }
+        }
     }
 }
 

@@ -17,11 +17,14 @@ pub(crate) const PRIORITY: &str = "-rank AS priority";
 
 impl Database {
     /// A connection of the test's own.
-    async fn client(&self) -> Client {
-        let client = abide_test_postgres::client(&abide_test_postgres::shared_url()).await;
-        let path = format!("SET search_path TO {}", self.schema.quoted());
-        client.batch_execute(&path).await.expect("sound");
-        client
+    async fn client(&self) -> &Client {
+        let connect = async || {
+            let client = abide_test_postgres::client(&abide_test_postgres::shared_url()).await;
+            let path = format!("SET search_path TO {}", self.schema.quoted());
+            client.batch_execute(&path).await.expect("sound");
+            client
+        };
+        self.client.get_or_init(connect).await
     }
 
     /// Runs a statement. Answers how many rows it changed.

@@ -77,3 +77,17 @@ async fn a_worker_is_the_files_whatever_name_it_was_opened_by() {
         "it is no other file's"
     );
 }
+
+#[tokio::test]
+async fn what_a_dead_worker_left_and_nobody_can_read_is_not_tried_again_and_again() {
+    let mut home = Home::new().await;
+    let id = home.start(&single()).await;
+    home.claim().await;
+    let spoil = format!(
+        "UPDATE task_executions SET sub_status = 'Sleeping' WHERE execution = {}",
+        id.0
+    );
+    home.execute(&spoil).await;
+    home.recover(3).await;
+    assert!(!home.store.someone_died(true).expect("looks"));
+}

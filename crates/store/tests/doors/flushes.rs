@@ -1,6 +1,6 @@
 //! Requests that share a transaction come to the same as requests that have one each.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use abide_core::context::Changes;
 use abide_core::graph::{Graph, TaskSpec};
@@ -122,8 +122,8 @@ struct Scene {
 }
 
 impl Scene {
-    async fn new() -> Scene {
-        let home = Home::new().await;
+    /// Takes a store without executions.
+    async fn new(home: Home) -> Scene {
         let graph = shape();
         let mut scene = Scene {
             home,
@@ -250,8 +250,17 @@ fn cancel(execution: ExecutionId) -> Request {
     })
 }
 
-async fn compare(asks: &[Ask]) -> Result<(), TestCaseError> {
-    let (together, apart) = (Scene::new().await, Scene::new().await);
+/// Two stores that the same was asked of so far.
+type Pair = Mutex<Option<(Home, Home)>>;
+
+async fn compare(pair: &Pair, asks: &[Ask]) -> Result<(), TestCaseError> {
+    // What a failure leaves behind differs: others begin with two of their own.
+    let homes = pair.lock().expect("nobody panics here").take();
+    let (together, apart) = match homes {
+        Some(homes) => homes,
+        None => (Home::new().await, Home::new().await),
+    };
+    let (together, apart) = (Scene::new(together).await, Scene::new(apart).await);
     let requests = |scene: &Scene| -> Vec<Request> {
         let numbered = (1..).zip(asks);
         numbered
@@ -263,10 +272,13 @@ async fn compare(asks: &[Ask]) -> Result<(), TestCaseError> {
         let alone = apart.home.store.apply(request).await;
         prop_assert_eq!(format!("{:?}", alone), format!("{:?}", answer));
     }
-    let (together, apart) = (together.stored().await, apart.stored().await);
-    for (table, rows) in &apart {
-        prop_assert_eq!(rows, &together[table], "{}", table);
+    let stored = (together.stored().await, apart.stored().await);
+    for (table, rows) in &stored.1 {
+        prop_assert_eq!(rows, &stored.0[table], "{}", table);
     }
+    together.home.database.remove_executions().await;
+    apart.home.database.remove_executions().await;
+    *pair.lock().expect("nobody panics here") = Some((together.home, apart.home));
     Ok(())
 }
 
@@ -289,7 +301,8 @@ fn requests_at_once_come_to_the_same_as_one_after_another() {
             proptest::test_runner::RngAlgorithm::ChaCha,
         ),
     );
-    let result = runner.run(&scripts, |asks| runtime.block_on(compare(&asks)));
+    let pair = Pair::default();
+    let result = runner.run(&scripts, |asks| runtime.block_on(compare(&pair, &asks)));
     println!("{cases} scripts of up to 9 requests compared");
     if let Err(error) = result {
         panic!("{error}");

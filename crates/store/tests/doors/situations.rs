@@ -101,8 +101,8 @@ pub(crate) fn subject_graph() -> Arc<Graph> {
 pub(crate) const SUBJECT: u32 = 3;
 
 impl Subject {
-    pub(crate) async fn in_(situation: Situation) -> Subject {
-        let home = Home::new().await;
+    /// Takes a store without executions.
+    pub(crate) async fn in_(home: Home, situation: Situation) -> Subject {
         if situation == S::Unpublished {
             return Subject::unpublished(home).await;
         }
