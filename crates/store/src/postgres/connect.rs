@@ -475,7 +475,6 @@ impl Param<'_> {
     fn postgres_type(&self) -> Type {
         match self {
             Param::Int(_) => Type::INT8,
-            Param::Bool(_) => Type::BOOL,
             Param::Text(_) => Type::TEXT,
             Param::Ints(_) => Type::INT8_ARRAY,
             Param::Texts(_) => Type::TEXT_ARRAY,
@@ -491,7 +490,6 @@ impl ToSql for Param<'_> {
     ) -> Result<tokio_postgres::types::IsNull, Box<dyn std::error::Error + Sync + Send>> {
         match self {
             Param::Int(value) => value.to_sql(kind, out),
-            Param::Bool(value) => value.to_sql(kind, out),
             Param::Text(value) => value.to_sql(kind, out),
             Param::Ints(values) => values.to_sql(kind, out),
             Param::Texts(values) => values.to_sql(kind, out),
@@ -499,14 +497,7 @@ impl ToSql for Param<'_> {
     }
 
     fn accepts(kind: &Type) -> bool {
-        [
-            Type::INT8,
-            Type::BOOL,
-            Type::TEXT,
-            Type::INT8_ARRAY,
-            Type::TEXT_ARRAY,
-        ]
-        .contains(kind)
+        [Type::INT8, Type::TEXT, Type::INT8_ARRAY, Type::TEXT_ARRAY].contains(kind)
     }
 
     tokio_postgres::types::to_sql_checked!();

@@ -19,7 +19,7 @@ use crate::rows::{self, Columns, EXECUTION};
 use super::low_water::LowWater;
 use super::needs;
 use super::rows::{Cells, Content, Read};
-use super::statement::{Execute, Param, Row, Statement};
+use super::statement::{Param, Row, Statement};
 
 /// Needs whose rows cannot be read: the trouble of the requests that have them, and of no others.
 pub(crate) type Failed = Vec<(Need, StoreError)>;
@@ -260,20 +260,6 @@ fn latest(cells: &mut Cells) -> Read<Latest> {
         generation: cells.int()?,
         input_hash: cells.text()?,
     })
-}
-
-/// Reads needs into the working set, locking executions.
-pub(crate) async fn load(
-    execute: &impl Execute,
-    working: &mut Working,
-    graphs: &GraphCache,
-    alive_at: Timestamp,
-    needs: &[Need],
-) -> Result<Failed, StoreError> {
-    let low_water = LowWater::default();
-    let mut plan = Plan::new(working, graphs, &low_water, alive_at, needs);
-    let answers = execute.run(plan.statements()).await?;
-    plan.fill(answers, working, graphs)
 }
 
 /// Locks those of these executions that nobody else has locked, and answers their ids, as rows. It

@@ -79,7 +79,8 @@ pub(crate) struct Stretches {
 
 impl Stretches {
     /// Everything in these queues.
-    pub(crate) fn whole(queues: &[VersionId]) -> Stretches {
+    #[cfg(test)]
+    fn whole(queues: &[VersionId]) -> Stretches {
         let mut stretches = Stretches::default();
         for &queue in queues {
             stretches.push(queue, LOWEST, i64::MIN, HIGHEST);

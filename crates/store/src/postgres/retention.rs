@@ -3,7 +3,7 @@
 //! who look into that partition; the empty one stays, so that a late result still finds its place.
 
 use abide_core::ids::{ExecutionId, Timestamp, first_id_at};
-use tokio_postgres::{Client, GenericClient};
+use tokio_postgres::Client;
 
 use crate::error::StoreError;
 

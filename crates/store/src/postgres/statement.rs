@@ -30,8 +30,6 @@ impl<'a> Statement<'a> {
 pub(crate) enum Param<'a> {
     /// `bigint`
     Int(Option<i64>),
-    /// `boolean`
-    Bool(bool),
     /// `text`
     Text(Option<Cow<'a, str>>),
     /// `bigint[]`

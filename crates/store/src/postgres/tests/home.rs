@@ -19,10 +19,12 @@ use crate::views::WorkflowKind;
 
 use super::super::address::Address;
 use super::super::connect::{BEGIN, COMMIT, ROLLBACK, Session};
+use super::super::load::{self, Plan};
+use super::super::low_water::LowWater;
 use super::super::queries::Reader;
 use super::super::schema::migrate;
 use super::super::statement::{Execute, Param, Row, Statement, Value};
-use super::super::{load, maintenance, write};
+use super::super::{maintenance, write};
 
 /// A store that goes away with the test.
 pub(super) struct Home {
@@ -137,7 +139,10 @@ impl Home {
         working: &mut Working,
         needs: &[abide_core::kernel::Need],
     ) -> Result<load::Failed, StoreError> {
-        load::load(&self.session, working, &self.graphs, self.now(), needs).await
+        let low_water = LowWater::default();
+        let mut plan = Plan::new(working, &self.graphs, &low_water, self.now(), needs);
+        let answers = self.session.run(plan.statements()).await?;
+        plan.fill(answers, working, &self.graphs)
     }
 
     pub(super) async fn version(&self, graph: &Arc<Graph>) -> VersionId {
