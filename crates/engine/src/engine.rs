@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use abide_core::ids::{ExecutionId, IdGenerator};
 use abide_core::kernel::{Cancel, CancelReply, Signal, Signalled};
 use abide_core::payload::Payload;
-use abide_store::{EventFilter, EventView, ExecutionFilter, ExecutionView, Store, TaskView};
+use abide_store::{
+    EventFilter, EventView, ExecutionFilter, ExecutionView, Store, TaskView, Transaction,
+};
 use serde::Serialize;
 
 use crate::authoring::{GraphOf, StateMap, Workflow};
@@ -19,7 +21,7 @@ use crate::random::Random;
 use crate::registry::Registry;
 use crate::run::Run;
 use crate::start::StartRequest;
-use crate::versions::Versions;
+use crate::versions::{Asked, Versions};
 use crate::worker::{self, Running, Worker};
 
 /// Runs workflows, durably. Cheap to clone; clones are the same engine.
@@ -129,8 +131,37 @@ impl Engine {
         instance: &str,
         input: &W::Input,
     ) -> StartRequest<'_, W::Input, W::Output> {
-        let version = Box::pin(self.inner.versions.of::<W>());
-        StartRequest::new(self, version, instance).input(input)
+        StartRequest::new(self, Asked::of::<W>(), instance).input(input)
+    }
+
+    /// Starts an execution of `W` inside a transaction of your own, in the database of the engine's
+    /// store: it exists if and only if that commits. Nothing of it runs before.
+    ///
+    /// The same as `engine.start::<W>(instance, input)` with
+    /// [`within(transaction)`](StartRequest::within), where there are options to set and errors are
+    /// described.
+    ///
+    /// ```no_run
+    /// # use abide::{Engine, TaskError, workflow};
+    /// # #[workflow] async fn checkout(order: i64) -> Result<(), TaskError> { Ok(()) }
+    /// # async fn example(engine: Engine, mut client: tokio_postgres::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut transaction = client.transaction().await?;
+    /// let row = transaction.query_one("INSERT INTO orders (total) VALUES (995) RETURNING id", &[]).await?;
+    /// let order: i64 = row.get(0);
+    /// let run = engine.start_in::<checkout>(&mut transaction, &format!("order-{order}"), &order).await?;
+    /// transaction.commit().await?;
+    /// run.result().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn start_in<W: Workflow>(
+        &self,
+        transaction: &mut (impl Transaction + ?Sized),
+        instance: &str,
+        input: &W::Input,
+    ) -> Result<Run<W::Output>, EngineError> {
+        let start = self.start::<W>(instance, input);
+        start.within(transaction).await
     }
 
     /// Starts an execution of `W` with a graph built at run time, whose nodes have inputs of their
@@ -140,8 +171,7 @@ impl Engine {
         instance: &str,
         graph: GraphOf<W>,
     ) -> StartRequest<'_, W::Input, W::Output> {
-        let version = Box::pin(self.inner.versions.of::<W>());
-        StartRequest::new(self, version, instance).graph(graph)
+        StartRequest::new(self, Asked::of::<W>(), instance).graph(graph)
     }
 
     /// Starts an execution of a registered workflow by its name, with values that the compiler
@@ -153,8 +183,8 @@ impl Engine {
         instance: &str,
         input: &I,
     ) -> StartRequest<'_, I, serde_json::Value> {
-        let version = Box::pin(self.inner.versions.named(workflow.to_owned()));
-        StartRequest::new(self, version, instance).input(input)
+        let asked = Asked::Name(workflow.to_owned());
+        StartRequest::new(self, asked, instance).input(input)
     }
 
     /// The latest execution of an instance.
@@ -191,17 +221,49 @@ impl Engine {
         name: &str,
         payload: &impl Serialize,
     ) -> Result<Signalled, EngineError> {
+        let signal = self.describe_signal(instance, name, payload)?;
+        Ok(self.inner.store.signal(signal).await?)
+    }
+
+    /// Sends a signal inside a transaction of your own, in the database of the engine's store: it
+    /// exists if and only if that commits. On PostgreSQL the execution stands still until the
+    /// transaction ends.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was written, whatever the error. After [`StoreError::Conflict`] the transaction must
+    /// be rolled back and run again; after any other it is as it was before, unless its connection
+    /// is lost. On PostgreSQL the transaction must be one of READ COMMITTED, which is what PostgreSQL
+    /// begins unless it is told otherwise.
+    ///
+    /// [`StoreError::Conflict`]: crate::StoreError::Conflict
+    pub async fn signal_in(
+        &self,
+        transaction: &mut (impl Transaction + ?Sized),
+        instance: &str,
+        name: &str,
+        payload: &impl Serialize,
+    ) -> Result<Signalled, EngineError> {
+        let signal = self.describe_signal(instance, name, payload)?;
+        Ok(self.inner.store.signal_in(transaction, signal).await?)
+    }
+
+    fn describe_signal(
+        &self,
+        instance: &str,
+        name: &str,
+        payload: &impl Serialize,
+    ) -> Result<Signal, EngineError> {
         let json = serde_json::to_string(payload).map_err(|source| {
             let what = format!("the signal `{name}`");
             EngineError::Encode { what, source }
         })?;
-        let signal = Signal {
+        Ok(Signal {
             instance: instance.into(),
             name: name.into(),
             payload: Payload::from_json(json),
             actor: self.actor.clone(),
-        };
-        Ok(self.inner.store.signal(signal).await?)
+        })
     }
 
     /// Asks an execution to stop. Tasks that wait or were not begun are cancelled at once; running
@@ -302,6 +364,10 @@ impl Engine {
 
     pub(crate) fn actor(&self) -> Option<Arc<str>> {
         self.actor.clone()
+    }
+
+    pub(crate) fn versions(&self) -> &Versions {
+        &self.inner.versions
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use abide_core::failure::{Failure, kinds};
 use abide_core::ids::ExecutionId;
-use abide_core::kernel::CancelReply;
+use abide_core::kernel::{CancelReply, Started};
 use abide_core::status::ExecutionStatus;
 use abide_store::{EndView, ExecutionView, StoreError};
 use serde::de::DeserializeOwned;
@@ -78,6 +78,11 @@ impl<O> Run<O> {
             created,
             output: PhantomData,
         }
+    }
+
+    /// What a start came to.
+    pub(crate) fn of(engine: &Engine, instance: Arc<str>, started: &Started) -> Self {
+        Run::new(engine.clone(), started.id, instance, started.created)
     }
 
     /// The execution's id.

@@ -10,7 +10,7 @@ use abide_core::ids::Timestamp;
 use abide_core::kernel::{IfExists, Start, Started};
 use abide_core::payload::{Payload, canonical_digest};
 use abide_core::table::By;
-use abide_store::{ApplyError, StoreError};
+use abide_store::{ApplyError, StoreError, Transaction};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -20,7 +20,7 @@ use crate::clock::{timestamp_of, us_of};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::run::Run;
-use crate::versions::Startable;
+use crate::versions::{Asked, Startable};
 use crate::worker::Worker;
 
 /// The most roots of a graph that are claimed with its start.
@@ -37,7 +37,7 @@ const MAX_IDS: u32 = 16;
 #[must_use = "a start does nothing until it is awaited"]
 pub struct StartRequest<'a, I, O> {
     engine: &'a Engine,
-    version: BoxFuture<'a, Result<Startable, EngineError>>,
+    asked: Asked,
     instance: Arc<str>,
     input: Option<Result<String, serde_json::Error>>,
     graph: Option<Result<BuiltGraph, EngineError>>,
@@ -52,14 +52,10 @@ pub struct StartRequest<'a, I, O> {
 }
 
 impl<'a, I: Serialize, O> StartRequest<'a, I, O> {
-    pub(crate) fn new(
-        engine: &'a Engine,
-        version: BoxFuture<'a, Result<Startable, EngineError>>,
-        instance: &str,
-    ) -> StartRequest<'a, I, O> {
+    pub(crate) fn new(engine: &'a Engine, asked: Asked, instance: &str) -> StartRequest<'a, I, O> {
         StartRequest {
             engine,
-            version,
+            asked,
             instance: Arc::from(instance),
             input: None,
             graph: None,
@@ -132,18 +128,58 @@ impl<'a, I: Serialize, O> StartRequest<'a, I, O> {
         self
     }
 
-    async fn make(mut self) -> Result<Run<O>, EngineError> {
-        let version = (&mut self.version).await?;
+    /// Makes the start inside a transaction of your own, in the database of the engine's store: the
+    /// execution exists if and only if that commits. Nothing of it runs before, and the [`Run`] has
+    /// nothing to say before.
+    ///
+    /// ```no_run
+    /// # use abide::{Engine, TaskError, workflow};
+    /// # #[workflow] async fn checkout(order: i64) -> Result<(), TaskError> { Ok(()) }
+    /// # async fn example(engine: Engine) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut connection = rusqlite::Connection::open("app.db")?;
+    /// let mut transaction = connection.transaction()?;
+    /// transaction.execute("INSERT INTO orders (total) VALUES (?1)", [995])?;
+    /// let order = transaction.last_insert_rowid();
+    /// let start = engine.start::<checkout>(&format!("order-{order}"), &order).priority(5);
+    /// let run = start.within(&mut transaction).await?;
+    /// transaction.commit()?;
+    /// run.result().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Nothing was written, whatever the error. After [`StoreError::Conflict`] the transaction must
+    /// be rolled back and run again; after any other it is as it was before, unless its connection
+    /// is lost.
+    pub async fn within<T: Transaction + ?Sized>(
+        self,
+        transaction: &mut T,
+    ) -> Result<Run<O>, EngineError> {
         let engine = self.engine;
         let instance = Arc::clone(&self.instance);
+        let version = engine.versions().find_in(transaction, &self.asked).await?;
+        let mut start = self.describe(version)?;
+        for _ in 1..MAX_IDS {
+            match engine.store().start_in(transaction, start.clone()).await {
+                Err(ApplyError::Store(StoreError::IdTaken)) => {
+                    start.id = engine.next_execution_id();
+                }
+                answer => return Ok(Run::of(engine, instance, &answer?)),
+            }
+        }
+        let started = engine.store().start_in(transaction, start).await?;
+        Ok(Run::of(engine, instance, &started))
+    }
+
+    async fn make(self) -> Result<Run<O>, EngineError> {
+        let engine = self.engine;
+        let instance = Arc::clone(&self.instance);
+        let version = engine.versions().find(&self.asked).await?;
         let start = self.describe(version)?;
         let started = send(engine, start).await?;
-        Ok(Run::new(
-            engine.clone(),
-            started.id,
-            instance,
-            started.created,
-        ))
+        Ok(Run::of(engine, instance, &started))
     }
 
     fn describe(self, version: Startable) -> Result<Start, EngineError> {

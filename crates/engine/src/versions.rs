@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use abide_core::graph::Graph;
 use abide_core::ids::VersionId;
-use abide_store::Store;
+use abide_store::{Store, Transaction};
 
-use crate::authoring::{Workflow, WorkflowKind, WorkflowSpec};
+use crate::authoring::{AuthoringError, Workflow, WorkflowKind, WorkflowSpec};
 use crate::error::EngineError;
 use crate::registry::Registry;
 
@@ -18,6 +18,20 @@ pub(crate) struct Startable {
     pub(crate) id: VersionId,
     pub(crate) graph: Arc<Graph>,
     pub(crate) spec: Arc<WorkflowSpec>,
+}
+
+/// How a workflow is asked for.
+pub(crate) enum Asked {
+    /// By its type, which says what it is.
+    Type(TypeId, fn() -> Result<WorkflowSpec, AuthoringError>),
+    /// By the name under which it is registered.
+    Name(String),
+}
+
+impl Asked {
+    pub(crate) fn of<W: Workflow>() -> Asked {
+        Asked::Type(TypeId::of::<W>(), W::spec)
+    }
 }
 
 pub(crate) struct Versions {
@@ -40,39 +54,70 @@ impl Versions {
         }
     }
 
-    /// The version that `W` says it is.
-    pub(crate) async fn of<W: Workflow>(&self) -> Result<Startable, EngineError> {
-        if let Some(known) = self.by_type().get(&TypeId::of::<W>()) {
-            return Ok(known.clone());
+    /// The version that is asked for, stored if it is new.
+    pub(crate) async fn find(&self, asked: &Asked) -> Result<Startable, EngineError> {
+        if let Some(known) = self.known(asked) {
+            return Ok(known);
         }
-        let startable = self.of_spec(Arc::new(W::spec()?)).await?;
-        self.by_type().insert(TypeId::of::<W>(), startable.clone());
-        Ok(startable)
-    }
-
-    /// The version of a registered workflow.
-    pub(crate) async fn named(&self, name: String) -> Result<Startable, EngineError> {
-        if let Some(known) = self.by_name().get(&name) {
-            return Ok(known.clone());
-        }
-        let spec = Arc::clone(self.registry.latest(&name)?);
-        let startable = self.of_spec(spec).await?;
-        self.by_name().insert(name, startable.clone());
-        Ok(startable)
-    }
-
-    async fn of_spec(&self, spec: Arc<WorkflowSpec>) -> Result<Startable, EngineError> {
-        let registered = self.registry.workflow(&spec.name, &spec.version);
-        if self.registered_only && registered.is_none() {
-            return Err(EngineError::NotRegistered(spec.name.clone()));
-        }
-        let graph = Arc::new(spec.graph.clone());
-        let kind = stored_kind(spec.kind);
+        let spec = self.spec(asked)?;
+        let (graph, kind) = (Arc::new(spec.graph.clone()), stored_kind(spec.kind));
         let stored = self
             .store
             .ensure_version(&spec.name, &spec.version, kind, Arc::clone(&graph));
         let id = stored.await?;
-        Ok(Startable { id, graph, spec })
+        let startable = Startable { id, graph, spec };
+        self.keep(asked, &startable);
+        Ok(startable)
+    }
+
+    /// Like [`Versions::find`], for a start inside a user's transaction. What is stored there, and is
+    /// gone if that is rolled back, is not kept.
+    pub(crate) async fn find_in<T: Transaction + ?Sized>(
+        &self,
+        transaction: &mut T,
+        asked: &Asked,
+    ) -> Result<Startable, EngineError> {
+        if let Some(known) = self.known(asked) {
+            return Ok(known);
+        }
+        let spec = self.spec(asked)?;
+        let (graph, kind) = (Arc::new(spec.graph.clone()), stored_kind(spec.kind));
+        let (name, version) = (&spec.name, &spec.version);
+        let stored = self
+            .store
+            .version_in(transaction, name, version, kind, Arc::clone(&graph));
+        let (id, stays) = stored.await?;
+        let startable = Startable { id, graph, spec };
+        if stays {
+            self.keep(asked, &startable);
+        }
+        Ok(startable)
+    }
+
+    fn spec(&self, asked: &Asked) -> Result<Arc<WorkflowSpec>, EngineError> {
+        let spec = match asked {
+            Asked::Type(_, spec) => Arc::new(spec()?),
+            Asked::Name(name) => Arc::clone(self.registry.latest(name)?),
+        };
+        let registered = self.registry.workflow(&spec.name, &spec.version);
+        if self.registered_only && registered.is_none() {
+            return Err(EngineError::NotRegistered(spec.name.clone()));
+        }
+        Ok(spec)
+    }
+
+    fn known(&self, asked: &Asked) -> Option<Startable> {
+        match asked {
+            Asked::Type(id, _) => self.by_type().get(id).cloned(),
+            Asked::Name(name) => self.by_name().get(name).cloned(),
+        }
+    }
+
+    fn keep(&self, asked: &Asked, startable: &Startable) {
+        match asked {
+            Asked::Type(id, _) => drop(self.by_type().insert(*id, startable.clone())),
+            Asked::Name(name) => drop(self.by_name().insert(name.clone(), startable.clone())),
+        }
     }
 
     fn by_type(&self) -> MutexGuard<'_, HashMap<TypeId, Startable>> {

@@ -1,7 +1,7 @@
 //! What the doors refuse before anything is written: names, payloads and words that cannot be
 //! stored.
 
-use abide_core::kernel::Start;
+use abide_core::kernel::{Signal, Start};
 use abide_core::text;
 
 use crate::error::StoreError;
@@ -40,6 +40,12 @@ impl Store {
                 })?;
         }
         Ok(())
+    }
+
+    pub(crate) fn check_signal(&self, signal: &Signal) -> Result<(), StoreError> {
+        check_name("signal", &signal.name)?;
+        check_actor(signal.actor.as_deref())?;
+        self.check_payload("the signal's payload", signal.payload.as_str())
     }
 }
 

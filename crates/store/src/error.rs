@@ -88,6 +88,20 @@ pub enum StoreError {
     /// The server ended a transaction that others waited for in a circle. Ask again, at once.
     #[error("a deadlock on the database {0}; nothing was written")]
     Deadlock(String),
+    /// A transaction of the user's own met another one that changed the same, or what it had read.
+    /// Roll it back and run it again, from its beginning.
+    #[error("{0}; nothing was written: roll the transaction back and run it again")]
+    Conflict(String),
+    /// A transaction of the user's own is not one of the store's database.
+    #[error(
+        "the transaction is not one of the store's database {store}: {detail}; nothing was written"
+    )]
+    OtherDatabase {
+        /// The store's file, or its server and schema.
+        store: String,
+        /// Where the transaction is.
+        detail: String,
+    },
     /// A row contradicts itself, or a stored text does not parse.
     #[error("{what} cannot be read: {detail}; `abide verify` says more")]
     Undecodable {
@@ -138,6 +152,7 @@ impl StoreError {
                 | StoreError::Unavailable { .. }
                 | StoreError::Raced { .. }
                 | StoreError::Deadlock(_)
+                | StoreError::Conflict(_)
         )
     }
 }

@@ -82,10 +82,7 @@ impl<'a> Flush<'a> {
     /// Adds a job with what was picked for it.
     pub(crate) fn add(&mut self, job: &'a Job, picked: Picked) {
         match job {
-            Job::Apply(request, _) => {
-                self.jobs.push(Answered::Apply);
-                self.item(Cow::Borrowed(request));
-            }
+            Job::Apply(request, _) => self.add_request(request),
             Job::Claim { worker, max, .. } => {
                 let max = *max as usize;
                 let mut ready = picked.ready;
@@ -117,6 +114,12 @@ impl<'a> Flush<'a> {
                 }
             }
         }
+    }
+
+    /// Adds a request that nobody queued: whoever runs the flush takes its answer.
+    pub(crate) fn add_request(&mut self, request: &'a Request) {
+        self.jobs.push(Answered::Apply);
+        self.item(Cow::Borrowed(request));
     }
 
     /// Adds a job for which nothing could be picked.
@@ -278,6 +281,16 @@ pub(crate) struct Flushed {
     pub(crate) effects: Effects,
 }
 
+impl Flushed {
+    /// The answer of a flush that ran one request.
+    pub(crate) fn take_answer(&mut self) -> Result<Reply, ApplyError> {
+        match self.done.pop() {
+            Some(Done::Apply(answer)) if self.done.is_empty() => answer,
+            _ => unreachable!("one request was added"),
+        }
+    }
+}
+
 impl Answered {
     fn empty(&self) -> Done {
         match self {
@@ -326,6 +339,26 @@ pub(crate) struct After {
 }
 
 impl After {
+    /// Whether nobody has anything to do.
+    pub(crate) fn is_nothing(&self) -> bool {
+        !self.has_work() && self.earliest_timer.is_none() && self.ended.is_empty()
+    }
+
+    /// Whether the outbox got rows, whoever they are for.
+    pub(crate) fn has_work(&self) -> bool {
+        self.work || !self.inboxes.is_empty()
+    }
+
+    /// Both.
+    pub(crate) fn and(mut self, other: After) -> After {
+        self.work |= other.work;
+        self.inboxes.extend(other.inboxes);
+        let timers = [self.earliest_timer, other.earliest_timer];
+        self.earliest_timer = timers.into_iter().flatten().min();
+        self.ended.extend(other.ended);
+        self
+    }
+
     pub(crate) fn of(effects: &Effects) -> After {
         let due = added(&effects.timers).map(|timer| timer.due_at);
         let mut inboxes: Vec<_> = added(&effects.outbox)
@@ -350,7 +383,7 @@ impl After {
         if let Some(due) = self.earliest_timer {
             hints.timer_set(due);
         }
-        if self.work || !self.inboxes.is_empty() {
+        if self.has_work() {
             hints.work.notify_one();
         }
         for id in &self.ended {

@@ -27,6 +27,7 @@ mod store;
 mod upkeep;
 mod verify;
 mod views;
+mod within;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub use views::{
     ContextView, EndView, EventFilter, EventView, ExecutionFilter, ExecutionView, NewWorker,
     TaskInputs, TaskView, VersionInfo, WorkerRow, WorkflowKind,
 };
+pub use within::Transaction;
 
 /// Where the store gets the time from.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

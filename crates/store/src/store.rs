@@ -12,7 +12,7 @@ use abide_core::kernel::{
 use tokio::sync::oneshot;
 
 use crate::answer::Waiting;
-use crate::checks::{check_actor, check_name, check_words};
+use crate::checks::{check_actor, check_words};
 use crate::driver::{Driver, on};
 use crate::error::{ApplyError, StoreError};
 use crate::hints::{EndWatch, Hints};
@@ -130,41 +130,18 @@ impl Store {
     /// Names or payloads that cannot be stored, and what [`Store::apply`] says.
     pub async fn start(&self, start: Start) -> Result<Started, ApplyError> {
         self.check_start(&start)?;
-        if start.graph.len() <= PIECE {
-            return self.started(Request::Start(Box::new(start))).await;
-        }
-        let (graph, node_inputs) = (start.graph.clone(), start.node_inputs.clone());
-        let publish = Publish {
-            execution: start.id,
-            input_hash: start.input_hash.clone(),
-            if_exists: start.if_exists,
-        };
-        let begun = self
-            .started(Request::Start(Box::new(Start {
-                node_inputs: Vec::new(),
-                ..start
-            })))
-            .await?;
-        if !begun.created {
+        let id = start.id;
+        let mut requests = requests(start).into_iter();
+        let first = requests.next().expect("a start takes a request");
+        let begun = self.started(first).await?;
+        if !begun.created || requests.len() == 0 {
             return Ok(begun);
         }
-        for first in (1..=graph.len()).step_by(PIECE as usize) {
-            let last = graph.len().min(first + PIECE - 1);
-            let of_piece = node_inputs
-                .iter()
-                .filter(|(number, _)| (first..=last).contains(number));
-            let node_inputs = of_piece.cloned().collect();
-            let piece = AddTasks {
-                execution: publish.execution,
-                graph: graph.clone(),
-                first,
-                last,
-                node_inputs,
-            };
-            self.apply(Request::AddTasks(piece)).await?;
+        let publish = requests.next_back().expect("not empty");
+        for piece in requests {
+            self.apply(piece).await?;
         }
-        let id = publish.execution;
-        let published = self.started(Request::Publish(publish)).await;
+        let published = self.started(publish).await;
         if !matches!(&published, Ok(started) if started.id == id) {
             // Another start of the same instance was first.
             self.remove_unpublished(Some(id)).await?;
@@ -186,9 +163,7 @@ impl Store {
     /// [`Refusal::UnknownInstance`] and [`Refusal::InstanceEnded`], names or payloads that cannot
     /// be stored, and what [`Store::apply`] says.
     pub async fn signal(&self, signal: Signal) -> Result<Signalled, ApplyError> {
-        check_name("signal", &signal.name)?;
-        check_actor(signal.actor.as_deref())?;
-        self.check_payload("the signal's payload", signal.payload.as_str())?;
+        self.check_signal(&signal)?;
         match self.apply(Request::Signal(signal)).await? {
             Reply::Signalled(signalled) => Ok(signalled),
             other => Err(unexpected(&other)),
@@ -269,6 +244,40 @@ impl Store {
     pub async fn close(&self) {
         on!(self.driver, it => it.close().await);
     }
+}
+
+/// The requests that a start takes, in order: one; or for a large graph one that nobody sees the
+/// execution of, the pieces of the graph, and one that publishes it.
+pub(crate) fn requests(start: Start) -> Vec<Request> {
+    if start.graph.len() <= PIECE {
+        return vec![Request::Start(Box::new(start))];
+    }
+    let (execution, graph, inputs) = (start.id, start.graph.clone(), start.node_inputs.clone());
+    let publish = Publish {
+        execution,
+        input_hash: start.input_hash.clone(),
+        if_exists: start.if_exists,
+    };
+    let begin = Start {
+        node_inputs: Vec::new(),
+        ..start
+    };
+    let mut requests = vec![Request::Start(Box::new(begin))];
+    for first in (1..=graph.len()).step_by(PIECE as usize) {
+        let last = graph.len().min(first + PIECE - 1);
+        let of_piece = inputs
+            .iter()
+            .filter(|(number, _)| (first..=last).contains(number));
+        requests.push(Request::AddTasks(AddTasks {
+            execution,
+            graph: graph.clone(),
+            first,
+            last,
+            node_inputs: of_piece.cloned().collect(),
+        }));
+    }
+    requests.push(Request::Publish(publish));
+    requests
 }
 
 pub(crate) fn unexpected(reply: &Reply) -> ApplyError {

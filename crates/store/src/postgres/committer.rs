@@ -6,6 +6,7 @@
 //! another one makes the flush begin anew with that one among them. So two flushes never wait for
 //! each other.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -32,8 +33,8 @@ const MAX_BATCH: usize = 1024;
 /// How often a flush is run again because another process came between, before its jobs are tried
 /// one by one.
 const MAX_COLLISIONS: u32 = 16;
-/// How long a request waits before it asks again for an execution that somebody keeps locked.
-const STUCK_PAUSE: Duration = Duration::from_millis(50);
+/// How many requests wait at once, each on a connection of its own, for what somebody keeps locked.
+pub(super) const MOST_APART: usize = 4;
 /// Pauses between two attempts to reach a server that is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -56,6 +57,8 @@ pub(crate) struct Committer {
     contended: Vec<ExecutionId>,
     /// Why the server could not be reached, until it can.
     away: Option<StoreError>,
+    /// It is there for one request that waits, and no other waits behind that.
+    is_apart: bool,
 }
 
 /// The executions that a flush locks before it reads anything else, as what they are needed for.
@@ -92,7 +95,31 @@ impl Committer {
             session: Some(session),
             contended: Vec::new(),
             away: None,
+            is_apart: false,
         }
+    }
+
+    /// Waits for what somebody keeps locked on behalf of one request. Boxed, since it is begun by a
+    /// committer and is one.
+    fn wait_apart(
+        shared: Arc<Shared>,
+        queue: Queue,
+        queued: Queued,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            // An error would mean that it was closed, which nobody does.
+            let place = shared.apart.acquire().await;
+            let mut committer = Committer {
+                shared: shared.clone(),
+                queue,
+                session: None,
+                contended: Vec::new(),
+                away: None,
+                is_apart: true,
+            };
+            committer.work_off(vec![queued]).await;
+            drop(place);
+        })
     }
 
     /// Runs until nobody can ask any more and everything asked is done.
@@ -374,6 +401,9 @@ impl Committer {
     /// Somebody keeps an execution locked, such as a user's open transaction: its requests wait
     /// apart, and the others go on.
     async fn set_stuck_aside(&mut self, batch: Vec<Queued>) -> Vec<Vec<Queued>> {
+        if self.is_apart {
+            return vec![batch];
+        }
         let stuck = match self.stuck_now().await {
             Ok(stuck) => stuck,
             Err(error) => {
@@ -382,25 +412,25 @@ impl Committer {
             }
         };
         self.shared.stuck.add(&stuck);
-        if stuck.is_empty() && batch.len() > 1 {
-            // They are free again, or it is an instance that is being started elsewhere.
-            return batch.into_iter().rev().map(|one| vec![one]).collect();
-        }
+        let is_alone = batch.len() == 1;
         let is_stuck = |queued: &Queued| match &queued.job {
-            Job::Apply(..) if stuck.is_empty() => true,
+            // It may be about an instance: its latest execution, or one that is being started
+            // elsewhere.
+            Job::Apply(..) if is_alone => true,
             Job::Apply(request, _) => request
                 .needs()
                 .iter()
                 .any(|need| need.execution().is_some_and(|id| stuck.contains(&id))),
+            // What they pick next leaves stuck executions out.
             _ => false,
         };
         let (aside, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_stuck);
+        if aside.is_empty() && !is_alone {
+            return rest.into_iter().rev().map(|one| vec![one]).collect();
+        }
         for queued in aside {
-            let shared = self.shared.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(STUCK_PAUSE).await;
-                shared.requeue(queued);
-            });
+            let (shared, queue) = (self.shared.clone(), self.queue.clone());
+            tokio::spawn(Committer::wait_apart(shared, queue, queued));
         }
         vec![rest]
     }

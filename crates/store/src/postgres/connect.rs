@@ -286,7 +286,9 @@ impl Link {
 
 /// Starts all, in their order, before it waits for the first. Answers what came before the first
 /// error, and that.
-async fn in_order<T, F>(futures: impl Iterator<Item = F>) -> (Vec<T>, Option<tokio_postgres::Error>)
+pub(super) async fn in_order<T, F>(
+    futures: impl Iterator<Item = F>,
+) -> (Vec<T>, Option<tokio_postgres::Error>)
 where
     F: Future<Output = Result<T, tokio_postgres::Error>>,
 {
@@ -432,7 +434,7 @@ impl Greeting {
     }
 }
 
-fn values(rows: &[tokio_postgres::Row]) -> Result<Vec<Row>, StoreError> {
+pub(super) fn values(rows: &[tokio_postgres::Row]) -> Result<Vec<Row>, StoreError> {
     rows.iter()
         .map(|row| (0..row.len()).map(|column| value(row, column)).collect())
         .collect()
@@ -472,7 +474,7 @@ fn value(row: &tokio_postgres::Row, column: usize) -> Result<Value, StoreError> 
 impl Param<'_> {
     /// Stated when a statement is prepared, so that the server takes numbers of this size for columns
     /// of every size.
-    fn postgres_type(&self) -> Type {
+    pub(super) fn postgres_type(&self) -> Type {
         match self {
             Param::Int(_) => Type::INT8,
             Param::Text(_) => Type::TEXT,

@@ -88,6 +88,10 @@ fn by_code(
                  server connection (pool_mode = session)"
             ),
         },
+        // In a transaction of the user's own.
+        SqlState::IN_FAILED_SQL_TRANSACTION | SqlState::NO_ACTIVE_SQL_TRANSACTION => {
+            StoreError::Invalid(format!("{detail}; nothing was written"))
+        }
         SqlState::INSUFFICIENT_PRIVILEGE => StoreError::Denied { database, detail },
         SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::Unavailable { database, detail },
         SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_COLUMN | SqlState::INVALID_SCHEMA_NAME => {

@@ -96,9 +96,13 @@ async fn listen(shared: &Shared, mut listening: Listening) -> StoreError {
 }
 
 async fn hear(shared: &Shared, text: &str) {
-    if let Some(news) = Pending::from_text(text, &shared.token)
-        && news.tell(&shared.hints)
-    {
+    let Some(news) = Pending::from_text(text, &shared.token) else {
+        return;
+    };
+    if let Some(since) = news.since {
+        shared.low_water.came(since);
+    }
+    if news.tell(&shared.hints) {
         shared.look_for_ends().await;
     }
 }

@@ -195,6 +195,19 @@ impl LowWater {
         }
     }
 
+    /// News may have been lost: what lies below the marks is to be looked at.
+    pub(crate) fn doubt(&self) {
+        self.picked.notify_one();
+    }
+
+    /// Rows were added that may be as old as that, of any queue.
+    pub(crate) fn came(&self, since: Timestamp) {
+        let mut marks = self.marks();
+        let ranks = marks.queues.values_mut().flat_map(BTreeMap::values_mut);
+        ranks.for_each(|mark| *mark = (*mark).min(since));
+        marks.timers = marks.timers.min(since);
+    }
+
     /// Looks at what lies below the marks, and lowers those that are above something. Answers
     /// whether there was something in the outbox, and the first timer.
     pub(super) async fn sound(
@@ -346,6 +359,21 @@ mod tests {
         effects.outbox.push(Change::Add(row(0, 5)));
         low_water.added(&effects);
         check(&low_water, &between(5));
+    }
+
+    #[test]
+    fn what_a_long_transaction_brought_lies_above_the_marks() {
+        let low_water = LowWater::default();
+        low_water.picked(&[row(0, SECOND)], 2, Timestamp(9 * SECOND));
+        low_water.timers_picked(None, Timestamp(9 * SECOND));
+        low_water.came(Timestamp(SECOND / 2));
+        let expected = [
+            (LOWEST, i64::MIN, -1),
+            (0, SECOND / 2, 0),
+            (1, i64::MIN, HIGHEST),
+        ];
+        check(&low_water, &expected);
+        assert_eq!(low_water.timers(), Timestamp(SECOND / 2));
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod stuck;
 mod tenant;
 mod tls;
 mod upkeep;
+mod within;
 mod write;
 mod write_steps;
 
@@ -48,7 +49,7 @@ use std::time::{Duration, Instant};
 
 use abide_core::ids::Timestamp;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::StoreOptions;
@@ -60,7 +61,7 @@ use crate::stats::{Counters, Stats};
 
 use address::Address;
 use clock::DatabaseClock;
-use committer::{Committer, Queued};
+use committer::{Committer, MOST_APART, Queued};
 use connect::Session;
 use low_water::LowWater;
 use news::News;
@@ -108,11 +109,15 @@ pub(crate) struct Shared {
     clock: DatabaseClock,
     news: News,
     stuck: Stuck,
+    /// Places for requests that wait for what somebody keeps locked.
+    apart: Semaphore,
     low_water: Arc<LowWater>,
     /// Tells this process's notifications from those of others.
     token: String,
     /// How long a request may wait for a server that is away, or for a locked execution.
     patience: Duration,
+    /// Where the store is, to compare with where users' transactions are.
+    place: Mutex<Option<within::Place>>,
     /// The poll behind the notifications.
     poll: Duration,
 }
@@ -170,6 +175,7 @@ impl Postgres {
         let shared = Arc::new(Shared {
             token: token(),
             patience: options.busy_timeout,
+            place: Mutex::default(),
             poll: options.poll,
             address,
             id: opened.id,
@@ -183,6 +189,7 @@ impl Postgres {
             clock,
             news: News::default(),
             stuck: Stuck::default(),
+            apart: Semaphore::new(MOST_APART),
             low_water: Arc::default(),
         });
         tokio::spawn(low_water::keep_sounding(
@@ -314,19 +321,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Puts a job back behind the others. A closed driver no longer takes it.
-    fn requeue(&self, queued: Queued) {
-        let refused = match &*self.jobs() {
-            Some(jobs) => jobs.send(queued).err().map(|error| error.0),
-            None => Some(queued),
-        };
-        if let Some(queued) = refused {
-            queued.job.refuse(StoreError::Closed);
-        }
-    }
-
     /// Somebody else may have changed anything: everybody looks.
     async fn look_around(&self) {
+        self.low_water.doubt();
         self.hints.timer_set(Timestamp(0));
         self.hints.work.notify_one();
         self.hints.changed.notify_waiters();

@@ -37,16 +37,18 @@ pub(crate) struct Pending {
     pub(crate) ended: Vec<ExecutionId>,
     /// So many ended that they are not named.
     pub(crate) many_ended: bool,
+    /// What came may be as old as this: it was written by a transaction that may have taken long.
+    pub(crate) since: Option<Timestamp>,
 }
 
 impl News {
     /// Something was committed that others may want to know.
     pub(crate) fn add(&self, after: &After) {
-        if !after.work && after.earliest_timer.is_none() && after.ended.is_empty() {
+        if after.is_nothing() {
             return;
         }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.work |= after.work;
+        pending.work |= after.has_work();
         pending.timer = match (pending.timer, after.earliest_timer) {
             (Some(known), Some(due)) => Some(known.min(due)),
             (known, due) => known.or(due),
@@ -80,6 +82,9 @@ impl Pending {
         if let Some(Timestamp(due)) = self.timer {
             write!(text, " t{due}").expect("a string takes everything");
         }
+        if let Some(Timestamp(since)) = self.since {
+            write!(text, " b{since}").expect("a string takes everything");
+        }
         if self.many_ended {
             text.push_str(" E");
         }
@@ -87,6 +92,21 @@ impl Pending {
             write!(text, " e{id}").expect("a string takes everything");
         }
         text
+    }
+
+    /// What a transaction has to tell that wrote this since then.
+    pub(crate) fn of(after: After, since: Timestamp) -> Option<Pending> {
+        if after.is_nothing() {
+            return None;
+        }
+        let many_ended = after.ended.len() > MOST_ENDS;
+        Some(Pending {
+            since: Some(since),
+            work: after.has_work(),
+            timer: after.earliest_timer,
+            ended: if many_ended { Vec::new() } else { after.ended },
+            many_ended,
+        })
     }
 
     /// What a notification by somebody else than `own` says; words that are not known are left for
@@ -101,6 +121,7 @@ impl Pending {
             match word.split_at_checked(1) {
                 Some(("w", "")) => told.work = true,
                 Some(("t", due)) => told.timer = due.parse().ok().map(Timestamp),
+                Some(("b", since)) => told.since = since.parse().ok().map(Timestamp),
                 Some(("E", "")) => told.many_ended = true,
                 Some(("e", id)) => told.ended.extend(id.parse::<ExecutionId>().ok()),
                 _ => {}
@@ -136,10 +157,23 @@ mod tests {
             timer: Some(Timestamp(77)),
             ended: vec![ExecutionId(5), ExecutionId(6)],
             many_ended: false,
+            since: Some(Timestamp(66)),
         };
         let text = told.to_text("me");
         assert_eq!(Pending::from_text(&text, "you"), Some(told));
         assert_eq!(Pending::from_text(&text, "me"), None, "its own");
+    }
+
+    #[test]
+    fn what_a_worker_finds_in_its_inbox_is_told() {
+        let after = || After {
+            inboxes: vec![abide_core::ids::WorkerId(7)],
+            ..After::default()
+        };
+        let news = News::default();
+        news.add(&after());
+        assert!(news.take().expect("something").work);
+        assert!(Pending::of(after(), Timestamp(1)).expect("something").work);
     }
 
     #[test]

@@ -194,6 +194,14 @@ impl Database {
     pub(crate) fn error(&self, error: rusqlite::Error, committing: bool) -> StoreError {
         let path = self.name();
         let detail = error.to_string();
+        let extended = error.sqlite_error().map(|failure| failure.extended_code);
+        if extended == Some(rusqlite::ffi::SQLITE_BUSY_SNAPSHOT) {
+            let what = format!(
+                "another connection has written to the database {path} since this transaction began to read \
+                 (one that begins with BEGIN IMMEDIATE is not met with that)"
+            );
+            return StoreError::Conflict(what);
+        }
         match error.sqlite_error_code() {
             // The last one: too many others came first while it opened the log.
             Some(

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value};
 
 use crate::error::StoreError;
+use crate::flush::Flush;
 use crate::graphs::GraphCache;
 use crate::rows::{self, EXECUTION, STEP, TASK};
 
@@ -34,6 +35,20 @@ type Read<T> = rusqlite::Result<T>;
 const UNREAD_AT_ONCE: usize = 64;
 
 impl Loader<'_> {
+    /// Reads what the requests of a flush miss until they have all run.
+    pub(crate) fn run_through(&self, flush: &mut Flush<'_>) -> Result<(), StoreError> {
+        while !flush.is_done() {
+            for need in flush.missing() {
+                match self.load(&mut flush.working, &need) {
+                    Err(error) if error.is_content() => flush.cannot_read(&need, &error),
+                    read => read?,
+                }
+            }
+            flush.run()?;
+        }
+        Ok(())
+    }
+
     /// Reads one need into the working set.
     pub(crate) fn load(&self, working: &mut Working, need: &Need) -> Result<(), StoreError> {
         let connection = self.connection;

@@ -212,6 +212,21 @@ pub(crate) fn prune_history(
     Ok(ended)
 }
 
+/// The id of a workflow version, if it is recorded.
+pub(crate) fn version(
+    connection: &Connection,
+    name: &str,
+    version: &str,
+    fingerprint: &str,
+) -> Run<Option<VersionId>> {
+    connection
+        .prepare_cached(
+            "SELECT id FROM workflow_versions WHERE name = ?1 AND version = ?2 AND fingerprint = ?3",
+        )?
+        .query_row([name, version, fingerprint], |row| row.get(0).map(VersionId))
+        .optional()
+}
+
 /// The id of a workflow version, recorded if it is new.
 pub(crate) fn ensure_version(
     connection: &Connection,
@@ -222,14 +237,8 @@ pub(crate) fn ensure_version(
     graph: &Graph,
 ) -> Run<VersionId> {
     let fingerprint = graph.fingerprint();
-    let find = |connection: &Connection| -> Run<Option<i64>> {
-        connection
-            .prepare_cached("SELECT id FROM workflow_versions WHERE name = ?1 AND version = ?2 AND fingerprint = ?3")?
-            .query_row([name, version, &fingerprint], |row| row.get(0))
-            .optional()
-    };
-    if let Some(id) = find(connection)? {
-        return Ok(VersionId(id));
+    if let Some(id) = self::version(connection, name, version, &fingerprint)? {
+        return Ok(id);
     }
     let json = store_text(connection, &graph.to_json())?;
     connection

@@ -1,6 +1,7 @@
 //! The SQLite driver: one file, one writer thread, read connections apart.
 
 mod checkpoint;
+mod commits;
 pub(crate) mod connection;
 mod load;
 mod maintenance;
@@ -12,6 +13,7 @@ pub(crate) mod schema;
 mod turnstile;
 mod upkeep;
 mod wake;
+mod within;
 mod workers;
 mod write;
 mod writer;
@@ -54,6 +56,7 @@ pub(crate) struct Sqlite {
     wakes: OnceLock<ForeignWatch>,
     /// Of whatever others write.
     log: OnceLock<ForeignWatch>,
+    commits: commits::Commits,
     clock: Clock,
 }
 
@@ -93,6 +96,7 @@ impl Sqlite {
             .spawn(move || writer.run(connection, checkpoints, &sent))
             .map_err(|error| StoreError::Internal(format!("no thread for the writer: {error}")))?;
         Ok(Sqlite {
+            commits: commits::Commits::new(hints.clone(), workers.clone()),
             database,
             sender: Mutex::new(sender),
             readers: Mutex::default(),
@@ -168,6 +172,7 @@ impl Sqlite {
 
     /// Finishes what was asked and closes the file.
     pub(crate) async fn close(&self) {
+        self.commits.close();
         if let Ok(answer) = self.send(Sent::Close) {
             // An error means that the thread had ended already.
             drop(answer.await);

@@ -230,7 +230,13 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         }
-        self.run_through(connection, &mut flush)?;
+        let loader = Loader {
+            database: &self.database,
+            connection,
+            graphs: &self.graphs,
+            workers: &self.workers,
+        };
+        loader.run_through(&mut flush)?;
         let Flushed {
             mut done,
             executions,
@@ -250,30 +256,6 @@ impl Writer {
             }
         }
         Ok((Answers { done, errands }, after))
-    }
-
-    /// Reads what the requests miss until they have all run.
-    fn run_through(
-        &self,
-        connection: &Connection,
-        flush: &mut Flush<'_>,
-    ) -> Result<(), StoreError> {
-        let loader = Loader {
-            database: &self.database,
-            connection,
-            graphs: &self.graphs,
-            workers: &self.workers,
-        };
-        while !flush.is_done() {
-            for need in flush.missing() {
-                match loader.load(&mut flush.working, &need) {
-                    Err(error) if error.is_content() => flush.cannot_read(&need, &error),
-                    read => read?,
-                }
-            }
-            flush.run()?;
-        }
-        Ok(())
     }
 
     /// What the outbox or the timers have for a job.
