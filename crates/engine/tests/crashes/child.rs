@@ -84,6 +84,9 @@ fn child() {
     match role.as_str() {
         "features" => runtime.block_on(run_features(&home, 10_000)),
         "features evicted" => runtime.block_on(run_features(&home, 0)),
+        "herd" => runtime.block_on(crate::herd::run(&home)),
+        "several" => runtime.block_on(crate::several::run(&home)),
+        "busy" => runtime.block_on(crate::several::keep_writing(&home)),
         "storm" => runtime.block_on(crate::storm::run(&home)),
         "writes" => runtime.block_on(write(&home)),
         other => panic!("no role is called {other}"),

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -21,6 +21,9 @@ pub(crate) struct Database {
 
 /// Statements kept prepared on each connection.
 const STATEMENT_CACHE: usize = 128;
+
+/// Between two tries at what SQLite does not wait for.
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 impl Database {
     pub(crate) fn new(path: PathBuf, busy_timeout: Duration) -> Database {
@@ -59,7 +62,7 @@ impl Database {
         self.named.display().to_string()
     }
 
-    /// A file beside the database, such as `app.db-lock`.
+    /// A file beside the database, such as `app.db-turn`.
     pub(crate) fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.path.as_os_str().to_owned();
         name.push(suffix);
@@ -84,11 +87,25 @@ impl Database {
         if schema::check(self, &connection)? == 0 && !create {
             return Err(StoreError::NotADatabase(self.name()));
         }
-        self.expect(&connection, "journal_mode", "wal", true)?;
+        self.log_ahead(&connection)?;
         self.expect(&connection, "synchronous", "2", false)?;
         // Pages go back into the main file apart from commits, see `Writer`.
         self.expect(&connection, "wal_autocheckpoint", "0", false)?;
         Ok(connection)
+    }
+
+    /// Turns the log on. SQLite refuses that at once when several do so at the same time, rather
+    /// than let one wait for the other.
+    fn log_ahead(&self, connection: &Connection) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        loop {
+            match self.expect(connection, "journal_mode", "wal", true) {
+                Err(StoreError::Busy(_)) if begun.elapsed() < self.busy_timeout => {
+                    std::thread::sleep(BUSY_PAUSE);
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Opens a connection that reads.

@@ -217,18 +217,14 @@ impl Sqlite {
         let connection = self.database.open_reader()?;
         let mut last = None;
         let store = Arc::downgrade(self);
-        let watch = ForeignWatch::start(&self.database, &Watched::Log, move || {
-            let Some(store) = store.upgrade() else {
-                return true;
-            };
+        let watch = ForeignWatch::start(&self.database, Watched::Log, move || {
+            let Some(store) = store.upgrade() else { return };
             // Where that cannot be told there may always be something new.
             let version = writer::foreign(&connection).ok();
-            let is_new = version.is_none() || version != last;
-            last = version;
-            if is_new {
+            if version.is_none() || version != last {
+                last = version;
                 store.look_around();
             }
-            is_new
         })?;
         // Another thread may have been first; its watch does as well.
         drop(self.log.set(watch));
@@ -241,11 +237,10 @@ impl Sqlite {
             return Ok(watch);
         }
         let store = Arc::downgrade(self);
-        let watch = ForeignWatch::start(&self.database, &Watched::Workers, move || {
+        let watch = ForeignWatch::start(&self.database, Watched::Workers, move || {
             if let Some(store) = store.upgrade() {
                 store.look_around();
             }
-            true
         })?;
         Ok(self.wakes.get_or_init(|| watch))
     }

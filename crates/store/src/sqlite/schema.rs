@@ -52,13 +52,13 @@ pub(crate) fn migrate(database: &Database, connection: &mut Connection) -> Resul
 /// The schema number of the open database: 0 if it is empty. Refuses other programs' databases
 /// and newer ones.
 pub(crate) fn check(database: &Database, connection: &Connection) -> Result<i64, StoreError> {
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    // One statement, so that they are of one moment: another process may make the schema just now.
     let read = || {
-        Ok((
-            number("PRAGMA application_id")?,
-            number("PRAGMA user_version")?,
-            number("SELECT count(*) FROM sqlite_schema")?,
-        ))
+        let sql = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) \
+                   FROM pragma_application_id, pragma_user_version";
+        connection.query_row(sql, [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, i64>(2)?))
+        })
     };
     let (application, found, objects) =
         read().map_err(|error: rusqlite::Error| match error.sqlite_error_code() {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,8 @@ use super::workers::WorkerFiles;
 const WAKE_PAUSE: Duration = Duration::from_millis(1);
 /// How long a burst of changes is left to gather before it is looked at once.
 const GATHER: Duration = Duration::from_millis(2);
-/// How long a change of the log may take to become readable.
+/// How long it may take, once something was written to the log, until it is synced and can be read:
+/// for so long an observer looks again and again, ever more seldom.
 const LONGEST_SYNC: Duration = Duration::from_secs(1);
 /// Looking takes no more than this part of the time.
 const LOOK_PART: u32 = 5;
@@ -87,6 +88,7 @@ impl Waker {
 }
 
 /// What a watch is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Watched {
     /// The files of this store's workers, added one by one.
     Workers,
@@ -95,7 +97,7 @@ pub(crate) enum Watched {
 }
 
 /// Calls `changed` from a thread of its own after other processes may have changed something, for
-/// as long as it is kept. `changed` answers whether it saw the change.
+/// as long as it is kept.
 pub(crate) struct ForeignWatch {
     watcher: Mutex<RecommendedWatcher>,
     name: String,
@@ -104,8 +106,8 @@ pub(crate) struct ForeignWatch {
 impl ForeignWatch {
     pub(crate) fn start(
         database: &Database,
-        watched: &Watched,
-        changed: impl FnMut() -> bool + Send + 'static,
+        watched: Watched,
+        changed: impl FnMut() + Send + 'static,
     ) -> Result<ForeignWatch, StoreError> {
         let log: Vec<PathBuf> = match watched {
             Watched::Workers => Vec::new(),
@@ -132,19 +134,13 @@ impl ForeignWatch {
             watcher: Mutex::new(watcher.map_err(|error| cannot_watch(&database.name(), &error))?),
             name: database.name(),
         };
-        let gather = match watched {
-            // It is told after the commit.
-            Watched::Workers => Duration::ZERO,
-            Watched::Log => {
-                let path = database.beside("");
-                let directory = path.parent().unwrap_or_else(|| ".".as_ref());
-                watch.add(directory)?;
-                GATHER
-            }
-        };
+        if watched == Watched::Log {
+            let path = database.beside("");
+            watch.add(path.parent().unwrap_or_else(|| ".".as_ref()))?;
+        }
         std::thread::Builder::new()
             .name("abide-watch".into())
-            .spawn(move || look(&told, gather, changed))
+            .spawn(move || look(&told, watched, changed))
             .map_err(|error| {
                 StoreError::Internal(format!("no thread to watch the database: {error}"))
             })?;
@@ -173,25 +169,34 @@ fn cannot_watch(name: &str, error: &notify::Error) -> StoreError {
     }
 }
 
-fn look(told: &Receiver<()>, gather: Duration, mut changed: impl FnMut() -> bool) {
-    while told.recv().is_ok() {
-        let mut gather = gather;
-        let mut took;
-        // What is written to the log can be read a little later, once it is synced.
-        loop {
-            if !gather.is_zero() {
-                std::thread::sleep(gather);
-                while told.try_recv().is_ok() {}
-            }
-            let begun = Instant::now();
-            let seen = changed();
-            took = begun.elapsed();
-            gather *= 2;
-            if seen || gather > LONGEST_SYNC {
-                break;
-            }
+fn look(told: &Receiver<()>, watched: Watched, mut changed: impl FnMut()) {
+    // How long to wait before looking without being told.
+    let mut again: Option<Duration> = None;
+    loop {
+        let next = match again {
+            None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(pause) => told.recv_timeout(pause),
+        };
+        let is_told = match next {
+            Ok(()) => true,
+            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if is_told && watched == Watched::Log {
+            std::thread::sleep(GATHER);
+            while told.try_recv().is_ok() {}
         }
+        let begun = Instant::now();
+        changed();
         // What comes meanwhile is looked at after that.
-        std::thread::sleep(GATHER.max(took * (LOOK_PART - 1)));
+        std::thread::sleep(GATHER.max(begun.elapsed() * (LOOK_PART - 1)));
+        again = match (watched, again) {
+            // They are told after the commit.
+            (Watched::Workers, _) => None,
+            (Watched::Log, _) if is_told => Some(GATHER),
+            (Watched::Log, again) => again
+                .map(|pause| pause * 2)
+                .filter(|pause| *pause <= LONGEST_SYNC),
+        };
     }
 }

@@ -91,3 +91,21 @@ async fn what_a_dead_worker_left_and_nobody_can_read_is_not_tried_again_and_agai
     home.recover(3).await;
     assert!(!home.store.someone_died(true).expect("looks"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_several_make_at_once_is_one_store_for_all() {
+    const ROUNDS: u32 = 20;
+    const AT_ONCE: u32 = 8;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for round in 0..ROUNDS {
+        let path = directory.path().join(format!("{round}.db"));
+        let open = || {
+            let path = path.to_str().expect("utf-8").to_owned();
+            tokio::spawn(async move { Store::open(&path, StoreOptions::default()).await })
+        };
+        for opened in (0..AT_ONCE).map(|_| open()).collect::<Vec<_>>() {
+            let store = opened.await.expect("it doesn't panic").expect("opens");
+            assert_eq!(store.live_workers().await.expect("reads"), []);
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! Several processes on one file: whoever dies is noticed at once, whoever is only stopped keeps its tasks, and each
+//! runs only what it knows.
+
+use std::collections::BTreeSet;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use abide::{Engine, Run, TaskBuilder, TaskError, TaskHandle, WorkflowBuilder};
+use abide_core::ids::WorkerId;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::child::Home;
+use crate::kill_points::lines;
+use crate::scene::Log;
+
+/// The version of the workflow that a process runs.
+const VERSION: &str = "ABIDE_CHILD_VERSION";
+/// The lease of a process, in milliseconds.
+const LEASE: &str = "ABIDE_CHILD_LEASE";
+/// So long that nothing in these tests goes by it.
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// How long processes look away between two looks at a file.
+const LOOK: Duration = Duration::from_millis(2);
+
+// ---- what the processes run ----
+
+/// A function that tells which process runs it, and ends once it may.
+fn errand(home: &Home, version: &str) -> abide::authoring::WorkflowSpec {
+    let (log, home, own) = (Log::at(&home.log()), home.clone(), version.to_owned());
+    let body = move |handle: TaskHandle| {
+        let (log, home, own) = (log.clone(), home.clone(), own.clone());
+        async move {
+            let pid = std::process::id();
+            log.begin(&format!("{} {own} {pid}", handle.instance()));
+            let gate = home.file(&format!("gate {} {pid}", handle.instance()));
+            while !gate.exists() {
+                tokio::time::sleep(LOOK).await;
+            }
+            Ok::<_, TaskError>(pid)
+        }
+    };
+    let task = TaskBuilder::new("errand", body);
+    let spec = WorkflowBuilder::function(task).version(version).build();
+    spec.expect("a workflow without mistakes")
+}
+
+/// A worker, until it is killed or told to stop.
+pub(crate) async fn run(home: &Home) {
+    let version = std::env::var(VERSION).expect("set by the test");
+    let lease = std::env::var(LEASE).expect("set by the test");
+    let lease = Duration::from_millis(lease.parse().expect("a number"));
+    let engine = home
+        .engine()
+        .register_spec(errand(home, &version))
+        .lease(lease)
+        .max_concurrent_tasks(2)
+        .start()
+        .await
+        .expect("starts");
+    until_told(home).await;
+    engine.shutdown().await;
+    engine.store().close().await;
+}
+
+/// Ends when the test says that all is done.
+pub(crate) async fn until_told(home: &Home) {
+    while !home.file("stop").exists() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+pub(crate) fn tell_to_stop(home: &Home) {
+    std::fs::write(home.file("stop"), "").expect("written");
+}
+
+/// A process that is killed when the test is over.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+impl Process {
+    pub(crate) fn spawn(command: &mut Command) -> Process {
+        let command = command.stdout(Stdio::null()).stderr(Stdio::inherit());
+        Process(command.spawn().expect("it can be started"))
+    }
+
+    fn worker(home: &Home, version: &str, lease: Duration) -> Process {
+        let mut command = home.process("several");
+        command.env(VERSION, version);
+        command.env(LEASE, lease.as_millis().to_string());
+        Process::spawn(&mut command)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Stops it or lets it go on.
+    pub(crate) fn signal(&self, name: &str) {
+        let script = format!("kill -{name} {}", self.id());
+        let status = Command::new("sh").args(["-c", &script]).status();
+        assert!(status.expect("there is a shell").success(), "{script}");
+    }
+}
+
+async fn client(home: &Home) -> Engine {
+    home.engine()
+        .register_spec(errand(home, "1"))
+        .register_spec(errand(home, "2"))
+        .connect()
+        .await
+        .expect("opens")
+}
+
+async fn begin(client: &Engine, instance: &str) -> Run<Value> {
+    let started = client.start_named("errand", instance, &());
+    started.await.expect("durable")
+}
+
+/// Lets the instance's task end if that process runs it.
+fn open_gate(home: &Home, instance: &str, pid: u32) {
+    let gate = home.file(&format!("gate {instance} {pid}"));
+    std::fs::write(gate, "").expect("written");
+}
+
+/// The processes in which the instance's task was begun, once there are so many.
+async fn begun(home: &Home, instance: &str, times: usize) -> Vec<u32> {
+    loop {
+        let lines = lines(home);
+        let of_instance = lines.iter().filter(|line| line.starts_with(instance));
+        let pids = of_instance.map(|line| line.rsplit(' ').next().expect("its process"));
+        let pids: Vec<u32> = pids.map(|pid| pid.parse().expect("a number")).collect();
+        if pids.len() >= times {
+            return pids;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn kinds(client: &Engine, run: &Run<Value>) -> Vec<&'static str> {
+    let events = client.history(run.id(), 0, 1000).await.expect("reads");
+    let of_task = events.into_iter().filter(|event| event.task == 1);
+    of_task.map(|event| event.kind).collect()
+}
+
+/// The workers of a process that have not ended.
+pub(crate) fn workers_of(home: &Home, pid: u32) -> BTreeSet<WorkerId> {
+    let sqlite = Connection::open(home.database()).expect("opens");
+    sqlite.busy_timeout(HOUR).expect("set");
+    let mut statement = sqlite
+        .prepare("SELECT id FROM workers WHERE pid = ?1 AND ended_at IS NULL")
+        .expect("sound");
+    let rows = statement.query_map([pid], |row| row.get(0).map(WorkerId));
+    let ids = rows.expect("reads").collect::<Result<_, _>>();
+    ids.expect("numbers")
+}
+
+/// Removes the file of a worker, as somebody who tidies up might.
+pub(crate) fn remove_file(home: &Home, worker: WorkerId) -> std::io::Result<()> {
+    let file = home.file("app.db-workers").join(worker.to_string());
+    std::fs::remove_file(file)
+}
+
+async fn assert_sound(client: &Engine) {
+    let report = client.store().verify(Default::default()).await;
+    let report = report.expect("reads");
+    assert!(report.is_clean(), "{report}");
+}
+
+// ---- the tests ----
+
+#[tokio::test]
+async fn whoever_is_killed_is_noticed_at_once_however_long_its_lease() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let home = Home::at(directory.path());
+    let client = client(&home).await;
+    let first = Process::worker(&home, "2", HOUR);
+    let run = begin(&client, "a").await;
+    assert_eq!(begun(&home, "a", 1).await, [first.id()]);
+    let second = Process::worker(&home, "2", HOUR);
+    // It is there before the other dies.
+    while workers_of(&home, second.id()).is_empty() {
+        tokio::time::sleep(LOOK).await;
+    }
+    open_gate(&home, "a", second.id());
+    drop(first);
+    assert_eq!(run.result().await.expect("completes"), json!(second.id()));
+    let kinds = kinds(&client, &run).await;
+    assert!(kinds.contains(&"task.recovered"), "{kinds:?}");
+    assert_sound(&client).await;
+}
+
+#[tokio::test]
+async fn whoever_is_only_stopped_keeps_its_tasks_however_long_its_lease_is_over() {
+    const LEASE: Duration = Duration::from_millis(300);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let home = Home::at(directory.path());
+    let client = client(&home).await;
+    let first = Process::worker(&home, "2", LEASE);
+    let run = begin(&client, "a").await;
+    begun(&home, "a", 1).await;
+    first.signal("STOP");
+    let second = Process::worker(&home, "2", LEASE);
+    let other = begin(&client, "b").await;
+    assert_eq!(begun(&home, "b", 1).await, [second.id()]);
+    tokio::time::sleep(3 * LEASE).await;
+    open_gate(&home, "b", second.id());
+    other.result().await.expect("completes");
+    first.signal("CONT");
+    open_gate(&home, "a", first.id());
+    assert_eq!(run.result().await.expect("completes"), json!(first.id()));
+    let kinds = kinds(&client, &run).await;
+    assert!(!kinds.contains(&"task.recovered"), "{kinds:?}");
+    assert_sound(&client).await;
+}
+
+#[tokio::test]
+async fn a_late_result_of_one_that_was_taken_for_dead_is_discarded_and_it_works_on() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let home = Home::at(directory.path());
+    let client = client(&home).await;
+    let lease = Duration::from_millis(600);
+    let first = Process::worker(&home, "2", lease);
+    let run = begin(&client, "a").await;
+    begun(&home, "a", 1).await;
+    first.signal("STOP");
+    let before = workers_of(&home, first.id());
+    let worker = *before.first().expect("it is there");
+    remove_file(&home, worker).expect("it is there");
+    let second = Process::worker(&home, "2", lease);
+    open_gate(&home, "a", second.id());
+    assert_eq!(run.result().await.expect("completes"), json!(second.id()));
+    open_gate(&home, "a", first.id());
+    first.signal("CONT");
+    while !kinds(&client, &run)
+        .await
+        .contains(&"task.late_result_discarded")
+    {
+        tokio::time::sleep(LOOK).await;
+    }
+    drop(second);
+    // It goes on as another worker.
+    let next = begin(&client, "b").await;
+    assert_eq!(begun(&home, "b", 1).await, [first.id()]);
+    assert!(workers_of(&home, first.id()).is_disjoint(&before));
+    open_gate(&home, "b", first.id());
+    assert_eq!(next.result().await.expect("completes"), json!(first.id()));
+    assert_sound(&client).await;
+}
+
+#[tokio::test]
+async fn each_of_two_versions_runs_only_what_it_knows() {
+    const EACH: u32 = 20;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let home = Home::at(directory.path());
+    let old = Process::worker(&home, "1", HOUR);
+    let new = Process::worker(&home, "2", HOUR);
+    let mut runs = Vec::new();
+    for (version, process) in [("1", &old), ("2", &new)] {
+        let client = home.engine().register_spec(errand(&home, version));
+        let client = client.connect().await.expect("opens");
+        for number in 0..EACH {
+            let instance = format!("{version}-{number}");
+            open_gate(&home, &instance, process.id());
+            runs.push((begin(&client, &instance).await, process.id()));
+        }
+    }
+    for (run, pid) in &runs {
+        assert_eq!(run.result().await.expect("completes"), json!(pid));
+    }
+    let begun = lines(&home);
+    assert_eq!(begun.len(), runs.len());
+    for line in &begun {
+        let words: Vec<_> = line.split(' ').collect();
+        assert!(words[0].starts_with(words[1]), "{line}");
+    }
+    assert_sound(&client(&home).await).await;
+}
+
+#[tokio::test]
+async fn what_a_process_leaves_when_it_stops_goes_on_in_another() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let home = Home::at(directory.path());
+    let client = client(&home).await;
+    let mut first = Process::worker(&home, "2", HOUR);
+    let runs = [
+        begin(&client, "a").await,
+        begin(&client, "b").await,
+        begin(&client, "c").await,
+    ];
+    begun(&home, "a", 1).await;
+    tell_to_stop(&home);
+    // It waits for its tasks; what it had no slot for is somebody else's.
+    begun(&home, "b", 1).await;
+    for instance in ["a", "b"] {
+        open_gate(&home, instance, first.id());
+    }
+    assert!(first.0.wait().expect("it ends").success());
+    std::fs::remove_file(home.file("stop")).expect("it is there");
+    let second = Process::worker(&home, "2", HOUR);
+    open_gate(&home, "c", second.id());
+    for run in &runs {
+        run.result().await.expect("completes");
+    }
+    assert_eq!(begun(&home, "c", 1).await, [second.id()]);
+    assert_eq!(workers_of(&home, first.id()), BTreeSet::new());
+    assert_sound(&client).await;
+}
+
+// ---- a busy peer ----
+
+/// Writes one batch after the other, until it is killed.
+pub(crate) async fn keep_writing(home: &Home) {
+    const AT_ONCE: u32 = 100;
+    let client = client(home).await;
+    let writers = (0..AT_ONCE).map(|writer| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            for number in 0_u64.. {
+                begin(&client, &format!("busy {writer} {number}")).await;
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.expect("it is killed before");
+    }
+}
+
+#[tokio::test]
+async fn a_busy_process_keeps_a_single_write_waiting_for_a_few_of_its_batches_only() {
+    const WRITES: usize = 40;
+    /// Events of a start.
+    const EVENTS: i64 = 4;
+    /// What the busy process writes at once.
+    const BATCH: i64 = 100 * EVENTS;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let home = Home::at(directory.path());
+    let client = client(&home).await;
+    let busy = Process::spawn(&mut home.process("busy"));
+    let store = client.store();
+    let position = async || store.last_position().await.expect("reads");
+    let mut waited = Vec::new();
+    for number in 0..WRITES {
+        let before = position().await;
+        while position().await == before {
+            tokio::time::sleep(LOOK).await;
+        }
+        let asked = position().await;
+        let run = begin(&client, &format!("single {number}")).await;
+        let events = client.history(run.id(), 0, 1).await.expect("reads");
+        waited.push(events[0].position - asked);
+    }
+    drop(busy);
+    waited.sort_unstable();
+    println!("events written before a single write: {waited:?}");
+    // Most of the time; the machine may be busy as well.
+    assert!(waited[WRITES / 2] <= 3 * BATCH, "{waited:?}");
+}
