@@ -80,6 +80,7 @@ pub(crate) async fn start(
         doubt: Notify::new(),
         death: Notify::new(),
         contact: Contact::new(Instant::now()),
+        beginning_anew: tokio::sync::Mutex::default(),
     });
     let heartbeat = Heartbeat::start(&worker)?;
     tokio::spawn(dispatch::run(Arc::clone(&worker)));

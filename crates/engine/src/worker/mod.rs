@@ -75,6 +75,8 @@ pub(crate) struct Worker {
     /// Another worker may have died.
     death: Notify,
     contact: Contact,
+    /// Held while it changes its id.
+    beginning_anew: tokio::sync::Mutex<()>,
 }
 
 impl Drop for Worker {

@@ -145,13 +145,20 @@ pub(super) async fn begin_anew(worker: Weak<Worker>, lost: WorkerId) {
     let Some(worker) = worker.upgrade() else {
         return;
     };
-    let mut id = next_worker_id(&worker.ids, &*worker.clock);
-    let swapped = worker
-        .id
-        .compare_exchange(lost.0, id.0, Ordering::AcqRel, Ordering::Acquire);
-    if swapped.is_err() {
+    let Ok(alone) = worker.beginning_anew.try_lock() else {
+        return;
+    };
+    let lease = worker.options.lease;
+    // Whoever saw that may have looked at an id that was not recorded yet, or is past.
+    let is_dead = async || {
+        let store = &worker.store;
+        store.is_lost(lost) || matches!(store.heartbeat(lost, lease).await, Ok(false))
+    };
+    if worker.id() != lost || !is_dead().await {
         return;
     }
+    let mut id = next_worker_id(&worker.ids, &*worker.clock);
+    worker.id.store(id.0, Ordering::Release);
     tracing::error!(%lost, "this worker was declared dead; it goes on under a new id");
     worker.store.leave_worker(lost);
     let of_lost = worker.attempts.all().into_iter();
@@ -162,7 +169,6 @@ pub(super) async fn begin_anew(worker: Weak<Worker>, lost: WorkerId) {
         attempt.stop(Sign::Lost);
     }
     let mut backoff = Backoff::default();
-    let lease = worker.options.lease;
     while let Err(error) = worker.store.register_worker(this_process(id), lease).await {
         tracing::warn!(%error, "the worker could not be registered again; trying again");
         backoff.pause(&worker.random).await;
@@ -170,6 +176,7 @@ pub(super) async fn begin_anew(worker: Weak<Worker>, lost: WorkerId) {
         id = next_worker_id(&worker.ids, &*worker.clock);
         worker.id.store(id.0, Ordering::Release);
     }
+    drop(alone);
     // Nothing was claimed under an id that was not known yet.
     worker.store.hints().work.notify_one();
     // Others may take them back before; but nobody here is in their way any more.

@@ -176,7 +176,18 @@ async fn three_processes_that_are_killed_and_stopped_finish_every_execution_once
     let report = report.expect("reads");
     assert!(report.is_clean(), "{report}");
     let seen = look_back(&sqlite);
-    println!("{:?}, and so it went: {seen:?}", herd.deeds);
+    let recovered: u32 = seen.recovered_from.values().sum();
+    println!(
+        "{} kills, {} stops, {} files removed; {recovered} tasks recovered from {} workers of {} that died, {} late \
+         results discarded, at most {} tasks active in a worker",
+        herd.deeds.kills,
+        herd.deeds.stops,
+        herd.deeds.removals,
+        seen.recovered_from.len(),
+        herd.deeds.dead.len(),
+        seen.late_results,
+        seen.most_active,
+    );
     assert_eq!(seen.ends.len(), executions as usize);
     assert!(
         seen.ends.values().all(|times| *times == 1),
@@ -184,7 +195,8 @@ async fn three_processes_that_are_killed_and_stopped_finish_every_execution_once
     );
     assert!(seen.most_active <= SLOTS, "{} at a time", seen.most_active);
     let lost: BTreeSet<_> = seen.recovered_from.keys().copied().collect();
-    assert!(lost.is_subset(&herd.deeds.dead), "nobody else lost a task");
+    let others: Vec<_> = lost.difference(&herd.deeds.dead).collect();
+    assert!(others.is_empty(), "others lost tasks: {others:?}");
     assert!(herd.deeds.kills > 0 && !lost.is_empty());
 }
 
