@@ -32,6 +32,26 @@ pub(crate) const COMMIT: &str = "COMMIT";
 /// Ends a transaction without a trace.
 pub(crate) const ROLLBACK: &str = "ROLLBACK";
 
+/// Settings for a session whose statements find every row by its key: they are planned once, by
+/// indexes, since a plan is kept while tables grow that were empty when it was made, and planning
+/// takes as long as running.
+pub(crate) fn by_key() -> Statement<'static> {
+    Statement::new(
+        "SELECT set_config(name, value, false) FROM (VALUES ('plan_cache_mode', 'force_generic_plan'), \
+         ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off')) AS settings (name, value)",
+        Vec::new(),
+    )
+}
+
+/// Settings for a session that reads: a plan that was made while a table was empty is kept when it
+/// has grown.
+pub(crate) fn by_index() -> Statement<'static> {
+    Statement::new(
+        "SELECT set_config('enable_seqscan', 'off', false)",
+        Vec::new(),
+    )
+}
+
 /// The oldest server that the tests run on; older ones are no longer kept up.
 const OLDEST_SERVER: i64 = 14_0000;
 /// A transaction that does nothing for so long belongs to a process that was stopped. Others wait

@@ -309,7 +309,7 @@ impl Shared {
             sql: format!("SET lock_timeout = {}", timeout.as_millis()).into(),
             params: Vec::new(),
         };
-        session.run(vec![set]).await?;
+        session.run(vec![set, connect::by_key()]).await?;
         Ok(session.counted(&self.counters))
     }
 

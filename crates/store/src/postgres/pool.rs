@@ -9,7 +9,8 @@ use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError,
 use tokio::runtime::Handle;
 
 use super::address::Address;
-use super::connect::Session;
+use super::connect::{Session, by_index};
+use super::statement::Execute as _;
 use crate::error::StoreError;
 use crate::stats::Counters;
 
@@ -75,6 +76,7 @@ impl Manager for Connecting {
         let connecting = self.runtime.spawn(async move {
             let (session, link) = Session::connect(&address).await?;
             tokio::spawn(link.run());
+            session.run(vec![by_index()]).await?;
             Ok(session.counted(&counters))
         });
         // The task ends early only with its runtime.
