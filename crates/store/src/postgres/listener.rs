@@ -60,7 +60,9 @@ async fn connect(shared: &Shared) -> Result<Listening, StoreError> {
         sql: format!("LISTEN {channel}").into(),
         params: Vec::new(),
     };
-    session.run(vec![listen]).await?;
+    // A hint needs not survive a crash, and is not to wait for the disk.
+    let at_once = Statement::new("SET synchronous_commit = off", Vec::new());
+    session.run(vec![listen, at_once]).await?;
     Ok(Listening { session, messages })
 }
 
@@ -70,8 +72,10 @@ async fn listen(shared: &Shared, mut listening: Listening) -> StoreError {
     let mut next_look = next_look(shared.poll);
     loop {
         let told = async {
-            shared.news.some.notified().await;
+            // In this order: a permit that was taken before the pause would be lost to a message
+            // that comes meanwhile.
             sleep_until(may_tell).await;
+            shared.news.some.notified().await;
         };
         tokio::select! {
             message = listening.messages.recv() => match message {
