@@ -114,7 +114,10 @@ impl Store {
 
     /// How an execution stands, with what it gave if it has ended.
     pub async fn end(&self, id: ExecutionId) -> Result<Option<EndView>, StoreError> {
-        query!(self.driver, end(id))
+        match &self.driver {
+            Driver::Sqlite(it) => it.read(|reader| reader.end(id)),
+            Driver::Postgres(it) => it.end(id).await,
+        }
     }
 
     /// A task.
@@ -133,7 +136,8 @@ impl Store {
                 let (it, claimed, uses) = (it.clone(), claimed.clone(), *uses);
                 blocking(move || it.read(|reader| reader.inputs(&claimed, &uses))).await
             }
-            driver => query!(*driver, inputs(claimed, uses)),
+            Driver::Sqlite(it) => it.read(|reader| reader.inputs(claimed, uses)),
+            Driver::Postgres(it) => it.inputs(claimed, uses).await,
         }
     }
 

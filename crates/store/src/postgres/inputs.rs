@@ -14,7 +14,7 @@ use crate::rows::{self, Columns};
 use crate::views::{ContextView, TaskInputs};
 
 use super::needs::{changes, context_base};
-use super::queries::{Reader, all, int, key, one};
+use super::queries::{Reader, all, input_of, int, key, one};
 use super::rows::{Cells, Content, Read};
 use super::statement::{Execute, Param, Statement};
 
@@ -36,12 +36,17 @@ impl<E: Execute + Sync> Reader<'_, E> {
         uses: &Uses,
     ) -> Result<TaskInputs, StoreError> {
         let task = claimed.task.key;
-        let what = format!("the input of task {task}");
+        let what = input_of(task);
         let mut inputs = TaskInputs::default();
         if uses.input {
             inputs.input = match &claimed.input {
                 Some(input) => Some(input.clone()),
-                None => self.input(task, &what).await?,
+                None => self
+                    .task_inputs(&[task])
+                    .await?
+                    .pop()
+                    .transpose()?
+                    .flatten(),
             };
         }
         if uses.outputs {
@@ -51,19 +56,6 @@ impl<E: Execute + Sync> Reader<'_, E> {
             inputs.context = Some(self.context(task, &claimed.graph, &what).await?);
         }
         Ok(inputs)
-    }
-
-    /// Its own input, or the workflow's.
-    async fn input(&self, task: TaskKey, what: &str) -> Result<Option<Payload>, StoreError> {
-        let sql = "SELECT coalesce(t.input, e.input) FROM ~executions e \
-             LEFT JOIN ~task_executions t ON t.execution = e.id AND t.number = $2::bigint WHERE e.id = $1::bigint";
-        let read = one(
-            self.execute,
-            Statement::new(sql, key(task)),
-            what,
-            Cells::payload,
-        );
-        Ok(read.await?.flatten())
     }
 
     async fn outputs(

@@ -166,7 +166,11 @@ impl Filling<'_> {
 }
 
 /// The rows of each need, or what is wrong with one of them.
-fn by_place<T>(needs: usize, rows: Vec<Row>, read: fn(&mut Cells) -> Read<T>) -> Vec<Read<Vec<T>>> {
+pub(super) fn by_place<T>(
+    needs: usize,
+    rows: Vec<Row>,
+    read: fn(&mut Cells) -> Read<T>,
+) -> Vec<Read<Vec<T>>> {
     let mut of_needs: Vec<Read<Vec<T>>> = (0..needs).map(|_| Ok(Vec::new())).collect();
     for row in rows {
         let mut cells = Cells::new(row);

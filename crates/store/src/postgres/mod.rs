@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod export;
 mod fate;
+mod gathered;
 mod health;
 mod inputs;
 mod listener;
@@ -63,6 +64,7 @@ use address::Address;
 use clock::DatabaseClock;
 use committer::{Committer, MOST_APART, Queued};
 use connect::Session;
+use gathered::Gathered;
 use low_water::LowWater;
 use news::News;
 use partitions::ensure_partitions;
@@ -79,6 +81,8 @@ pub(crate) struct Postgres {
     thread: Mutex<Option<oneshot::Sender<Committers>>>,
     committers: Mutex<Committers>,
     listens: AtomicBool,
+    ends: Gathered<gathered::Ends>,
+    inputs: Gathered<gathered::Inputs>,
 }
 
 type Committers = Vec<JoinHandle<()>>;
@@ -203,6 +207,8 @@ impl Postgres {
             committers.push(tokio::spawn(committer.run()));
         }
         Ok(Arc::new(Postgres {
+            ends: Gathered::start(shared.clone()),
+            inputs: Gathered::start(shared.clone()),
             shared,
             thread: Mutex::new(Some(thread)),
             committers: Mutex::new(committers),

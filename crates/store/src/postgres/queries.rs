@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::{Arc, LazyLock};
 
-use abide_core::execution::failed_node;
+use abide_core::execution::{Execution, failed_node};
 use abide_core::failure::Failure;
 use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
@@ -22,7 +22,8 @@ use crate::views::{
     EndView, ExecutionFilter, ExecutionView, TaskView, VersionInfo, WorkerRow, WorkflowKind,
 };
 
-use super::load::describe_graph;
+use super::gathered::Found;
+use super::load::{by_place, describe_graph};
 use super::needs::parse_graph;
 use super::rows::{Cells, Read};
 use super::statement::{Execute, Param, Row, Statement};
@@ -31,6 +32,15 @@ use super::statement::{Execute, Param, Row, Statement};
 pub(crate) struct Reader<'a, E> {
     pub(crate) execute: &'a E,
     pub(crate) graphs: &'a GraphCache,
+}
+
+fn result_of(id: ExecutionId) -> String {
+    format!("the result of execution {id}")
+}
+
+/// A task's input in words, for errors.
+pub(super) fn input_of(task: TaskKey) -> String {
+    format!("the input of task {task}")
 }
 
 /// A parameter of an id or another number.
@@ -182,16 +192,50 @@ impl<E: Execute + Sync> Reader<'_, E> {
         .await
     }
 
-    /// How an execution stands, with what it gave if it has ended.
-    pub(crate) async fn end(&self, id: ExecutionId) -> Result<Option<EndView>, StoreError> {
-        static SQL: LazyLock<String> =
-            LazyLock::new(|| format!("SELECT {EXECUTION} FROM ~executions WHERE id = $1::bigint"));
-        let what = format!("the result of execution {id}");
-        let statement = Statement::new(&SQL, vec![int(id.0)]);
-        let execution = one(self.execute, statement, &what, rows::execution).await?;
-        let Some(execution) = execution.filter(|execution| execution.generation.is_some()) else {
-            return Ok(None);
-        };
+    /// How executions stand, each with what it gave if it has ended, in their order.
+    pub(crate) async fn ends(
+        &self,
+        ids: &[ExecutionId],
+    ) -> Result<Vec<Found<Option<EndView>>>, StoreError> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT u.at, {} FROM unnest($1::bigint[]) WITH ORDINALITY AS u (id, at) \
+                 JOIN ~executions e ON e.id = u.id WHERE e.generation IS NOT NULL",
+                of("e", EXECUTION)
+            )
+        });
+        let of_ids = Param::Ints(ids.iter().map(|id| Some(id.0)).collect());
+        let rows = rows_of(self.execute, Statement::new(&SQL, vec![of_ids])).await?;
+        let (mut ends, mut outputs) = (Vec::with_capacity(ids.len()), Vec::new());
+        for (id, rows) in ids.iter().zip(by_place(ids.len(), rows, rows::execution)) {
+            let execution = rows.map(|mut rows| rows.pop());
+            let execution = execution.map_err(|error| error.of(result_of(*id)));
+            ends.push(match execution {
+                Ok(Some(execution)) => self.end(&execution, &mut outputs).await.map(Some),
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            });
+        }
+        for (task, output) in outputs.iter().zip(self.outputs_of(&outputs).await?) {
+            let of_task = ids.iter().zip(&mut ends);
+            for (_, end) in of_task.filter(|(id, _)| **id == task.execution) {
+                match (&mut *end, &output) {
+                    (Ok(Some(end)), Ok(output)) => end.output = output.clone(),
+                    (_, Ok(_)) => {}
+                    (end, Err(error)) => *end = Err(error.clone()),
+                }
+            }
+        }
+        Ok(ends)
+    }
+
+    /// How it stands, but for its output, whose task is added to those to read.
+    async fn end(
+        &self,
+        execution: &Execution,
+        outputs: &mut Vec<TaskKey>,
+    ) -> Result<EndView, StoreError> {
+        let id = execution.id;
         let mut end = EndView {
             status: execution.status,
             reason: execution.reason.clone(),
@@ -201,12 +245,9 @@ impl<E: Execute + Sync> Reader<'_, E> {
         };
         match execution.status {
             ExecutionStatus::Completed => {
-                let graph = self
-                    .graph(id, execution.workflow, execution.own_graph)
-                    .await?;
-                if let Some(number) = graph.output() {
-                    end.output = self.output(TaskKey::new(id, number), &what).await?;
-                }
+                let graph = self.graph(id, execution.workflow, execution.own_graph);
+                let output = graph.await?.output();
+                outputs.extend(output.map(|number| TaskKey::new(id, number)));
             }
             ExecutionStatus::Failed => {
                 // The reason names the node; its error is what the caller wants.
@@ -216,25 +257,61 @@ impl<E: Execute + Sync> Reader<'_, E> {
                         .graph(id, execution.workflow, execution.own_graph)
                         .await?;
                     if let Some(number) = graph.number_of(node) {
-                        end.error = self.error(TaskKey::new(id, number), &what).await?;
+                        let task = TaskKey::new(id, number);
+                        end.error = self.error(task, &result_of(id)).await?;
                     }
                     end.failed_node = Some(node.to_owned());
                 }
             }
             _ => {}
         }
-        Ok(Some(end))
+        Ok(end)
     }
 
-    async fn output(&self, task: TaskKey, what: &str) -> Result<Option<Payload>, StoreError> {
-        let sql = "SELECT output FROM ~task_executions WHERE execution = $1::bigint AND number = $2::bigint";
-        let read = one(
-            self.execute,
-            Statement::new(sql, key(task)),
-            what,
-            Cells::payload,
-        );
-        Ok(read.await?.flatten())
+    /// The outputs of tasks, in their order.
+    async fn outputs_of(
+        &self,
+        tasks: &[TaskKey],
+    ) -> Result<Vec<Found<Option<Payload>>>, StoreError> {
+        let sql = "SELECT u.at, t.output FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY \
+             AS u (execution, number, at) \
+             JOIN ~task_executions t ON t.execution = u.execution AND t.number = u.number";
+        self.payloads_of(sql, tasks, |task| result_of(task.execution))
+            .await
+    }
+
+    /// The inputs of tasks, their own or the workflow's, in their order.
+    pub(crate) async fn task_inputs(
+        &self,
+        tasks: &[TaskKey],
+    ) -> Result<Vec<Found<Option<Payload>>>, StoreError> {
+        let sql = "SELECT u.at, coalesce(t.input, e.input) \
+             FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS u (execution, number, at) \
+             JOIN ~executions e ON e.id = u.execution \
+             LEFT JOIN ~task_executions t ON t.execution = e.id AND t.number = u.number";
+        self.payloads_of(sql, tasks, input_of).await
+    }
+
+    async fn payloads_of(
+        &self,
+        sql: &'static str,
+        tasks: &[TaskKey],
+        what: impl Fn(TaskKey) -> String,
+    ) -> Result<Vec<Found<Option<Payload>>>, StoreError> {
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let params = vec![
+            Param::Ints(tasks.iter().map(|t| Some(t.execution.0)).collect()),
+            Param::Ints(tasks.iter().map(|t| Some(t.number.into())).collect()),
+        ];
+        let rows = rows_of(self.execute, Statement::new(sql, params)).await?;
+        let found = by_place(tasks.len(), rows, Cells::payload).into_iter();
+        let found = tasks.iter().zip(found).map(|(task, found)| {
+            let found = found.map(|mut found| found.pop().flatten());
+            found.map_err(|error| error.of(what(*task)))
+        });
+        Ok(found.collect())
     }
 
     async fn error(&self, task: TaskKey, what: &str) -> Result<Option<Failure>, StoreError> {

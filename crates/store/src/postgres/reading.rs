@@ -1,10 +1,13 @@
 //! Reading for queries, on connections apart from those that write.
 
+use abide_core::graph::Uses;
 use abide_core::ids::ExecutionId;
+use abide_core::kernel::Claimed;
 
 use crate::error::StoreError;
 use crate::health::Health;
 use crate::verify::{self, VerifyOptions, VerifyReport};
+use crate::views::{EndView, TaskInputs};
 
 use super::connect::Session;
 use super::pool;
@@ -17,6 +20,28 @@ impl Postgres {
     pub(crate) async fn session(&self) -> Result<pool::Reader, StoreError> {
         self.shared.counters.add_read();
         self.shared.readers.get().await
+    }
+
+    /// How an execution stands, with what it gave if it has ended.
+    pub(crate) async fn end(&self, id: ExecutionId) -> Result<Option<EndView>, StoreError> {
+        self.ends.read(id).await
+    }
+
+    /// What a claimed task is given to work with, as far as its code asks for it.
+    pub(crate) async fn inputs(
+        &self,
+        claimed: &Claimed,
+        uses: &Uses,
+    ) -> Result<TaskInputs, StoreError> {
+        if uses.outputs || uses.context || claimed.input.is_some() {
+            let session = self.session().await?;
+            return self.reader(&session).inputs(claimed, uses).await;
+        }
+        let mut inputs = TaskInputs::default();
+        if uses.input {
+            inputs.input = self.inputs.read(claimed.task.key).await?;
+        }
+        Ok(inputs)
     }
 
     /// The queries, on that connection.

@@ -139,7 +139,8 @@ async fn an_end_has_its_output_or_the_error_that_nothing_caught() {
     let graph = std::sync::Arc::new(builder.build().expect("sound"));
     let (good, bad) = (home.start(&graph).await, home.start(&graph).await);
     let reader = home.reader();
-    let open = reader.end(good).await.expect("reads").expect("exists");
+    let open = reader.ends(&[good]).await.expect("reads").remove(0);
+    let open = open.expect("decodes").expect("exists");
     assert_eq!(open.status, ExecutionStatus::Pending);
     let claimed = home.claim_all().await;
     let held = reader.held_by(home.worker).await.expect("reads");
@@ -155,16 +156,22 @@ async fn an_end_has_its_output_or_the_error_that_nothing_caught() {
         finish(&claimed[1], failed),
     ])
     .await;
-    let end = reader.end(good).await.expect("reads").expect("exists");
+    let asked = [good, bad, ExecutionId(7), good];
+    let ends = reader.ends(&asked).await.expect("reads").into_iter();
+    let ends: Vec<_> = ends.map(|end| end.expect("decodes")).collect();
+    let [Some(end), Some(failed), None, Some(again)] = <[_; 4]>::try_from(ends).expect("four")
+    else {
+        panic!("others than those asked for");
+    };
     assert_eq!(end.status, ExecutionStatus::Completed);
-    assert_eq!(end.output.expect("given").as_str(), "7");
-    let end = reader.end(bad).await.expect("reads").expect("exists");
+    assert_eq!(end.output.as_ref().expect("given").as_str(), "7");
+    assert_eq!(again.output, end.output);
+    let end = failed;
     assert_eq!(end.status, ExecutionStatus::Failed);
     assert_eq!(
         (end.failed_node.as_deref(), end.error),
         (Some("a"), Some(failure))
     );
-    assert!(reader.end(ExecutionId(7)).await.expect("reads").is_none());
     assert!(reader.held_by(home.worker).await.expect("reads").is_empty());
     let tasks = reader.tasks(bad, 0, 10).await.expect("reads");
     assert_eq!(

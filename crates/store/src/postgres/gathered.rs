@@ -1,0 +1,124 @@
+//! Small reads that many callers need at the same moment: the end of an execution, the input of a
+//! task. Whoever asks while one is under way is answered by the next, all by the same statements;
+//! who asks alone is answered at once.
+
+use std::sync::Arc;
+
+use abide_core::ids::{ExecutionId, TaskKey};
+use abide_core::payload::Payload;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::StoreError;
+use crate::views::EndView;
+
+use super::Shared;
+use super::queries::Reader;
+
+/// The most that is read at once.
+const MAX_BATCH: usize = 1024;
+
+/// What is read of many things at once.
+pub(crate) trait Lookup: Send + 'static {
+    type Key: Copy + Send + Sync + 'static;
+    type Found: Send + 'static;
+
+    /// Reads them, in their order.
+    fn read(
+        shared: &Shared,
+        keys: &[Self::Key],
+    ) -> impl Future<Output = Result<Vec<Found<Self::Found>>, StoreError>> + Send;
+}
+
+/// What was found, or why it cannot be read.
+pub(crate) type Found<T> = Result<T, StoreError>;
+
+struct Ask<L: Lookup> {
+    key: L::Key,
+    answer: oneshot::Sender<Found<L::Found>>,
+}
+
+/// Where those ask who need it.
+pub(crate) struct Gathered<L: Lookup>(mpsc::UnboundedSender<Ask<L>>);
+
+impl<L: Lookup> Gathered<L> {
+    /// Reads on the runtime that this is called on, for as long as that lasts.
+    pub(crate) fn start(shared: Arc<Shared>) -> Gathered<L> {
+        let (sender, asks) = mpsc::unbounded_channel();
+        tokio::spawn(run(shared, asks));
+        Gathered(sender)
+    }
+
+    pub(crate) async fn read(&self, key: L::Key) -> Found<L::Found> {
+        let (answer, found) = oneshot::channel();
+        let asked = self.0.send(Ask { key, answer });
+        asked.map_err(|_| StoreError::Closed)?;
+        found.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+async fn run<L: Lookup>(shared: Arc<Shared>, mut asks: mpsc::UnboundedReceiver<Ask<L>>) {
+    while let Some(first) = asks.recv().await {
+        let mut batch = vec![first];
+        while batch.len() < MAX_BATCH
+            && let Ok(next) = asks.try_recv()
+        {
+            batch.push(next);
+        }
+        batch.retain(|ask| !ask.answer.is_closed());
+        let keys: Vec<L::Key> = batch.iter().map(|ask| ask.key).collect();
+        shared.counters.add_read();
+        // An answer that nobody takes any more is dropped.
+        match L::read(&shared, &keys).await {
+            Ok(found) => {
+                for (ask, found) in batch.into_iter().zip(found) {
+                    ask.answer.send(found).ok();
+                }
+            }
+            Err(error) => {
+                for ask in batch {
+                    ask.answer.send(Err(error.clone())).ok();
+                }
+            }
+        }
+    }
+}
+
+/// How executions ended.
+pub(crate) struct Ends;
+
+impl Lookup for Ends {
+    type Key = ExecutionId;
+    type Found = Option<EndView>;
+
+    async fn read(
+        shared: &Shared,
+        ids: &[ExecutionId],
+    ) -> Result<Vec<Found<Option<EndView>>>, StoreError> {
+        let session = shared.readers.get().await?;
+        let reader = Reader {
+            execute: &*session,
+            graphs: &shared.graphs,
+        };
+        reader.ends(ids).await
+    }
+}
+
+/// The inputs of tasks that need nothing else.
+pub(crate) struct Inputs;
+
+impl Lookup for Inputs {
+    type Key = TaskKey;
+    type Found = Option<Payload>;
+
+    async fn read(
+        shared: &Shared,
+        tasks: &[TaskKey],
+    ) -> Result<Vec<Found<Option<Payload>>>, StoreError> {
+        let session = shared.readers.get().await?;
+        let reader = Reader {
+            execute: &*session,
+            graphs: &shared.graphs,
+        };
+        reader.task_inputs(tasks).await
+    }
+}
