@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use abide_core::ids::Timestamp;
+use abide_core::timer::NEVER;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_postgres::AsyncMessage;
@@ -15,7 +17,7 @@ use super::Shared;
 use super::connect::Session;
 use super::name::quoted;
 use super::news::{self, Pending};
-use super::statement::{Execute, Param, Statement};
+use super::statement::{Execute, Param, Statement, Value};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -92,7 +94,9 @@ async fn listen(shared: &Shared, mut listening: Listening) -> StoreError {
                 }
             }
             () = sleep_until(next_look) => {
-                shared.look_around().await;
+                if let Err(error) = poll(shared, &listening).await {
+                    return error;
+                }
                 next_look = self::next_look(shared.poll);
             }
         }
@@ -120,6 +124,27 @@ async fn tell(shared: &Shared, listening: &Listening, news: &Pending) -> Result<
     ];
     let notify = Statement::new("SELECT pg_notify($1, $2)", params);
     listening.session.run(vec![notify]).await.map(drop)
+}
+
+/// Looks whether there is anything that nobody told of: one statement while there is nothing.
+async fn poll(shared: &Shared, listening: &Listening) -> Result<(), StoreError> {
+    let params = vec![Param::Int(Some(NEVER.0))];
+    let look = Statement::new(
+        "SELECT EXISTS (SELECT FROM ~task_outbox ORDER BY worker LIMIT 1), (SELECT min(due_at) FROM ~timers WHERE due_at < $1::bigint)",
+        params,
+    );
+    let answers = listening.session.run(vec![look]).await?;
+    let mut values = answers.into_iter().flatten().flatten();
+    if let (Some(Value::Bool(false)), Some(due)) = (values.next(), values.next()) {
+        if let Value::Int(due) = due {
+            shared.hints.timer_set(Timestamp(due));
+        }
+        shared.hints.changed.notify_waiters();
+        shared.look_for_ends().await;
+    } else {
+        shared.look_around().await;
+    }
+    Ok(())
 }
 
 /// The polls of many processes are spread out.
