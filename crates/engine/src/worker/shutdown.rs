@@ -52,6 +52,10 @@ impl Worker {
 
     /// Ends the worker. What it could not give back is recovered by whoever looks next.
     pub(super) async fn retire(&self) {
+        // Nobody wakes it any more, but somebody here may still wait for the end of an execution.
+        if let Err(error) = self.store.watch_others(true) {
+            tracing::warn!(%error, "ends of executions that others run may go unnoticed");
+        }
         if self.attempts.is_empty()
             && let Err(error) = self.store.end_worker(self.id()).await
         {

@@ -8,6 +8,7 @@ mod deferral;
 mod durable;
 mod faults;
 mod graphs;
+mod peers;
 mod results;
 mod retention;
 mod starts;
