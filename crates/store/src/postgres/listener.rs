@@ -25,6 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Runs for as long as the driver's thread does.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut pause = FIRST_PAUSE;
+    let mut unheard = next_look(shared.poll);
     loop {
         match connect(&shared).await {
             Ok(listening) => {
@@ -32,12 +33,18 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 // Whatever happened before somebody listened.
                 shared.look_around().await;
                 let error = listen(&shared, listening).await;
+                unheard = next_look(shared.poll);
                 tracing::warn!(%error, "news from other processes are cut off; connecting again");
             }
             Err(error) => tracing::warn!(%error, "can't listen for news from other processes"),
         }
-        sleep(pause).await;
+        sleep(pause.min(shared.poll)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+        // There may be no connection to spare for news while others work.
+        if unheard <= Instant::now() {
+            shared.look_around().await;
+            unheard = next_look(shared.poll);
+        }
     }
 }
 
@@ -90,6 +97,7 @@ async fn listen(shared: &Shared, mut listening: Listening) -> StoreError {
                 if let Some(news) = shared.news.take()
                     && let Err(error) = tell(shared, &listening, &news).await
                 {
+                    shared.news.put_back(news);
                     return error;
                 }
             }

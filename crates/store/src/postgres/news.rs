@@ -64,6 +64,22 @@ impl News {
         self.some.notify_one();
     }
 
+    /// What was taken and could not be told.
+    pub(crate) fn put_back(&self, untold: Pending) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.work |= untold.work;
+        pending.timer = [pending.timer, untold.timer].into_iter().flatten().min();
+        pending.since = [pending.since, untold.since].into_iter().flatten().min();
+        pending.many_ended |= untold.many_ended;
+        pending.ended.extend(untold.ended);
+        if pending.many_ended || pending.ended.len() > MOST_ENDS {
+            pending.ended.clear();
+            pending.many_ended = true;
+        }
+        drop(pending);
+        self.some.notify_one();
+    }
+
     /// Takes what there is to tell.
     pub(crate) fn take(&self) -> Option<Pending> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,6 +190,27 @@ mod tests {
         news.add(&after());
         assert!(news.take().expect("something").work);
         assert!(Pending::of(after(), Timestamp(1)).expect("something").work);
+    }
+
+    #[test]
+    fn what_could_not_be_told_is_told_with_the_next() {
+        let news = News::default();
+        let untold = Pending {
+            work: true,
+            timer: Some(Timestamp(7)),
+            ended: vec![ExecutionId(5)],
+            ..Pending::default()
+        };
+        let since = After {
+            earliest_timer: Some(Timestamp(9)),
+            ended: vec![ExecutionId(6)],
+            ..After::default()
+        };
+        news.add(&since);
+        news.put_back(untold);
+        let told = news.take().expect("something");
+        assert!(told.work && told.timer == Some(Timestamp(7)));
+        assert_eq!(told.ended, [ExecutionId(6), ExecutionId(5)]);
     }
 
     #[test]
