@@ -9,13 +9,15 @@ use abide::{Engine, EngineBuilder};
 use abide_test_postgres::send_signal;
 use tempfile::TempDir;
 
-use crate::scene::{Log, chore, parcel, visit};
+use crate::scene::{Log, chore, first, parcel, second, visit};
 
 const ROLE: &str = "ABIDE_CHILD";
 const URL: &str = "ABIDE_CHILD_URL";
 const HOME: &str = "ABIDE_CHILD_HOME";
 const LEASE: &str = "ABIDE_CHILD_LEASE_MS";
 const SLOTS: &str = "ABIDE_CHILD_SLOTS";
+const POLL: &str = "ABIDE_CHILD_POLL_MS";
+const VERSION: &str = "ABIDE_CHILD_VERSION";
 
 /// Longer than any outage of these tests: a request waits for the server rather than be refused.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -46,10 +48,28 @@ impl Home {
 
     /// A process that runs workflows, once it does.
     pub(crate) fn worker(&self, lease: Duration, slots: usize) -> Worker {
+        Worker::spawn(self.command(lease, slots))
+    }
+
+    /// One that looks by itself only so often.
+    pub(crate) fn polling_worker(&self, lease: Duration, slots: usize, poll: Duration) -> Worker {
+        let mut command = self.command(lease, slots);
+        command.env(POLL, poll.as_millis().to_string());
+        Worker::spawn(command)
+    }
+
+    /// One that knows a single version of a workflow.
+    pub(crate) fn worker_of_version(&self, version: u32) -> Worker {
+        let mut command = self.command(Duration::from_secs(60), 2);
+        command.env(VERSION, version.to_string());
+        Worker::spawn(command)
+    }
+
+    fn command(&self, lease: Duration, slots: usize) -> Command {
         let mut command = self.process("worker");
         command.env(LEASE, lease.as_millis().to_string());
         command.env(SLOTS, slots.to_string());
-        Worker::spawn(command)
+        command
     }
 
     fn process(&self, role: &str) -> Command {
@@ -159,7 +179,15 @@ fn child() {
         .build()
         .expect("a runtime");
     match role.as_str() {
-        "worker" => runtime.block_on(work(engine(&url, log_in(&home)))),
+        "worker" => {
+            let log = log_in(&home);
+            let engine = match std::env::var(VERSION).as_deref() {
+                Ok("1") => Engine::builder(url).state(log).register::<first::shape>(),
+                Ok("2") => Engine::builder(url).state(log).register::<second::shape>(),
+                _ => engine(&url, log),
+            };
+            runtime.block_on(work(engine));
+        }
         other => panic!("no role is called {other}"),
     }
 }
@@ -171,6 +199,10 @@ fn variable(name: &str) -> String {
 /// Runs what there is until its input is closed.
 async fn work(engine: EngineBuilder) {
     let number = |name| variable(name).parse::<u32>().expect("a number");
+    let engine = match std::env::var_os(POLL) {
+        Some(_) => engine.poll_interval(Duration::from_millis(number(POLL).into())),
+        None => engine,
+    };
     let engine = engine
         .lease(Duration::from_millis(number(LEASE).into()))
         .max_concurrent_tasks(number(SLOTS) as usize)

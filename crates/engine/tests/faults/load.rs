@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use abide::{Engine, EngineError, Run, RunError, StoreError};
 
 use crate::answers::Answers;
+use crate::child::PATIENCE;
 use crate::scene::{Order, parcel, visit};
 
 /// Some callers at work.
@@ -48,7 +49,10 @@ impl Load {
     /// Waits until they have got so many more.
     pub(crate) async fn progress(&self, more: usize) {
         let enough = self.results() + more;
+        let begun = Instant::now();
         while self.results() < enough {
+            // A test that has nothing to wait for any more must say so.
+            assert!(begun.elapsed() < PATIENCE, "nothing comes back any more");
             let lost = self.callers.iter().any(|caller| caller.is_finished());
             assert!(!lost, "a caller has failed");
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -11,3 +11,5 @@ mod proxy;
 mod restarts;
 mod scene;
 mod sight;
+mod troubles;
+mod wakes;

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use abide::{Engine, ExecutionStatus};
 use abide_core::event::EventType;
 use abide_core::status::Phase;
-use abide_test_postgres::{Durability, Server};
+use abide_test_postgres::{Durability, Server, fresh_schema};
 
 use crate::child::{Home, Worker};
 use crate::load::told;
-use crate::scene::{Order, chore};
+use crate::scene::{Order, chore, first, second};
 use crate::sight::{Sight, verify};
 
 /// Processes and tasks, unless `ABIDE_WORKERS` and `ABIDE_TASKS` say otherwise.
@@ -216,4 +216,52 @@ async fn a_server_that_was_away_for_longer_than_a_lease_costs_nobody_its_life() 
     }
     client.store().close().await;
     verify(&server.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_versions_of_a_program_each_run_what_they_know() {
+    let schema = fresh_schema();
+    let home = Home::of(&schema.url);
+    let client = home.engine().connect().await.expect("opens");
+    let (one, two) = (home.worker_of_version(1), home.worker_of_version(2));
+    for number in 0..20 {
+        let instance = format!("shape {number}");
+        let (ran, knows) = match number % 2 {
+            0 => (
+                client.start::<first::shape>(&instance, &number).await,
+                (1, one.id()),
+            ),
+            _ => (
+                client.start::<second::shape>(&instance, &number).await,
+                (2, two.id()),
+            ),
+        };
+        let result = ran.expect("durable").result().await;
+        assert_eq!(result.expect("completes"), knows);
+    }
+    one.stop();
+    // What nobody knows any more waits for who does.
+    let waits = client
+        .start::<first::shape>("nobody's", &0)
+        .await
+        .expect("durable");
+    let known = client
+        .start::<second::shape>("somebody's", &0)
+        .await
+        .expect("durable");
+    assert_eq!(known.result().await.expect("completes").0, 2);
+    assert!(
+        !waits
+            .status()
+            .await
+            .expect("reads")
+            .execution
+            .status
+            .is_terminal()
+    );
+    let again = home.worker_of_version(1);
+    assert_eq!(waits.result().await.expect("completes"), (1, again.id()));
+    again.stop();
+    two.stop();
+    client.store().close().await;
 }

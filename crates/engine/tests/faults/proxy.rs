@@ -45,6 +45,8 @@ struct Shared {
     server: SocketAddr,
     plan: Mutex<Box<Plan>>,
     cuts: Cuts,
+    /// Whoever wants to listen is cut off.
+    deaf: AtomicBool,
 }
 
 /// How many commits came to what.
@@ -54,6 +56,8 @@ pub(crate) struct Cuts {
     pub(crate) before: AtomicU64,
     pub(crate) after: AtomicU64,
     pub(crate) late: AtomicU64,
+    /// Connections cut since they wanted to listen.
+    pub(crate) deaf: AtomicU64,
 }
 
 /// A proxy. It ends with the runtime that it was made on.
@@ -71,6 +75,7 @@ impl Proxy {
             server: SocketAddr::from(([127, 0, 0, 1], server)),
             plan: Mutex::new(Box::new(plan)),
             cuts: Cuts::default(),
+            deaf: AtomicBool::new(false),
         });
         let proxy = Proxy {
             port,
@@ -95,6 +100,11 @@ impl Proxy {
 
     pub(crate) fn cuts(&self) -> &Cuts {
         &self.shared.cuts
+    }
+
+    /// Whether nobody can listen to notifications through it.
+    pub(crate) fn deaf(&self) -> &AtomicBool {
+        &self.shared.deaf
     }
 
     /// From now on.
@@ -215,6 +225,11 @@ async fn forth(
         let message = Message::read(&mut from).await?;
         if message.kind() == PARSE && message.text(1) == b"COMMIT" {
             commits.insert(message.text(0).to_vec());
+        }
+        let listens = message.kind() == PARSE && message.text(1).starts_with(b"LISTEN");
+        if listens && shared.deaf.load(Ordering::Relaxed) {
+            shared.cuts.deaf.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
         }
         if message.kind() != BIND || !commits.contains(message.text(1)) {
             to.write_all(&message.0).await?;

@@ -163,3 +163,23 @@ pub(crate) async fn chore(
     tokio::time::sleep(Duration::from_millis(20)).await;
     Ok(order.number + 7)
 }
+
+/// A version of a workflow.
+pub(crate) mod first {
+    use abide::{TaskError, workflow};
+
+    #[workflow(version = "1")]
+    pub(crate) async fn shape(_number: u32) -> Result<(u32, u32), TaskError> {
+        Ok((1, std::process::id()))
+    }
+}
+
+/// A version of a workflow.
+pub(crate) mod second {
+    use abide::{TaskError, workflow};
+
+    #[workflow(version = "2")]
+    pub(crate) async fn shape(_number: u32) -> Result<(u32, u32), TaskError> {
+        Ok((2, std::process::id()))
+    }
+}

@@ -1,0 +1,169 @@
+//! Troubles of a server that pass, one after another: each is told in words, nothing is lost, and everything goes
+//! on by itself.
+
+use std::time::Duration;
+
+use abide::{Engine, EngineError};
+use abide_core::event::EventType;
+use abide_test_postgres::{Durability, Server, client, with_parameter};
+use tokio_postgres::Client;
+
+use crate::answers::Answers;
+use crate::child::Home;
+use crate::load::see_through;
+use crate::scene::{Order, chore, visit};
+use crate::sight::{Sight, verify};
+
+/// Longer than every trouble.
+const LEASE: Duration = Duration::from_secs(60);
+/// How long a call waits before it says what is wrong.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// A role without special rights, for whom there may be too little room or another password.
+async fn address_of_role(server: &Server) -> String {
+    let owner = client(&server.url()).await;
+    let role = "CREATE ROLE app LOGIN PASSWORD 'secret'; GRANT CREATE ON DATABASE postgres TO app";
+    owner.batch_execute(role).await.expect("sound");
+    let port = server.port();
+    let url = format!("postgres://app:secret@127.0.0.1:{port}/postgres?sslmode=disable");
+    with_parameter(&url, "unsafe_durability", "allow")
+}
+
+/// Asks until the trouble shows, then until it has passed.
+struct Asking<'a> {
+    engine: &'a Engine,
+    next: u32,
+}
+
+impl Asking<'_> {
+    async fn start(&mut self) -> Result<(), EngineError> {
+        self.next += 1;
+        let order = Order { number: self.next };
+        let instance = format!("asked {}", self.next);
+        self.engine
+            .start::<chore>(&instance, &order)
+            .await
+            .map(drop)
+    }
+
+    /// Until these words are said. At first it may be that a connection is gone.
+    async fn trouble(&mut self, words: &str) {
+        loop {
+            match self.start().await {
+                Ok(()) => {}
+                Err(EngineError::Store(error)) => {
+                    assert!(error.is_definite(), "{error}");
+                    if error.to_string().contains(words) {
+                        return;
+                    }
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    async fn health(&mut self) {
+        while let Err(error) = self.start().await {
+            assert!(matches!(error, EngineError::Store(_)), "{error}");
+        }
+    }
+}
+
+async fn cut_off_role(owner: &Client) {
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'";
+    owner.execute(cut, &[]).await.expect("sound");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_passes_is_told_in_words_and_everything_goes_on_by_itself() {
+    let mut server = Server::start(Durability::None);
+    let home = Home::of(&address_of_role(&server).await);
+    let engine = home.engine().busy_timeout(SHORT).lease(LEASE).start().await;
+    let engine = engine.expect("starts");
+    let mut asking = Asking {
+        engine: &engine,
+        next: 0,
+    };
+    // One that waits through all of it.
+    let patient = Order { number: 1 };
+    let run = engine.start::<visit>(&patient.instance(), &patient).await;
+    let run = run.expect("durable");
+    asking.health().await;
+
+    server.stop();
+    asking.trouble("is out of reach").await;
+    server.restart();
+    asking.health().await;
+
+    let owner = client(&server.url()).await;
+    let change = async |sql: &str| owner.batch_execute(sql).await.expect("sound");
+    change("ALTER ROLE app SET default_transaction_read_only = on").await;
+    cut_off_role(&owner).await;
+    asking.trouble("read-only").await;
+    change("ALTER ROLE app RESET default_transaction_read_only").await;
+    asking.health().await;
+
+    change("ALTER ROLE app CONNECTION LIMIT 0").await;
+    cut_off_role(&owner).await;
+    asking.trouble("too many connections").await;
+    change("ALTER ROLE app CONNECTION LIMIT -1").await;
+    asking.health().await;
+
+    change("ALTER ROLE app PASSWORD 'another'").await;
+    cut_off_role(&owner).await;
+    asking.trouble("password authentication failed").await;
+    change("ALTER ROLE app PASSWORD 'secret'").await;
+    asking.health().await;
+
+    for word in [5, 6] {
+        let sent = engine.signal(&patient.instance(), "extra", &word).await;
+        sent.expect("durable");
+    }
+    assert_eq!(run.result().await.expect("completes"), patient.result());
+    let sight = Sight::of(&server.url()).await;
+    while sight.open().await > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for kind in [EventType::TaskRecovered, EventType::TaskAbandoned] {
+        assert_eq!(sight.events(kind).await, 0, "{kind}");
+    }
+    engine.shutdown().await;
+    engine.store().close().await;
+    verify(&server.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_execution_that_a_foreign_transaction_locks_keeps_nobody_else_waiting() {
+    let server = Server::start(Durability::None);
+    let home = Home::of(&server.url());
+    let engine = home.engine().lease(LEASE).start().await.expect("starts");
+    let answers = Answers::default();
+    let stuck = Order { number: 1 };
+    let run = engine.start::<visit>(&stuck.instance(), &stuck).await;
+    let run = run.expect("durable");
+    let foreign = client(&server.url()).await;
+    let lock = format!(
+        "BEGIN; SELECT FROM abide.executions WHERE id = {} FOR UPDATE",
+        run.id().0
+    );
+    foreign.batch_execute(&lock).await.expect("sound");
+    let (sender, instance) = (engine.clone(), stuck.instance());
+    let signals = tokio::spawn(async move {
+        for word in [5, 6] {
+            let sent = sender.signal(&instance, "extra", &word).await;
+            sent.expect("durable");
+        }
+    });
+    for number in 2..30 {
+        see_through(&engine, &answers, Order { number }).await;
+    }
+    assert!(!signals.is_finished(), "its own requests wait");
+    foreign.batch_execute("ROLLBACK").await.expect("sound");
+    signals.await.expect("sent");
+    assert_eq!(run.result().await.expect("completes"), stuck.result());
+    engine.shutdown().await;
+    let deadlocks = engine.store().stats().deadlocks;
+    assert_eq!(deadlocks, 0);
+    engine.store().close().await;
+    verify(&server.url()).await;
+}
