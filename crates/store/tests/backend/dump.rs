@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::backend::Database;
-use crate::raw::{PRIORITY, TABLES};
+use super::backend::Database;
+use super::raw::{PRIORITY, TABLES};
 
 /// What a column holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

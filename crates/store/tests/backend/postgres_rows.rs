@@ -3,8 +3,8 @@
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row as FoundRow};
 
-use crate::backend::Database;
-use crate::dump::{Row, Value};
+use super::backend::Database;
+use super::dump::{Row, Value};
 
 /// What an integer column can hold that is no number of anything.
 pub(crate) const NO_NUMBER: &str = "-1";

@@ -1,6 +1,7 @@
 //! A store on a file of its own, under a clock that only moves when told to: what tests of the
 //! store and of its verification stand on.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub(crate) const SECOND: i64 = 1_000_000;
 pub(crate) struct Fixture {
     pub(crate) store: Store,
     pub(crate) worker: WorkerId,
-    pub(crate) directory: TempDir,
+    pub(crate) directory: Option<TempDir>,
     clock: Arc<AtomicI64>,
     gate: Arc<Gate>,
     ids: Mutex<IdGenerator>,
@@ -81,7 +82,8 @@ struct GateState {
 
 impl Gate {
     fn pass(&self) {
-        if std::thread::current().name() != Some("abide-writer") {
+        let thread = std::thread::current();
+        if !matches!(thread.name(), Some("abide-writer" | "abide-postgres")) {
             return;
         }
         let mut state = self.state.lock().expect("not poisoned");
@@ -111,9 +113,17 @@ impl Gate {
 }
 
 impl Fixture {
+    /// One in a file of its own.
     pub(crate) async fn new() -> Fixture {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("store.db");
+        let mut fixture = Fixture::at(path.to_str().expect("utf-8")).await;
+        fixture.directory = Some(directory);
+        fixture
+    }
+
+    /// One at this address.
+    pub(crate) async fn at(url: &str) -> Fixture {
         let clock = Arc::new(AtomicI64::new(BEGIN.0));
         let gate = Arc::new(Gate::default());
         let (now, passed) = (clock.clone(), gate.clone());
@@ -122,21 +132,27 @@ impl Fixture {
                 passed.pass();
                 Timestamp(now.load(Ordering::SeqCst))
             })),
+            // So that what is asked at once is one transaction.
+            committers: 1,
             ..StoreOptions::default()
         };
-        let store = Store::open(path.to_str().expect("utf-8"), options)
-            .await
-            .expect("opens");
+        let store = Store::open(url, options).await.expect("opens");
         let mut fixture = Fixture {
             store,
             worker: WorkerId(0),
-            directory,
+            directory: None,
             clock,
             gate,
             ids: Mutex::new(IdGenerator::new(1)),
         };
         fixture.worker = fixture.add_worker().await;
         fixture
+    }
+
+    /// The file of one that was made with it.
+    pub(crate) fn path(&self) -> PathBuf {
+        let directory = self.directory.as_ref().expect("it is in a file");
+        directory.path().join("store.db")
     }
 
     // ---- time and ids ----
@@ -169,6 +185,13 @@ impl Fixture {
         id
     }
 
+    /// The worker's lease is over: where nothing else tells that a process is gone, this does.
+    pub(crate) async fn end_lease(&self) {
+        let ends = self.store.heartbeat(self.worker, Duration::ZERO).await;
+        ends.expect("the lease ends");
+        self.advance(1);
+    }
+
     /// The worker's process dies; another one takes its tasks back.
     pub(crate) async fn crash(&mut self, crash_cap: u32) -> RecoverySummary {
         self.store.leave_worker(self.worker);
@@ -185,8 +208,8 @@ impl Fixture {
     pub(crate) async fn batch(&self, asks: Vec<Ask>) -> Vec<Answer> {
         self.gate.close();
         let store = self.store.clone();
-        let (worker, lease) = (self.worker, Duration::from_secs(1_000_000));
-        let occupied = tokio::spawn(async move { store.heartbeat(worker, lease).await });
+        let nobody = WorkerId(i64::MAX);
+        let occupied = tokio::spawn(async move { store.claim(nobody, Arc::new([]), 0).await });
         tokio::task::yield_now().await;
         self.gate.until_writer_waits();
         let mut answers = Vec::new();
@@ -196,7 +219,7 @@ impl Fixture {
             tokio::task::yield_now().await;
         }
         self.gate.open();
-        occupied.await.expect("runs").expect("renews");
+        occupied.await.expect("runs").expect("claims");
         let mut replies = Vec::new();
         for answer in answers {
             replies.push(answer.await.expect("runs"));

@@ -6,3 +6,4 @@ mod planted;
 mod random;
 mod regressions;
 mod scenario;
+mod world;

@@ -131,7 +131,7 @@ async fn build() -> Scenario {
     let report = fixture.assert_clean().await;
     fixture.store.close().await;
     Scenario {
-        directory: fixture.directory,
+        directory: fixture.directory.expect("it is in a file"),
         executions,
         workers,
         report,

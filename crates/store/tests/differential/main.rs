@@ -1,0 +1,109 @@
+//! The same random operations come to the same on SQLite and on PostgreSQL: every answer, and every
+//! column of every table but the places of events.
+//!
+//! `ABIDE_DIFFERENTIAL_OPERATIONS` says how many, `ABIDE_DIFFERENTIAL_SEED` which ones.
+
+#[path = "../verify/fixture.rs"]
+#[expect(dead_code, reason = "the other tests that stand on it ask for more")]
+mod fixture;
+mod on_postgres;
+mod on_sqlite;
+mod stored;
+#[path = "../verify/world.rs"]
+#[expect(dead_code, reason = "the other tests that stand on it ask for more")]
+mod world;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use crate::fixture::Fixture;
+use crate::stored::normalised;
+use crate::world::{Op, World, ops, shapes};
+
+/// Operations after which the stores are emptied and other graphs are run.
+const IN_A_WORLD: usize = 250;
+/// Operations after which everything stored is compared.
+const BETWEEN_LOOKS: usize = 25;
+
+fn number(name: &str, default: u64) -> u64 {
+    let said = std::env::var(name);
+    said.map_or(default, |text| text.parse().expect("a number"))
+}
+
+fn generator(seed: u64) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    TestRunner::new_with_rng(Config::default(), random)
+}
+
+fn any<S: Strategy>(strategy: &S, from: &mut TestRunner) -> S::Value {
+    let tree = strategy.new_tree(from);
+    tree.expect("nothing is filtered").current()
+}
+
+/// How many things it asks for.
+fn size(op: &Op) -> usize {
+    match op {
+        Op::Batch(ops) => ops.len(),
+        _ => 1,
+    }
+}
+
+#[tokio::test]
+async fn the_same_operations_come_to_the_same_on_both_databases() {
+    let operations = number("ABIDE_DIFFERENTIAL_OPERATIONS", 10_000) as usize;
+    let seed = number("ABIDE_DIFFERENTIAL_SEED", 1);
+    println!(
+        "again with: ABIDE_DIFFERENTIAL_SEED={seed} ABIDE_DIFFERENTIAL_OPERATIONS={operations} \
+         scripts/test -p abide-store --test differential"
+    );
+    let mut random = generator(seed);
+    let (any_shapes, any_op) = (shapes(), ops());
+    let of_sqlite = on_sqlite::backend::Database::new();
+    let of_postgres = on_postgres::backend::Database::new();
+    let mut fixtures = (
+        Fixture::at(&of_sqlite.url()).await,
+        Fixture::at(&of_postgres.url()).await,
+    );
+    let (mut done, mut looks) = (0, 0);
+    while done < operations {
+        let shapes = any(&any_shapes, &mut random);
+        let mut sqlite = World::new(fixtures.0, &shapes).await;
+        let mut postgres = World::new(fixtures.1, &shapes).await;
+        let mut log: Vec<Op> = Vec::new();
+        let until = operations.min(done + IN_A_WORLD);
+        while done < until {
+            let op = any(&any_op, &mut random);
+            done += size(&op);
+            log.push(op.clone());
+            sqlite.run(&op).await;
+            postgres.run(&op).await;
+            assert_eq!(
+                sqlite.answers, postgres.answers,
+                "with seed {seed}, to {op:?}, the last of {shapes:?}, {log:#?}"
+            );
+            sqlite.answers.clear();
+            postgres.answers.clear();
+            if log.len() % BETWEEN_LOOKS != 0 && done < until {
+                continue;
+            }
+            looks += 1;
+            let stored = (
+                normalised(on_sqlite::stored(&of_sqlite).await),
+                normalised(on_postgres::stored(&of_postgres).await),
+            );
+            for (table, rows) in &stored.0 {
+                assert_eq!(
+                    rows, &stored.1[table],
+                    "{table} with seed {seed}, after {shapes:?}, {log:#?}"
+                );
+            }
+        }
+        of_sqlite.remove_executions().await;
+        of_postgres.remove_executions().await;
+        fixtures = (sqlite.fixture, postgres.fixture);
+    }
+    println!("{done} operations, compared {looks} times");
+}

@@ -1,0 +1,670 @@
+//! Random sequences of everything that can be asked of a store, one by one and many in one
+//! transaction, in words that mean the same to every store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::fixture::{Answer, Ask, Fixture, SECOND, held, signal, sleep, step_id};
+use abide_core::context::Changes;
+use abide_core::failure::{Failure, RetryHint};
+use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
+use abide_core::ids::{ExecutionId, TaskKey, VersionId};
+use abide_core::kernel::{
+    Await, Cancel, Claimed, Defer, Finish, Held, IfExists, Offer, Outcome, Progress, Record,
+    Recover, Recovered, Refusal, Reply, Request, Resume, Signal, Supersede,
+};
+use abide_core::payload::Payload;
+use abide_core::retry::{Backoff, RetryPolicy};
+use abide_core::status::Phase;
+use abide_core::step::{StepEnd, StepKind, StepRecord};
+use abide_core::trigger::{ContextOp, Trigger};
+use abide_store::ApplyError;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// A random graph: for each node its dependencies (as bits over the nodes before it), rule,
+/// retries and priority.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape(pub(crate) Vec<(u16, u8, u8, i8)>);
+
+#[derive(Clone, Debug)]
+pub(crate) enum End {
+    Completed { big: bool, changes: bool },
+    Failed { kind: u8, supersede: bool },
+    Released,
+    Cancelled,
+    Nondeterministic,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Start {
+        shape: u8,
+        instance: u8,
+        anew: bool,
+        own_graph: bool,
+        start_in: u8,
+        deadline_in: u8,
+        slots: u8,
+    },
+    Claim(u8),
+    Finish {
+        task: u8,
+        end: End,
+        slots: u8,
+    },
+    Late {
+        task: u8,
+        end: End,
+    },
+    Defer(u8),
+    Resume(u8, bool),
+    Await {
+        task: u8,
+        waits: Vec<(bool, u8)>,
+        evict: bool,
+    },
+    Evict(u8),
+    Record(u8, u8, bool),
+    Progress(u8),
+    Signal(u8, u8),
+    Cancel(u8, bool),
+    Advance(u8),
+    Fire(u8),
+    Crash(u8),
+    Recover(u8, u8),
+    Batch(Vec<Op>),
+}
+
+pub(crate) fn shapes() -> impl Strategy<Value = Vec<Shape>> {
+    let node = (any::<u16>(), 0..10_u8, 0..3_u8, -2..3_i8);
+    // Small ones too, so that the same task meets many things.
+    let nodes = prop_oneof![2 => 1..=2_usize, 1 => 3..=12_usize];
+    let shape = nodes
+        .prop_flat_map(move |nodes| vec(node.clone(), nodes))
+        .prop_map(Shape);
+    vec(shape, 1..4)
+}
+
+pub(crate) fn ends() -> impl Strategy<Value = End> {
+    prop_oneof![
+        5 => (any::<bool>(), any::<bool>()).prop_map(|(big, changes)| End::Completed { big, changes }),
+        4 => (0..4_u8, any::<bool>()).prop_map(|(kind, supersede)| End::Failed { kind, supersede }),
+        1 => Just(End::Released),
+        1 => Just(End::Cancelled),
+        1 => Just(End::Nondeterministic),
+    ]
+}
+
+pub(crate) fn request_ops() -> impl Strategy<Value = Op> {
+    let task = || any::<u8>();
+    prop_oneof![
+        4 => (any::<u8>(), 0..4_u8, any::<bool>(), any::<bool>(), 0..15_u8, 0..20_u8, 0..3_u8).prop_map(
+            |(shape, instance, anew, own_graph, start_in, deadline_in, slots)| Op::Start {
+                shape, instance, anew, own_graph, start_in, deadline_in, slots
+            }
+        ),
+        8 => (task(), ends(), 0..3_u8).prop_map(|(task, end, slots)| Op::Finish { task, end, slots }),
+        1 => (task(), ends()).prop_map(|(task, end)| Op::Late { task, end }),
+        4 => task().prop_map(Op::Defer),
+        4 => (task(), any::<bool>()).prop_map(|(task, always)| Op::Resume(task, always)),
+        5 => (task(), vec((any::<bool>(), 0..4_u8), 0..4), any::<bool>())
+            .prop_map(|(task, waits, evict)| Op::Await { task, waits, evict }),
+        2 => task().prop_map(Op::Evict),
+        2 => (task(), 1..3_u8, any::<bool>()).prop_map(|(task, count, failed)| Op::Record(task, count, failed)),
+        1 => task().prop_map(Op::Progress),
+        4 => (0..4_u8, 0..2_u8).prop_map(|(instance, name)| Op::Signal(instance, name)),
+        2 => (task(), 0..3_u8).prop_map(|(task, cap)| Op::Recover(task, cap)),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(execution, grace)| Op::Cancel(execution, grace)),
+    ]
+}
+
+pub(crate) fn asks() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => request_ops(),
+        2 => (1..5_u8).prop_map(Op::Claim),
+        2 => (1..5_u8).prop_map(Op::Fire),
+    ]
+}
+
+pub(crate) fn ops() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        12 => request_ops(),
+        8 => (1..5_u8).prop_map(Op::Claim),
+        3 => (0..5_u8).prop_map(Op::Advance),
+        3 => (1..5_u8).prop_map(Op::Fire),
+        1 => (0..3_u8).prop_map(Op::Crash),
+        4 => vec(asks(), 2..7).prop_map(Op::Batch),
+    ]
+}
+
+/// The world that operations are applied to.
+pub(crate) struct World {
+    pub(crate) fixture: Fixture,
+    graphs: Vec<(VersionId, Arc<Graph>)>,
+    executions: Vec<ExecutionId>,
+    held: Vec<Held>,
+    /// Those of them that wait.
+    parked: Vec<Held>,
+    lost: Vec<Held>,
+    pub(crate) log: Vec<String>,
+    /// What the store answered so far.
+    pub(crate) answers: Vec<String>,
+}
+
+pub(crate) const WAITS_US: [i64; 5] = [0, 1, 500_000, SECOND, 40 * SECOND];
+
+impl World {
+    pub(crate) async fn new(fixture: Fixture, shapes: &[Shape]) -> World {
+        let mut graphs = Vec::new();
+        for (at, shape) in shapes.iter().enumerate() {
+            let graph = Arc::new(build(shape));
+            graphs.push((fixture.version(&format!("w{at}"), &graph).await, graph));
+        }
+        World {
+            fixture,
+            graphs,
+            executions: Vec::new(),
+            held: Vec::new(),
+            parked: Vec::new(),
+            lost: Vec::new(),
+            log: Vec::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    pub(crate) async fn run(&mut self, op: &Op) {
+        match op {
+            Op::Advance(which) => self.fixture.advance(WAITS_US[usize::from(*which)]),
+            Op::Crash(cap) => {
+                self.fixture.end_lease().await;
+                self.fixture.crash(u32::from(*cap)).await;
+                self.lost.append(&mut self.held);
+                self.parked.clear();
+            }
+            Op::Batch(ops) => {
+                // No two requests about one task by its holder, who does one thing at a time.
+                let mut busy = Vec::new();
+                let mut asks = Vec::new();
+                for op in ops {
+                    if let Some((ask, by)) = self.ask(op).await
+                        && !by.is_some_and(|by| busy.contains(&by))
+                    {
+                        busy.extend(by);
+                        asks.push((ask, by));
+                    }
+                }
+                let (asks, by): (Vec<_>, Vec<_>) = asks.into_iter().unzip();
+                let answers = self.fixture.batch(asks).await;
+                for (answer, by) in answers.into_iter().zip(by) {
+                    self.answer(answer, by);
+                }
+            }
+            op => {
+                if let Some((ask, by)) = self.ask(op).await {
+                    let (store, worker) = (self.fixture.store.clone(), self.fixture.worker);
+                    let answer = ask.of(store, worker).await;
+                    self.answer(answer, by);
+                }
+            }
+        }
+    }
+
+    fn queues(&self) -> Arc<[VersionId]> {
+        self.graphs.iter().map(|(version, _)| *version).collect()
+    }
+
+    /// What an operation asks for, and the holder of the task that asks.
+    async fn ask(&mut self, op: &Op) -> Option<(Ask, Option<Held>)> {
+        Some(match op {
+            Op::Claim(max) => (Ask::Claim(self.queues(), u32::from(*max)), None),
+            Op::Fire(limit) => (Ask::Fire(u32::from(*limit)), None),
+            op => {
+                let (request, by) = self.request(op).await?;
+                (Ask::Apply(Box::new(request)), by)
+            }
+        })
+    }
+
+    fn pick(&self, task: u8) -> Option<Held> {
+        (!self.held.is_empty()).then(|| self.held[usize::from(task) % self.held.len()])
+    }
+
+    /// A task that waits, if there is one.
+    fn pick_parked(&self, task: u8) -> Option<Held> {
+        match self.parked.len() {
+            0 => self.pick(task),
+            parked => Some(self.parked[usize::from(task) % parked]),
+        }
+    }
+
+    /// The request of an operation, and the holder it comes from.
+    async fn request(&mut self, op: &Op) -> Option<(Request, Option<Held>)> {
+        Some(match op {
+            Op::Start { .. } => (self.start(op), None),
+            Op::Finish { task, end, slots } => {
+                let held = self.pick(*task)?;
+                let offer = self.offer(*slots);
+                (self.finish(held, end, offer).await, Some(held))
+            }
+            Op::Late { task, end } => {
+                let held = *self.lost.get(usize::from(*task) % self.lost.len().max(1))?;
+                (self.finish(held, end, None).await, None)
+            }
+            Op::Defer(task) => {
+                let held = self.pick(*task)?;
+                (
+                    Request::Defer(Defer {
+                        held,
+                        wait: "a condition".into(),
+                    }),
+                    Some(held),
+                )
+            }
+            Op::Resume(task, always) => {
+                let held = self.pick_parked(*task)?;
+                let resume = Resume {
+                    held,
+                    always: *always,
+                    next_order: self.fixture.next_order(held.key).await,
+                };
+                (Request::Resume(resume), Some(held))
+            }
+            Op::Await { task, waits, evict } => {
+                let held = self.pick(*task)?;
+                (self.wait(held, waits, *evict).await?, Some(held))
+            }
+            Op::Evict(task) => {
+                let held = self.pick_parked(*task)?;
+                (Request::Evict(held), Some(held))
+            }
+            Op::Record(task, count, failed) => {
+                let held = self.pick(*task)?;
+                (self.record(held, *count, *failed).await, Some(held))
+            }
+            Op::Recover(task, cap) => {
+                let held = self.pick(*task)?;
+                let recover = Recover {
+                    key: held.key,
+                    worker: held.worker,
+                    crash_cap: u32::from(*cap),
+                    reason: "taken for dead".into(),
+                };
+                (Request::Recover(recover), Some(held))
+            }
+            Op::Progress(task) => {
+                let held = self.pick(*task)?;
+                (
+                    Request::Progress(Progress {
+                        held,
+                        value: "{\"percent\":5}".into(),
+                    }),
+                    Some(held),
+                )
+            }
+            Op::Signal(instance, name) => {
+                let signal = Signal {
+                    instance: format!("i{instance}").into(),
+                    name: format!("s{name}").into(),
+                    payload: Payload::from_json("{\"yes\":true}"),
+                    actor: None,
+                };
+                (Request::Signal(signal), None)
+            }
+            Op::Cancel(execution, grace) => {
+                let at = usize::from(*execution) % self.executions.len().max(1);
+                let cancel = Cancel {
+                    execution: *self.executions.get(at)?,
+                    reason: "enough".into(),
+                    grace_us: if *grace { SECOND } else { 0 },
+                    actor: Some("user:test".into()),
+                };
+                (Request::Cancel(cancel), None)
+            }
+            Op::Claim(_) | Op::Advance(_) | Op::Fire(_) | Op::Crash(_) | Op::Batch(_) => {
+                return None;
+            }
+        })
+    }
+
+    fn start(&mut self, op: &Op) -> Request {
+        let Op::Start {
+            shape,
+            instance,
+            anew,
+            own_graph,
+            start_in,
+            deadline_in,
+            slots,
+        } = op
+        else {
+            unreachable!("only for starts")
+        };
+        let (version, graph) = self.graphs[usize::from(*shape) % self.graphs.len()].clone();
+        let mut start = self
+            .fixture
+            .start_request(&format!("i{instance}"), version, &graph);
+        let later = |which: &u8| {
+            let wait = WAITS_US.get(usize::from(*which));
+            wait.map(|us| self.fixture.now().plus_us(*us))
+        };
+        start.start_at = later(start_in);
+        start.deadline_at = later(deadline_in).map(|at| at.plus_us(2 * SECOND));
+        start.own_graph = *own_graph;
+        start.priority = i16::from(*instance);
+        start.input_hash = format!("{instance}");
+        if *own_graph {
+            start.node_inputs = vec![(1, Payload::from_json(format!("\"{}\"", "x".repeat(2000))))];
+        }
+        start.if_exists = if *anew {
+            IfExists::StartAnew
+        } else {
+            IfExists::UseExisting
+        };
+        start.offer = self.offer(*slots);
+        Request::Start(Box::new(start))
+    }
+
+    fn offer(&self, slots: u8) -> Option<Offer> {
+        (slots > 0).then(|| Offer {
+            worker: self.fixture.worker,
+            slots: u32::from(slots),
+            hop: 0,
+            queues: self.queues(),
+        })
+    }
+
+    async fn finish(&self, held: Held, end: &End, offer: Option<Offer>) -> Request {
+        let outcome = match end {
+            End::Completed { big, changes } => Outcome::Completed {
+                output: Some(Payload::from_json(format!(
+                    "\"{}\"",
+                    "o".repeat(if *big { 1500 } else { 5 })
+                ))),
+                changes: changes.then(|| {
+                    let value = serde_json::json!(held.key.number);
+                    Changes(BTreeMap::from([("n".to_owned(), Some(value))]))
+                }),
+                checkpoint: None,
+            },
+            End::Failed { kind, supersede } => {
+                let mut failure = Failure::new("io", format!("failed in way {kind}"));
+                failure.retry = match kind {
+                    0 => RetryHint::Default,
+                    1 => RetryHint::After(0),
+                    2 => RetryHint::After(SECOND),
+                    _ => RetryHint::Fatal,
+                };
+                if *kind == 2 {
+                    failure.message = "long ".repeat(400);
+                }
+                Outcome::Failed {
+                    failure,
+                    random: 0.3,
+                    supersede: self.supersede(held.key).await.filter(|_| *supersede),
+                }
+            }
+            End::Released => Outcome::Released {
+                reason: "shutdown".into(),
+            },
+            End::Cancelled => Outcome::Cancelled,
+            End::Nondeterministic => Outcome::Nondeterministic {
+                difference: "operation 1 differs".into(),
+            },
+        };
+        Request::Finish(Box::new(Finish {
+            held,
+            outcome,
+            offer,
+        }))
+    }
+
+    /// The last failed operation, and everything recorded after it.
+    async fn supersede(&self, key: TaskKey) -> Option<Supersede> {
+        let steps = self.fixture.store.steps(key).await.expect("reads");
+        let failed = steps
+            .iter()
+            .rfind(|step| matches!(step.end, StepEnd::Failed(_)))?;
+        Some(Supersede {
+            failed: failed.id.number,
+            from: failed.id.number + 1,
+        })
+    }
+
+    async fn next_number(&self, key: TaskKey) -> u32 {
+        let steps = self.fixture.store.steps(key).await.expect("reads");
+        steps.iter().map(|step| step.id.number).max().unwrap_or(0) + 1
+    }
+
+    async fn record(&self, held: Held, count: u8, failed: bool) -> Request {
+        let (number, order) = (
+            self.next_number(held.key).await,
+            self.fixture.next_order(held.key).await,
+        );
+        let steps = (0..u32::from(count)).map(|at| StepRecord {
+            id: step_id(number + at, StepKind::Step, "step"),
+            end: match failed {
+                true => StepEnd::Failed(Failure::new("io", "no")),
+                false => StepEnd::Done(Payload::from_json(format!(
+                    "\"{}\"",
+                    "r".repeat(800 * usize::from(count))
+                ))),
+            },
+            order: order + at,
+        });
+        Request::Record(Record {
+            held,
+            steps: steps.collect(),
+        })
+    }
+
+    /// Waits for some of what it waited for before, and for something new.
+    async fn wait(&self, held: Held, waits: &[(bool, u8)], evict: bool) -> Option<Request> {
+        let steps = self.fixture.store.steps(held.key).await.expect("reads");
+        let mut operations = Vec::new();
+        for step in &steps {
+            if let (StepEnd::Waiting { due_at }, true) = (&step.end, step.id.number % 2 == 0) {
+                operations.push(abide_core::step::Operation {
+                    id: step.id.clone(),
+                    due_at: *due_at,
+                });
+            }
+        }
+        let numbers = self.next_number(held.key).await..;
+        for (number, (is_sleep, which)) in numbers.zip(waits) {
+            operations.push(match is_sleep {
+                true => {
+                    let us = WAITS_US[usize::from(*which)];
+                    sleep(number, self.fixture.now().plus_us(us))
+                }
+                false => signal(number, &format!("s{}", which % 2)),
+            });
+        }
+        if operations.is_empty() {
+            return None;
+        }
+        let next_order = self.fixture.next_order(held.key).await;
+        Some(Request::Await(Await {
+            held,
+            operations,
+            next_order,
+            evict,
+        }))
+    }
+
+    fn take(&mut self, claimed: &[Claimed]) {
+        self.held.extend(claimed.iter().map(held));
+    }
+
+    fn drop_held(&mut self, by: Option<Held>) {
+        if let Some(by) = by {
+            self.held.retain(|held| *held != by);
+            self.parked.retain(|held| *held != by);
+            self.lost.push(by);
+        }
+    }
+
+    fn answer(&mut self, answer: Answer, by: Option<Held>) {
+        self.answers.push(in_words(&answer));
+        let reply = match answer {
+            Answer::Reply(reply) => reply,
+            Answer::Claims(claims) => return self.take(&claims.claimed),
+            Answer::Fired => return,
+        };
+        match reply {
+            Ok(Reply::Recovered(recovered)) if recovered != Recovered::Unchanged => {
+                self.drop_held(by);
+            }
+            Ok(Reply::Started(started)) => {
+                if !self.executions.contains(&started.id) {
+                    self.executions.push(started.id);
+                }
+                self.take(&started.claimed);
+            }
+            Ok(Reply::Finished(finished)) => {
+                self.drop_held(by);
+                self.take(&finished.claimed);
+            }
+            Ok(Reply::Answered(answered)) => {
+                self.parked.retain(|held| Some(*held) != by);
+                match answered.phase {
+                    Phase::Deferred => self.parked.extend(by),
+                    Phase::Active => {}
+                    _ => self.drop_held(by),
+                }
+            }
+            Ok(_) => {}
+            Err(ApplyError::Refused(Refusal::LeaseLost { .. })) => self.drop_held(by),
+            Err(ApplyError::Refused(refusal @ Refusal::Illegal(_))) => panic!("{refusal}"),
+            Err(ApplyError::Refused(_)) => {}
+            Err(ApplyError::Store(error)) => panic!("{error}"),
+        }
+    }
+
+    pub(crate) async fn assert_clean(&mut self, op: &Op) {
+        self.log.push(format!("{op:?}"));
+        let report = self.fixture.verify().await;
+        assert!(
+            report.is_clean(),
+            "{report}\nafter {}",
+            self.log.join("\n      ")
+        );
+    }
+
+    /// Brings everything to an end: nothing was forgotten.
+    pub(crate) async fn drain(&mut self) {
+        for round in 0.. {
+            let mut open = Vec::new();
+            for id in &self.executions {
+                if !self.fixture.status(*id).await.is_terminal() {
+                    open.push(*id);
+                }
+            }
+            if open.is_empty() {
+                return;
+            }
+            assert!(
+                round < 400,
+                "{open:?} never end, after {}",
+                self.log.join("\n      ")
+            );
+            self.fixture.advance(20 * SECOND);
+            self.run(&Op::Fire(100)).await;
+            if round % 10 == 9 {
+                self.run(&Op::Crash(200)).await;
+                let woken = self.fixture.store.wake_for_code().await;
+                woken.expect("wakes what waits for other code");
+            }
+            for instance in 0..4 {
+                for name in 0..2 {
+                    self.run(&Op::Signal(instance, name)).await;
+                }
+            }
+            self.run(&Op::Claim(50)).await;
+            while !self.held.is_empty() {
+                let end = End::Completed {
+                    big: false,
+                    changes: true,
+                };
+                self.run(&Op::Finish {
+                    task: 0,
+                    end,
+                    slots: 1,
+                })
+                .await;
+            }
+        }
+    }
+}
+
+/// An answer without the graphs in it.
+fn in_words(answer: &Answer) -> String {
+    let tasks = |claimed: &[Claimed]| {
+        let tasks: Vec<_> = claimed.iter().map(|claimed| &claimed.task).collect();
+        format!("{tasks:?}")
+    };
+    match answer {
+        Answer::Claims(claims) => format!("{} {:?}", tasks(&claims.claimed), claims.notices),
+        Answer::Fired => String::new(),
+        Answer::Reply(Ok(Reply::Started(started))) => {
+            let (id, created, status) = (started.id, started.created, started.status);
+            format!("{id} {created} {status:?} {}", tasks(&started.claimed))
+        }
+        Answer::Reply(Ok(Reply::Finished(finished))) => {
+            let (recorded, phase) = (finished.recorded, finished.phase);
+            format!("{recorded} {phase:?} {}", tasks(&finished.claimed))
+        }
+        Answer::Reply(reply) => format!("{reply:?}"),
+    }
+}
+
+pub(crate) fn build(shape: &Shape) -> Graph {
+    let mut builder = GraphBuilder::new();
+    for (at, (bits, rule, retries, priority)) in shape.0.iter().enumerate() {
+        let id = format!("n{at}");
+        let dependencies: Vec<String> = (0..at)
+            .filter(|bit| bits >> bit & 1 == 1)
+            .map(|bit| format!("n{bit}"))
+            .collect();
+        builder.task(TaskSpec {
+            trigger: trigger(*rule, &dependencies),
+            retry: RetryPolicy {
+                retries: u32::from(*retries),
+                backoff: Backoff::Fixed {
+                    delay_us: if *retries == 2 { SECOND } else { 0 },
+                },
+                ..RetryPolicy::default()
+            },
+            priority: i16::from(*priority),
+            ..TaskSpec::new(&id)
+        });
+        builder.node(&id, &id);
+        for dependency in &dependencies {
+            builder.edge(dependency, &id);
+        }
+    }
+    builder.build().expect("edges lead forward")
+}
+
+pub(crate) fn trigger(rule: u8, dependencies: &[String]) -> Option<Trigger> {
+    let first = dependencies.first()?.clone();
+    let last = dependencies.last()?.clone();
+    let context = |op| Trigger::Context {
+        key: "n".into(),
+        op,
+        value: serde_json::json!(2),
+    };
+    Some(match rule {
+        0 => Trigger::Failed(first),
+        1 => Trigger::Any(vec![Trigger::Success(first), Trigger::Failed(last)]),
+        2 => Trigger::None(vec![Trigger::Failed(first), Trigger::Skipped(last)]),
+        3 => Trigger::Skipped(last),
+        4 => Trigger::Any(vec![context(ContextOp::Gt), Trigger::Failed(first)]),
+        5 => Trigger::All(vec![context(ContextOp::Exists), Trigger::Success(first)]),
+        6 => Trigger::None(vec![Trigger::None(vec![
+            Trigger::Failed(first),
+            Trigger::Failed(last),
+        ])]),
+        _ => return None,
+    })
+}
