@@ -194,6 +194,27 @@ impl Within for tokio_postgres::Transaction<'_> {
     }
 }
 
+#[cfg(feature = "sqlx")]
+impl Transaction for sqlx::Transaction<'_, sqlx::Postgres> {}
+
+#[cfg(feature = "sqlx")]
+impl Within for sqlx::Transaction<'_, sqlx::Postgres> {
+    async fn apply(&mut self, store: &Store, requests: Vec<Request>) -> Result<Reply, ApplyError> {
+        match &store.driver {
+            Driver::Postgres(driver) => driver.apply_within_sqlx(self, &requests).await,
+            Driver::Sqlite(_) => Err(store.other_kind("PostgreSQL").into()),
+        }
+    }
+
+    async fn version(
+        &mut self,
+        store: &Store,
+        version: NewVersion<'_>,
+    ) -> Result<(VersionId, bool), StoreError> {
+        store.version_apart(version).await
+    }
+}
+
 impl Store {
     /// Records a version on a connection of the store's own.
     pub(crate) async fn version_apart(

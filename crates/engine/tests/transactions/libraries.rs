@@ -181,3 +181,50 @@ impl Library for TokioPostgres {
         rows
     }
 }
+
+pub(crate) struct Sqlx(pub(crate) sqlx::PgConnection);
+
+impl Library for Sqlx {
+    type Transaction<'a> = sqlx::Transaction<'a, sqlx::Postgres>;
+
+    const NAME: &str = "sqlx";
+
+    fn place() -> Place {
+        Place::schema()
+    }
+
+    async fn connect(url: &str) -> Self {
+        let url = abide_test_postgres::plain_url(url);
+        let connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await;
+        Sqlx(connection.expect("the test's server takes connections"))
+    }
+
+    async fn count(&mut self, sql: &str) -> i64 {
+        let sql = sqlx::AssertSqlSafe(sql);
+        let count = sqlx::query_scalar(sql).fetch_one(&mut self.0).await;
+        count.expect("counts")
+    }
+
+    async fn begin(&mut self) -> Self::Transaction<'_> {
+        let begun = sqlx::Connection::begin(&mut self.0).await;
+        begun.expect("begins")
+    }
+
+    async fn execute(transaction: &mut Self::Transaction<'_>, sql: &str) {
+        let sql = sqlx::AssertSqlSafe(sql);
+        let run = sqlx::raw_sql(sql).execute(&mut **transaction).await;
+        run.expect("runs");
+    }
+
+    async fn commit(transaction: Self::Transaction<'_>) {
+        transaction.commit().await.expect("commits");
+    }
+
+    async fn roll_back(transaction: Self::Transaction<'_>) {
+        transaction.rollback().await.expect("rolls back");
+    }
+
+    async fn rows(&mut self, place: &Place) -> BTreeMap<String, i64> {
+        TokioPostgres::connect(&place.url).await.rows(place).await
+    }
+}

@@ -14,6 +14,11 @@ macro_rules! on_all {
             async fn tokio_postgres() {
                 super::$name::<crate::libraries::TokioPostgres>().await;
             }
+
+            #[tokio::test]
+            async fn sqlx() {
+                super::$name::<crate::libraries::Sqlx>().await;
+            }
         }
     )+};
 }

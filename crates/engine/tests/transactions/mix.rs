@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use abide::Engine;
 
 use crate::home::{Home, double, verify};
-use crate::libraries::{Library, Rusqlite, TokioPostgres};
+use crate::libraries::{Library, Rusqlite, Sqlx, TokioPostgres};
 
 const URL: &str = "ABIDE_MIX_URL";
 const ORDERS: &str = "ABIDE_MIX_ORDERS";
@@ -37,6 +37,7 @@ async fn child() {
     match std::env::var(LIBRARY).as_deref() {
         Ok("rusqlite") => order_for_ever::<Rusqlite>().await,
         Ok("tokio_postgres") => order_for_ever::<TokioPostgres>().await,
+        Ok("sqlx") => order_for_ever::<Sqlx>().await,
         _ => {}
     }
 }

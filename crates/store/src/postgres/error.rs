@@ -58,7 +58,7 @@ fn from_server(database: &str, error: &DbError) -> StoreError {
     by_code(database, error.code(), error.constraint(), describe(error))
 }
 
-fn by_code(
+pub(super) fn by_code(
     database: &str,
     code: &SqlState,
     constraint: Option<&str>,

@@ -38,6 +38,8 @@ mod tenant;
 mod tls;
 mod upkeep;
 mod within;
+#[cfg(feature = "sqlx")]
+mod within_sqlx;
 mod write;
 mod write_steps;
 
