@@ -1,7 +1,5 @@
-//! What the behaviour tests share: a store in a directory of its own, workflows made of closures,
-//! and readings of the history.
+//! What the behaviour tests share: workflows made of closures, and readings of the history.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use abide::authoring::{Handler, WorkflowSpec};
@@ -10,28 +8,11 @@ use abide::{
     WorkflowBuilder,
 };
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
-/// A store that goes away with the test.
-pub(crate) struct Home {
-    directory: TempDir,
-}
+pub(crate) use crate::home::Home;
 
 impl Home {
-    pub(crate) fn new() -> Home {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        Home { directory }
-    }
-
-    pub(crate) fn path(&self) -> PathBuf {
-        self.directory.path().join("app.db")
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("sqlite:{}", self.path().display())
-    }
-
     pub(crate) fn engine(&self) -> EngineBuilder {
         Engine::builder(self.url())
     }

@@ -1,4 +1,5 @@
-//! The behaviour of the running engine. One binary, since each links a database.
+//! The behaviour of the running engine, on SQLite. One binary, since each links a database.
+//! `runtime_postgres.rs` runs the same on PostgreSQL, but for what is about files.
 
 mod attempts;
 mod bad_rows;
@@ -8,6 +9,8 @@ mod deferral;
 mod durable;
 mod faults;
 mod graphs;
+#[path = "home_sqlite.rs"]
+mod home;
 mod peers;
 mod results;
 mod retention;

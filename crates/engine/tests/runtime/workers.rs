@@ -234,6 +234,9 @@ async fn claim_and_die(home: &Home, defer: bool) {
         let deferred = store.apply(Request::Defer(Defer { held, wait })).await;
         deferred.expect("is written");
     }
+    // Where no lock tells that a process is gone, its lease does.
+    let ends = store.heartbeat(worker, Duration::ZERO).await;
+    ends.expect("is written");
     store.close().await;
 }
 
