@@ -332,8 +332,8 @@ pub(crate) struct After {
     pub(crate) inboxes: Vec<WorkerId>,
     /// The earliest of the timers that were set.
     pub(crate) earliest_timer: Option<Timestamp>,
-    /// The earliest timer there is, if the timers were read.
-    pub(crate) timers_read: Option<Option<Timestamp>>,
+    /// The earliest timer there is, if the timers were read, and how often one had been set before.
+    pub(crate) timers_read: Option<(Option<Timestamp>, u64)>,
     /// Executions that ended.
     pub(crate) ended: Vec<ExecutionId>,
 }
@@ -377,8 +377,8 @@ impl After {
 
     /// Tells this process.
     pub(crate) fn tell(&self, hints: &Hints) {
-        if let Some(next) = self.timers_read {
-            hints.timers_read(next);
+        if let Some((next, sets)) = self.timers_read {
+            hints.timers_read(next, sets);
         }
         if let Some(due) = self.earliest_timer {
             hints.timer_set(due);

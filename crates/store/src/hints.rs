@@ -1,8 +1,7 @@
 //! Hints: after a commit, who may have something to do. They are never the truth: whoever is woken
 //! looks into the store.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use abide_core::ids::{ExecutionId, Timestamp};
 use rustc_hash::FxHashMap;
@@ -17,8 +16,15 @@ pub struct Hints {
     pub timers: Notify,
     /// Another process may have changed something.
     pub changed: Notify,
-    next_due: AtomicI64,
+    due: Mutex<Due>,
     ends: Mutex<FxHashMap<ExecutionId, watch::Sender<bool>>>,
+}
+
+/// What is known of timers.
+#[derive(Debug, Default)]
+struct Due {
+    next: Option<Timestamp>,
+    sets: u64,
 }
 
 impl Default for Hints {
@@ -27,7 +33,7 @@ impl Default for Hints {
             work: Notify::new(),
             timers: Notify::new(),
             changed: Notify::new(),
-            next_due: AtomicI64::new(i64::MAX),
+            due: Mutex::default(),
             ends: Mutex::default(),
         }
     }
@@ -36,23 +42,37 @@ impl Default for Hints {
 impl Hints {
     /// When the earliest timer that this process knows of is due; none if it knows of none.
     pub fn next_due(&self) -> Option<Timestamp> {
-        match self.next_due.load(Ordering::Acquire) {
-            i64::MAX => None,
-            due => Some(Timestamp(due)),
-        }
+        self.due().next
     }
 
     /// A timer was set.
-    pub(crate) fn timer_set(&self, due: Timestamp) {
-        if self.next_due.fetch_min(due.0, Ordering::AcqRel) > due.0 {
+    pub(crate) fn timer_set(&self, at: Timestamp) {
+        let mut due = self.due();
+        due.sets += 1;
+        if due.next.is_none_or(|next| at < next) {
+            due.next = Some(at);
+            drop(due);
             self.timers.notify_one();
         }
     }
 
-    /// The timers were read: this is the earliest that is left.
-    pub(crate) fn timers_read(&self, next: Option<Timestamp>) {
-        self.next_due
-            .store(next.map_or(i64::MAX, |next| next.0), Ordering::Release);
+    /// How often a timer was set, for those who are about to read them.
+    pub(crate) fn timer_sets(&self) -> u64 {
+        self.due().sets
+    }
+
+    /// The timers were read: this is the earliest that is left. If some were set since `sets`, they
+    /// may not have been read, and nothing that is known is forgotten.
+    pub(crate) fn timers_read(&self, next: Option<Timestamp>, sets: u64) {
+        let mut due = self.due();
+        due.next = match due.next {
+            Some(known) if due.sets != sets => Some(next.map_or(known, |next| next.min(known))),
+            _ => next,
+        };
+    }
+
+    fn due(&self) -> MutexGuard<'_, Due> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn ended(&self, id: ExecutionId) {
@@ -112,5 +132,21 @@ impl Drop for EndWatch {
         {
             ends.remove(&self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timer_that_is_set_while_others_are_read_is_not_forgotten() {
+        let hints = Hints::default();
+        let sets = hints.timer_sets();
+        hints.timer_set(Timestamp(7));
+        hints.timers_read(None, sets);
+        assert_eq!(hints.next_due(), Some(Timestamp(7)));
+        hints.timers_read(None, hints.timer_sets());
+        assert_eq!(hints.next_due(), None);
     }
 }

@@ -13,7 +13,7 @@ fn run(arguments: &[&str]) -> Run {
 fn a_database_must_be_named() {
     run(&["list"]).failed_with(2, "--db FILE");
     Run::of(abide(&["list"]).env("ABIDE_DB", ""), "").failed_with(2, "--db FILE");
-    run(&["list", "--db", "postgres://localhost/app"]).failed_with(2, "PostgreSQL");
+    run(&["list", "--db", "mysql://localhost/app"]).failed_with(2, "PostgreSQL");
     run(&["list", "--db", "ftp:file"]).failed_with(2, "`ftp:`");
     run(&["--db", "sqlite::memory:", "list"]).failed_with(2, "names no file");
 }

@@ -43,6 +43,8 @@ pub enum ProgressError {
 pub(crate) struct Reports {
     latest: Report,
     unwritten: bool,
+    /// The latest value is being written.
+    on_its_way: bool,
     /// Somebody writes, once a second.
     writer: bool,
 }
@@ -139,6 +141,7 @@ impl Reports {
     fn take_or_end(&mut self) -> Option<String> {
         let value = self.take();
         self.writer = value.is_some();
+        self.on_its_way = value.is_some();
         value
     }
 }
@@ -150,7 +153,10 @@ impl Attempt {
 
     /// What is to be written of the progress when the attempt ends, if anything is.
     pub(crate) fn take_progress(&self) -> Option<Request> {
-        self.reports().take().map(|value| self.progress_of(value))
+        let mut reports = self.reports();
+        // What is on its way might come too late, and is the same.
+        reports.unwritten |= reports.on_its_way;
+        reports.take().map(|value| self.progress_of(value))
     }
 
     fn progress_of(&self, value: String) -> Request {
@@ -165,7 +171,9 @@ async fn write_until_quiet(attempt: Arc<Attempt>, worker: Arc<Worker>) {
         let Some(value) = attempt.reports().take_or_end() else {
             return;
         };
-        if let Err(error) = worker.store.apply(attempt.progress_of(value)).await {
+        let written = worker.store.apply(attempt.progress_of(value)).await;
+        attempt.reports().on_its_way = false;
+        if let Err(error) = written {
             // Only the latest value matters, and another follows, or the attempt's end writes it.
             tracing::debug!(task = %attempt.key(), %error, "progress was not written");
             attempt.reports().unwritten = true;

@@ -25,20 +25,13 @@ pub(super) async fn finish(worker: &Arc<Worker>, mut work: Work, outcome: Outcom
         outcome,
         offer,
     };
-    let finished = match attempt.take_progress() {
-        None => record(worker, &attempt, finish).await,
-        Some(progress) => {
-            // Sent first, so that it is written before the task is no longer held.
-            let (written, finished) = tokio::join!(
-                worker.store.apply(progress),
-                record(worker, &attempt, finish)
-            );
-            if let Err(error) = written {
-                tracing::debug!(task = %attempt.key(), %error, "the last progress was not written");
-            }
-            finished
-        }
-    };
+    // Before the task is no longer held.
+    if let Some(progress) = attempt.take_progress()
+        && let Err(error) = worker.store.apply(progress).await
+    {
+        tracing::debug!(task = %attempt.key(), %error, "the last progress was not written");
+    }
+    let finished = record(worker, &attempt, finish).await;
     // Whoever claims it again may begin.
     drop(work.registered);
     let mut claimed = finished?.claimed.into_iter();

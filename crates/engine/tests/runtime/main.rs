@@ -11,6 +11,7 @@ mod faults;
 mod graphs;
 #[path = "home_sqlite.rs"]
 mod home;
+mod idle;
 mod peers;
 mod results;
 mod retention;

@@ -1,4 +1,4 @@
-//! Two engines on one file, as two processes would be: what one writes reaches the other without its asking. Leases
+//! Two engines on one store, as two processes would be: what one writes reaches the other without its asking. Leases
 //! are an hour long, so that no heartbeat brings what a wake-up should: a lost one leaves a test hanging.
 
 use std::time::Duration;

@@ -301,7 +301,8 @@ impl Committer {
             .await?;
         let left = flush.left_behind();
         let flushed = flush.finish()?;
-        write(session, now, flushed, xid, left, low_water).await
+        let sets = self.shared.hints.timer_sets();
+        write(session, now, flushed, xid, left, sets, low_water).await
     }
 
     /// Locks, reads and runs until every request has run through. Answers the transaction's id.
@@ -478,6 +479,7 @@ async fn write(
     flushed: Flushed,
     xid: i64,
     left: bool,
+    sets: u64,
     low_water: &LowWater,
 ) -> Result<Committed, Failed> {
     let Flushed {
@@ -517,7 +519,7 @@ async fn write(
             Some(Value::Int(due)) => Some(abide_core::ids::Timestamp(due)),
             _ => None,
         };
-        after.timers_read = Some(next);
+        after.timers_read = Some((next, sets));
         for done in &mut done {
             if let Done::Fired(fired) = done {
                 fired.next_due = next;

@@ -247,8 +247,9 @@ impl Writer {
             .map_err(|error| self.database.write_error(error))?;
         let mut after = After::of(&effects);
         if done.iter().any(|done| matches!(done, Done::Fired(_))) {
+            let sets = self.hints.timer_sets();
             let next = next_due(connection).map_err(|error| self.database.error(error, false))?;
-            after.timers_read = Some(next);
+            after.timers_read = Some((next, sets));
             for done in &mut done {
                 if let Done::Fired(fired) = done {
                     fired.next_due = next;
