@@ -55,14 +55,4 @@ impl Job {
             Job::FireTimers { answer, .. } => drop(answer.send(Err(error))),
         }
     }
-
-    /// Whether whoever asked has stopped waiting.
-    #[expect(dead_code, reason = "for a driver whose jobs wait")]
-    pub(crate) fn is_given_up(&self) -> bool {
-        match self {
-            Job::Apply(_, answer) => answer.is_closed(),
-            Job::Claim { answer, .. } => answer.is_closed(),
-            Job::FireTimers { answer, .. } => answer.is_closed(),
-        }
-    }
 }
