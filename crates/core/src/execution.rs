@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::event::Event;
+use crate::graph::Graph;
 use crate::ids::{ExecutionId, Timestamp, VersionId};
 use crate::payload::Digest;
 use crate::status::{ExecutionStatus, Phase};
@@ -87,9 +88,28 @@ pub(crate) fn failed_by(node: &str, phase: Phase) -> String {
 }
 
 /// The node that a reason made by the engine names. Its id may hold any sign.
-pub fn failed_node(reason: &str) -> Option<&str> {
+fn failed_node(reason: &str) -> Option<&str> {
     let (node, _) = reason.strip_prefix("task `")?.rsplit_once("`: ")?;
     Some(node)
+}
+
+/// What an execution that has ended gives to those who wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given<'a> {
+    /// The output of its graph's output task.
+    Output,
+    /// The error of this node's task, which nothing caught.
+    Error(&'a str),
+}
+
+impl Given<'_> {
+    /// The number of the task that has it.
+    pub fn task(self, graph: &Graph) -> Option<u32> {
+        match self {
+            Given::Output => graph.output(),
+            Given::Error(node) => graph.number_of(node),
+        }
+    }
 }
 
 impl Execution {
@@ -238,6 +258,18 @@ impl Execution {
     /// Whether it is ending, or ended, because its deadline passed.
     pub fn stopped_by_deadline(&self) -> bool {
         self.reason.as_deref() == Some(REASON_DEADLINE)
+    }
+
+    /// What it gives, if it has ended with something to give: stopped ones give nothing.
+    pub fn given(&self) -> Option<Given<'_>> {
+        match self.status {
+            ExecutionStatus::Completed => Some(Given::Output),
+            ExecutionStatus::Failed => {
+                let node = self.reason.as_deref().and_then(failed_node);
+                node.map(Given::Error)
+            }
+            _ => None,
+        }
     }
 
     fn stream(&mut self) -> Stream<'_> {

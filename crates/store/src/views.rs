@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use abide_core::execution::Execution;
+use abide_core::execution::{Execution, Given};
 use abide_core::failure::Failure;
 use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
@@ -111,6 +111,23 @@ pub struct EndView {
     pub error: Option<Failure>,
     /// The node whose error that is.
     pub failed_node: Option<String>,
+}
+
+impl EndView {
+    /// How an execution stands, but for what is read from a task of it: what it gave.
+    pub(crate) fn of(execution: &Execution) -> EndView {
+        let failed_node = match execution.given() {
+            Some(Given::Error(node)) => Some(node.to_owned()),
+            Some(Given::Output) | None => None,
+        };
+        EndView {
+            status: execution.status,
+            reason: execution.reason.clone(),
+            output: None,
+            error: None,
+            failed_node,
+        }
+    }
 }
 
 /// What a claimed task is given to work with.

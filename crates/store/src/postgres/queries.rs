@@ -5,13 +5,12 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::{Arc, LazyLock};
 
-use abide_core::execution::{Execution, failed_node};
+use abide_core::execution::{Execution, Given};
 use abide_core::failure::Failure;
 use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
 use abide_core::kernel::Held;
 use abide_core::payload::Payload;
-use abide_core::status::ExecutionStatus;
 use abide_core::step::StepRecord;
 use rustc_hash::FxHashMap;
 
@@ -236,34 +235,18 @@ impl<E: Execute + Sync> Reader<'_, E> {
         outputs: &mut Vec<TaskKey>,
     ) -> Result<EndView, StoreError> {
         let id = execution.id;
-        let mut end = EndView {
-            status: execution.status,
-            reason: execution.reason.clone(),
-            output: None,
-            error: None,
-            failed_node: None,
+        let mut end = EndView::of(execution);
+        let Some(given) = execution.given() else {
+            return Ok(end);
         };
-        match execution.status {
-            ExecutionStatus::Completed => {
-                let graph = self.graph(id, execution.workflow, execution.own_graph);
-                let output = graph.await?.output();
-                outputs.extend(output.map(|number| TaskKey::new(id, number)));
+        let graph = self.graph(id, execution.workflow, execution.own_graph);
+        let number = given.task(&*graph.await?);
+        match (given, number.map(|number| TaskKey::new(id, number))) {
+            (Given::Output, task) => outputs.extend(task),
+            (Given::Error(_), Some(task)) => {
+                end.error = self.error(task, &result_of(id)).await?;
             }
-            ExecutionStatus::Failed => {
-                // The reason names the node; its error is what the caller wants.
-                let node = execution.reason.as_deref().and_then(failed_node);
-                if let Some(node) = node {
-                    let graph = self
-                        .graph(id, execution.workflow, execution.own_graph)
-                        .await?;
-                    if let Some(number) = graph.number_of(node) {
-                        let task = TaskKey::new(id, number);
-                        end.error = self.error(task, &result_of(id)).await?;
-                    }
-                    end.failed_node = Some(node.to_owned());
-                }
-            }
-            _ => {}
+            (Given::Error(_), None) => {}
         }
         Ok(end)
     }

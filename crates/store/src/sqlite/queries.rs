@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use abide_core::context::{self, fold};
+use abide_core::execution::Given;
 use abide_core::graph::{Graph, Uses};
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{Claimed, Held};
 use abide_core::payload::Payload;
-use abide_core::status::ExecutionStatus;
 use abide_core::step::StepRecord;
 use abide_core::trigger::Ending;
 use rusqlite::types::Value as Sql;
@@ -264,40 +264,19 @@ impl Reader<'_> {
         let Some(execution) = execution.filter(|execution| execution.generation.is_some()) else {
             return Ok(None);
         };
-        let mut end = EndView {
-            status: execution.status,
-            reason: execution.reason.clone(),
-            output: None,
-            error: None,
-            failed_node: None,
-        };
-        match execution.status {
-            ExecutionStatus::Completed => {
-                let graph = self.graph(id, execution.workflow, execution.own_graph)?;
-                if let Some(number) = graph.output() {
-                    end.output = self
-                        .output(TaskKey::new(id, number))
-                        .map_err(self.fail(&what))?;
+        let mut end = EndView::of(&execution);
+        if let Some(given) = execution.given() {
+            let graph = self.graph(id, execution.workflow, execution.own_graph)?;
+            let task = given.task(&graph).map(|number| TaskKey::new(id, number));
+            match (given, task) {
+                (Given::Output, Some(task)) => {
+                    end.output = self.output(task).map_err(self.fail(&what))?;
                 }
-            }
-            ExecutionStatus::Failed => {
-                // The reason names the node; its error is what the caller wants.
-                let node = execution
-                    .reason
-                    .as_deref()
-                    .and_then(abide_core::execution::failed_node)
-                    .map(str::to_owned);
-                if let Some(node) = node {
-                    let graph = self.graph(id, execution.workflow, execution.own_graph)?;
-                    if let Some(number) = graph.number_of(&node) {
-                        end.error = self
-                            .error(TaskKey::new(id, number))
-                            .map_err(self.fail(&what))?;
-                    }
-                    end.failed_node = Some(node);
+                (Given::Error(_), Some(task)) => {
+                    end.error = self.error(task).map_err(self.fail(&what))?;
                 }
+                (_, None) => {}
             }
-            _ => {}
         }
         Ok(Some(end))
     }
