@@ -28,8 +28,7 @@ const UNREAD_AT_ONCE: usize = 64;
 #[derive(Default)]
 struct Sorted<'n> {
     tasks: Wanted<'n, TaskKey>,
-    own_graphs: Wanted<'n, (ExecutionId, VersionId)>,
-    version_graphs: Wanted<'n, (ExecutionId, VersionId)>,
+    graphs: Wanted<'n, (ExecutionId, VersionId, bool)>,
     open_tasks: Wanted<'n, ExecutionId>,
     failures: Wanted<'n, ExecutionId>,
     contexts: Wanted<'n, ExecutionId>,
@@ -49,8 +48,7 @@ impl<'n> Sorted<'n> {
             // Locked before anything is read.
             Need::Instance(_) | Need::Execution(_) => {}
             Need::Task(key) => self.tasks.push((need, *key)),
-            Need::Graph(id, version, true) => self.own_graphs.push((need, (*id, *version))),
-            Need::Graph(id, version, false) => self.version_graphs.push((need, (*id, *version))),
+            Need::Graph(id, version, own) => self.graphs.push((need, (*id, *version, *own))),
             Need::OpenTasks(id) => self.open_tasks.push((need, *id)),
             Need::Failures(id) => self.failures.push((need, *id)),
             Need::Context(id) => self.contexts.push((need, *id)),
@@ -79,7 +77,7 @@ impl<'n> Sorted<'n> {
 pub(super) fn plan<'n>(
     plan: &mut Plan<'n>,
     working: &Working,
-    graphs: &GraphCache,
+    cache: &GraphCache,
     low_water: &LowWater,
     alive_at: Timestamp,
     needs: &[&'n Need],
@@ -89,8 +87,7 @@ pub(super) fn plan<'n>(
         sorted.add(working, need);
     }
     tasks(plan, sorted.tasks);
-    own_graphs(plan, graphs, sorted.own_graphs);
-    version_graphs(plan, graphs, sorted.version_graphs);
+    graphs(plan, cache, sorted.graphs);
     open_tasks(plan, sorted.open_tasks);
     failures(plan, sorted.failures);
     contexts(plan, sorted.contexts);
@@ -140,65 +137,49 @@ fn tasks<'n>(plan: &mut Plan<'n>, wanted: Wanted<'n, TaskKey>) {
 /// Loads the graphs that the cache has, and answers the others.
 fn cached<'n>(
     plan: &mut Plan<'n>,
-    graphs: &GraphCache,
-    own: bool,
-    wanted: Wanted<'n, (ExecutionId, VersionId)>,
-) -> Wanted<'n, (ExecutionId, VersionId)> {
+    cache: &GraphCache,
+    wanted: Wanted<'n, (ExecutionId, VersionId, bool)>,
+) -> Wanted<'n, (ExecutionId, VersionId, bool)> {
     let mut missing = Wanted::new();
-    for (need, (id, version)) in wanted {
-        match graphs.get(id, version, own) {
+    for (need, (id, version, own)) in wanted {
+        match cache.get(id, version, own) {
             Some(graph) => plan.add(Vec::new(), move |filling, _| {
                 filling.working.load_graph(id, version, own, graph);
             }),
-            None => missing.push((need, (id, version))),
+            None => missing.push((need, (id, version, own))),
         }
     }
     missing
 }
 
-fn own_graphs<'n>(
+/// Each is its execution's own, or else its workflow version's.
+fn graphs<'n>(
     plan: &mut Plan<'n>,
-    graphs: &GraphCache,
-    wanted: Wanted<'n, (ExecutionId, VersionId)>,
+    cache: &GraphCache,
+    wanted: Wanted<'n, (ExecutionId, VersionId, bool)>,
 ) {
-    let wanted = cached(plan, graphs, true, wanted);
+    let wanted = cached(plan, cache, wanted);
+    let mut of_executions = Vec::with_capacity(wanted.len());
+    let mut of_versions = Vec::with_capacity(wanted.len());
+    for (_, (id, version, own)) in &wanted {
+        of_executions.push(own.then_some(id.0));
+        of_versions.push((!own).then_some(version.0));
+    }
     let statement = Statement::new(
-        "SELECT u.at, e.graph FROM unnest($1::bigint[]) WITH ORDINALITY AS u (id, at) \
-         JOIN ~executions e ON e.id = u.id",
-        vec![ints(&wanted, |(id, _)| id.0)],
+        "SELECT u.at, coalesce(e.graph, v.graph) \
+         FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS u (execution, version, at) \
+         LEFT JOIN ~executions e ON e.id = u.execution \
+         LEFT JOIN ~workflow_versions v ON v.id = u.version",
+        vec![Param::Ints(of_executions), Param::Ints(of_versions)],
     );
     plan.read(
         wanted,
         statement,
         Cells::payload,
-        |filling, (id, version), found| {
+        |filling, (id, version, own), found| {
             let graph = parse_graph(found)?;
-            let graph = filling.graphs.put(*id, *version, true, graph);
-            filling.working.load_graph(*id, *version, true, graph);
-            Ok(())
-        },
-    );
-}
-
-fn version_graphs<'n>(
-    plan: &mut Plan<'n>,
-    graphs: &GraphCache,
-    wanted: Wanted<'n, (ExecutionId, VersionId)>,
-) {
-    let wanted = cached(plan, graphs, false, wanted);
-    let statement = Statement::new(
-        "SELECT u.at, v.graph FROM unnest($1::bigint[]) WITH ORDINALITY AS u (id, at) \
-         JOIN ~workflow_versions v ON v.id = u.id",
-        vec![ints(&wanted, |(_, version)| version.0)],
-    );
-    plan.read(
-        wanted,
-        statement,
-        Cells::payload,
-        |filling, (id, version), found| {
-            let graph = parse_graph(found)?;
-            let graph = filling.graphs.put(*id, *version, false, graph);
-            filling.working.load_graph(*id, *version, false, graph);
+            let graph = filling.graphs.put(*id, *version, *own, graph);
+            filling.working.load_graph(*id, *version, *own, graph);
             Ok(())
         },
     );
