@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
@@ -19,23 +19,23 @@ use super::address::{Roots, TlsMode};
 pub(crate) fn connector(mode: TlsMode, roots: &Roots) -> Result<MakeRustlsConnect, String> {
     // Named, since another library of the program may have made another one the process's default.
     let provider = Arc::new(ring::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
+    let lenient = |trust| Arc::new(Lenient { trust, algorithms });
     let builder = match mode {
         TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone(provider))),
+            .with_custom_certificate_verifier(lenient(Trust::Anyone)),
         TlsMode::VerifyCa => {
-            let known = WebPkiServerVerifier::builder_with_provider(
-                Arc::new(authorities(roots)?),
-                provider,
-            )
-            .build()
-            .map_err(|error| error.to_string())?;
+            let known = Arc::new(authorities(roots)?);
+            let known = WebPkiServerVerifier::builder_with_provider(known, provider)
+                .build()
+                .map_err(|error| error.to_string())?;
             builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyName(known)))
+                .with_custom_certificate_verifier(lenient(Trust::AnyName(known)))
         }
         TlsMode::VerifyFull => builder.with_root_certificates(authorities(roots)?),
     };
@@ -70,52 +70,24 @@ fn authorities(roots: &Roots) -> Result<RootCertStore, String> {
     Ok(store)
 }
 
-/// Takes any certificate: against those who listen, not against those who answer.
+/// How much of a certificate matters.
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+enum Trust {
+    /// Nothing: against those who listen, not against those who answer.
+    Anyone,
+    /// That a known authority gave it, whatever name it is for.
+    AnyName(Arc<WebPkiServerVerifier>),
 }
 
-/// Takes a known authority's certificate, whatever name it is for.
+/// Asks less of a certificate than a web client does. That whoever answers has the certificate's
+/// key is checked as always.
 #[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+struct Lenient {
+    trust: Trust,
+    algorithms: WebPkiSupportedAlgorithms,
+}
 
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -124,11 +96,11 @@ impl ServerCertVerifier for AnyName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let Trust::AnyName(known) = &self.trust else {
+            return Ok(ServerCertVerified::assertion());
+        };
         // The name is looked at last: whoever fails by it has passed everything else.
-        match self
-            .0
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-        {
+        match known.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -142,7 +114,7 @@ impl ServerCertVerifier for AnyName {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, cert, signature)
+        rustls::crypto::verify_tls12_signature(message, cert, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -151,10 +123,10 @@ impl ServerCertVerifier for AnyName {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, cert, signature)
+        rustls::crypto::verify_tls13_signature(message, cert, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
