@@ -283,49 +283,71 @@ impl TaskFold {
                     self.close(at);
                 }
             }
-            E::TaskRetryScheduled => {
-                let scheduled: Scheduled = data(event)?;
-                self.next_attempt(n, Some(scheduled.next_attempt), true, problems);
-                self.give_back(at);
-                self.ready_at = Some(scheduled.retry_at.max(at));
-                self.crashes = 0;
-                self.retries += 1;
-            }
-            E::TaskRecovered | E::TaskAbandoned => {
-                let crashed: Crashed = data(event)?;
-                let was_active = before == Some(Phase::Active);
-                self.crash(n, &crashed, was_active, problems);
-                if event.kind == E::TaskAbandoned {
-                    self.close(at);
-                } else {
-                    self.next_attempt(n, crashed.next_attempt, was_active, problems);
-                    self.give_back(at);
-                }
-            }
-            E::TaskCancelled => {
-                data::<Because>(event)?;
-                // Whoever held it is fenced off, unless it was the holder who said so.
-                let fenced = before.is_some_and(Phase::is_held) && event.worker.is_none();
-                self.epoch += u32::from(fenced);
-                self.close(at);
-            }
-            E::TaskLateResultDiscarded => {
-                let stale = data::<Discarded>(event)?.epoch;
-                if stale > self.epoch {
-                    let epoch = self.epoch;
-                    let what = format!(
-                        "event {n} discarded a result of epoch {stale}, ahead of epoch {epoch}"
-                    );
-                    problems.add(Invariant::I7, what);
-                }
-            }
+            E::TaskRetryScheduled => self.retry(n, event, problems)?,
+            E::TaskRecovered | E::TaskAbandoned => self.recover(n, event, before, problems)?,
+            E::TaskCancelled => self.cancel(event, before)?,
+            E::TaskLateResultDiscarded => self.discard(n, event, problems)?,
             _ => {}
         }
         Ok(())
     }
 
-    /// Counts a crash: waiting tasks don't crash, and new steps start the count afresh.
-    fn crash(&mut self, n: u32, crashed: &Crashed, was_active: bool, problems: &mut Problems) {
+    fn retry(&mut self, n: u32, event: &EventCells, problems: &mut Problems) -> Result<(), String> {
+        let scheduled: Scheduled = data(event)?;
+        self.next_attempt(n, Some(scheduled.next_attempt), true, problems);
+        self.give_back(event.at);
+        self.ready_at = Some(scheduled.retry_at.max(event.at));
+        self.crashes = 0;
+        self.retries += 1;
+        Ok(())
+    }
+
+    fn recover(
+        &mut self,
+        n: u32,
+        event: &EventCells,
+        before: Option<Phase>,
+        problems: &mut Problems,
+    ) -> Result<(), String> {
+        let crashed: Crashed = data(event)?;
+        let was_active = before == Some(Phase::Active);
+        self.count_crash(n, &crashed, was_active, problems);
+        if event.kind == EventType::TaskAbandoned {
+            self.close(event.at);
+        } else {
+            self.next_attempt(n, crashed.next_attempt, was_active, problems);
+            self.give_back(event.at);
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self, event: &EventCells, before: Option<Phase>) -> Result<(), String> {
+        data::<Because>(event)?;
+        // Whoever held it is fenced off, unless it was the holder who said so.
+        let fenced = before.is_some_and(Phase::is_held) && event.worker.is_none();
+        self.epoch += u32::from(fenced);
+        self.close(event.at);
+        Ok(())
+    }
+
+    fn discard(&self, n: u32, event: &EventCells, problems: &mut Problems) -> Result<(), String> {
+        let (stale, epoch) = (data::<Discarded>(event)?.epoch, self.epoch);
+        if stale > epoch {
+            let what =
+                format!("event {n} discarded a result of epoch {stale}, ahead of epoch {epoch}");
+            problems.add(Invariant::I7, what);
+        }
+        Ok(())
+    }
+
+    /// Waiting tasks don't crash, and new steps start the count afresh.
+    fn count_crash(
+        &mut self,
+        n: u32,
+        crashed: &Crashed,
+        was_active: bool,
+        problems: &mut Problems,
+    ) {
         if was_active {
             let further = crashed.steps > self.crash_steps;
             self.crashes = if further { 1 } else { self.crashes + 1 };
