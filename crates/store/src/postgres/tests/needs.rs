@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use abide_core::ids::{ExecutionId, TaskKey, VersionId};
-use abide_core::kernel::{Await, IfExists, Need, Request, Signal, Working};
+use abide_core::graph::Graph;
+use abide_core::ids::{ExecutionId, TaskKey, WorkerId};
+use abide_core::kernel::{Await, Claimed, IfExists, Need, Request, Signal, Working};
 use abide_core::payload::Payload;
 use abide_core::step::{Operation, StepId, StepKind};
 
@@ -18,14 +19,43 @@ use super::home::{Home, backend, begin, commit, completed, finish, graph, held, 
 #[tokio::test]
 async fn every_kind_of_need_is_read() {
     let home = Home::new().await;
-    let graph = graph(&["a", "b", "c"], &[("a", "c")]);
-    let version = home.version(&graph).await;
-    let id = home.start(&graph).await;
+    let (id, claimed) = one_that_waits(&home).await;
+    home.flush(&vec![signal(id, "other"); 70]).await;
+    let needs = needs_of_every_kind(&home, id).await;
+    let session = &home.session;
+    begin(session).await;
+    let mut working = Working::new(home.now());
+    let low_water = LowWater::default();
+    let mut plan = Plan::new(&working, &home.graphs, &low_water, home.now(), &needs);
+    let statements = plan.statements();
+    // Twice two kinds of locks, and one statement for each of the other kinds but the graph, which
+    // is known.
+    assert_eq!(statements.len(), 2 + 12);
+    let answers = session.run(statements).await.expect("runs");
+    let failed = plan.fill(answers, &mut working, &home.graphs);
+    let failed = failed.expect("read");
+    assert!(failed.is_empty(), "{failed:?}");
+    for need in &needs {
+        assert!(working.has(need), "{need:?}");
+    }
+    assert_eq!(working.mailbox_loaded_to(id, &"other".into()), 64);
+    roll_back(session).await;
+    // What was read serves the rules: the second task ends, the next flush finds the rest.
+    home.flush(&[signal(id, "go"), finish(&claimed[1], completed("1"))])
+        .await;
+    let numbers = home
+        .numbers("SELECT max(number) FROM ~signals WHERE name = 'other'")
+        .await;
+    assert_eq!(numbers, [70]);
+}
+
+/// An execution whose first task waits for the signal `go`, with both of its claims.
+async fn one_that_waits(home: &Home) -> (ExecutionId, Vec<Claimed>) {
+    let id = home.start(&three_tasks()).await;
     let claimed = home.claim_all().await;
     assert_eq!(claimed.len(), 2);
-    let session = &home.session;
-    let registered =
-        maintenance::register_worker(session, Some(home.now()), home.worker, "host", 1, 1000).await;
+    let (session, now) = (&home.session, Some(home.now()));
+    let registered = maintenance::register_worker(session, now, home.worker, "host", 1, 1000).await;
     registered.expect("registered");
     let wait = Operation {
         id: StepId {
@@ -43,20 +73,29 @@ async fn every_kind_of_need_is_read() {
         evict: false,
     });
     home.flush(&[await_go]).await;
+    (id, claimed)
+}
+
+fn three_tasks() -> Arc<Graph> {
+    graph(&["a", "b", "c"], &[("a", "c")])
+}
+
+/// A signal to the instance of an execution.
+fn signal(id: ExecutionId, name: &str) -> Request {
+    Request::Signal(Signal {
+        instance: id.to_string().into(),
+        name: name.into(),
+        payload: Payload::from_json("7"),
+        actor: None,
+    })
+}
+
+/// Of what is there, and where there may be nothing of what is not.
+async fn needs_of_every_kind(home: &Home, id: ExecutionId) -> Vec<Need> {
+    let version = home.version(&three_tasks()).await;
     let instance: Arc<str> = id.to_string().into();
-    let signal = |name: &str| {
-        Request::Signal(Signal {
-            instance: instance.clone(),
-            name: name.into(),
-            payload: Payload::from_json("7"),
-            actor: None,
-        })
-    };
-    home.flush(&vec![signal("other"); 70]).await;
     let (a, b) = (TaskKey::new(id, 1), TaskKey::new(id, 2));
-    let other: Arc<str> = "other".into();
-    let queues: Arc<[VersionId]> = [version].into();
-    let needs = [
+    vec![
         Need::Instance(instance.clone()),
         Need::Instance("nobody".into()),
         Need::Execution(id),
@@ -74,43 +113,13 @@ async fn every_kind_of_need_is_read() {
         Need::StepCount(b),
         Need::Step(a, 1),
         Need::Step(a, 2),
-        Need::Mailbox(id, other.clone()),
-        Need::SignalNumber(instance.clone(), other.clone()),
+        Need::Mailbox(id, "other".into()),
+        Need::SignalNumber(instance, "other".into()),
         Need::SignalWaiters(id, "go".into()),
         Need::Worker(home.worker),
-        Need::Worker(abide_core::ids::WorkerId(7)),
-        Need::ReadyHead(queues),
-    ];
-    begin(session).await;
-    let mut working = Working::new(home.now());
-    let mut plan = Plan::new(
-        &working,
-        &home.graphs,
-        &LowWater::default(),
-        home.now(),
-        &needs,
-    );
-    let statements = plan.statements();
-    // Twice two kinds of locks, and one statement for each of the other kinds but the graph, which
-    // is known.
-    assert_eq!(statements.len(), 2 + 12);
-    let answers = session.run(statements).await.expect("runs");
-    let failed = plan
-        .fill(answers, &mut working, &home.graphs)
-        .expect("read");
-    assert!(failed.is_empty(), "{failed:?}");
-    for need in &needs {
-        assert!(working.has(need), "{need:?}");
-    }
-    assert_eq!(working.mailbox_loaded_to(id, &other), 64);
-    roll_back(session).await;
-    // What was read serves the rules: the second task ends, the next flush finds the rest.
-    home.flush(&[signal("go"), finish(&claimed[1], completed("1"))])
-        .await;
-    let numbers = home
-        .numbers("SELECT max(number) FROM ~signals WHERE name = 'other'")
-        .await;
-    assert_eq!(numbers, [70]);
+        Need::Worker(WorkerId(7)),
+        Need::ReadyHead([version].into()),
+    ]
 }
 
 #[tokio::test]
