@@ -23,7 +23,12 @@ use measure::{GROUPS, Group};
 use report::Measured;
 
 /// Measures the engine and prints a table: each figure beside its floor, and their ratio.
+///
+/// The floor is what the same rows take, in the same run, when plain statements write them and nothing
+/// is decided, checked or awaited. For rates the ratio is the share of the floor that is reached, for
+/// times and sizes the multiple of it that is needed. `--help` explains every figure.
 #[derive(Parser)]
+#[command(after_long_help = figures())]
 struct Arguments {
     /// The store to measure.
     #[arg(long, value_enum, default_value_t = Backend::Sqlite)]
@@ -37,6 +42,9 @@ struct Arguments {
     /// Less of everything, to see that it works: the figures mean little.
     #[arg(long)]
     quick: bool,
+    /// How long the figures that go by minutes are measured [default: 10; 3, of 3 seconds each, with --quick].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(measure::MOST_MINUTES)))]
+    minutes: Option<u32>,
     /// The PostgreSQL database to measure: its schemas are made and dropped. Without TLS.
     #[arg(
         long,
@@ -107,11 +115,37 @@ fn run_group(arguments: &Arguments, name: &str) -> Result<(), measure::Error> {
             Backend::Postgres => arguments.url.clone(),
         },
         quick: arguments.quick,
+        minutes: arguments
+            .minutes
+            .unwrap_or(if arguments.quick { 3 } else { 10 }),
     };
     for measured in runtime()?.block_on((group.run)(&setting))? {
         println!("{}", serde_json::to_string(&measured)?);
     }
     Ok(())
+}
+
+/// The end of `--help`: every figure and what it means.
+fn figures() -> String {
+    let mut text = "Figures:".to_owned();
+    for group in GROUPS {
+        for figure in group.figures {
+            text += &format!("\n  {}\n          {}", figure.name, figure.says);
+        }
+        if group.by_name_only {
+            text += "\n          Measured only if it is asked for with --only.";
+        }
+    }
+    text
+}
+
+/// The groups with figures that are asked for.
+fn chosen(only: &[String]) -> Vec<&'static Group> {
+    let is_chosen = |group: &&Group| {
+        let asked = |only: &String| group.figures.iter().any(|figure| figure.is_meant(only));
+        (only.is_empty() && !group.by_name_only) || only.iter().any(asked)
+    };
+    GROUPS.iter().filter(is_chosen).collect()
 }
 
 fn run_all(arguments: &Arguments) -> Result<(), measure::Error> {
@@ -122,16 +156,10 @@ fn run_all(arguments: &Arguments) -> Result<(), measure::Error> {
                 .iter()
                 .any(|only| name.contains(only.as_str()))
     };
-    let groups: Vec<&Group> = GROUPS
-        .iter()
-        .filter(|group| group.figures.iter().any(|name| wanted(name)))
-        .collect();
+    let groups = chosen(&arguments.only);
     if groups.is_empty() {
-        let names: Vec<&str> = GROUPS
-            .iter()
-            .flat_map(|group| group.figures)
-            .copied()
-            .collect();
+        let figures = GROUPS.iter().flat_map(|group| group.figures);
+        let names: Vec<&str> = figures.map(|figure| figure.name).collect();
         return Err(format!("no figure is called so; there are: {}", names.join(", ")).into());
     }
     let mut results = Vec::new();
@@ -164,6 +192,9 @@ fn in_own_process(arguments: &Arguments, group: &Group) -> Result<Vec<Measured>,
     }
     if arguments.quick {
         command.arg("--quick");
+    }
+    if let Some(minutes) = arguments.minutes {
+        command.arg("--minutes").arg(minutes.to_string());
     }
     let output = command.stderr(std::process::Stdio::inherit()).output()?;
     if !output.status.success() {

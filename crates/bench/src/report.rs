@@ -50,7 +50,7 @@ impl Measured {
 /// The table's head.
 pub(crate) fn header() -> String {
     format!(
-        "{:<30} {:>12} {:<6} {:>12} {:>7}",
+        "{:<44} {:>12} {:<6} {:>12} {:>7}",
         "", "value", "unit", "floor", "ratio"
     )
 }
@@ -59,7 +59,7 @@ impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<30} {:>12} {:<6}",
+            "{:<44} {:>12} {:<6}",
             self.name,
             number(self.value),
             self.unit

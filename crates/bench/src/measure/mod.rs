@@ -1,7 +1,9 @@
 //! The groups of figures, and what they share.
 
+mod foreign;
 mod functions;
 mod graphs;
+mod groups;
 mod idle;
 mod one_step;
 mod processes;
@@ -10,6 +12,11 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use crate::report::Measured;
+
+pub(crate) use groups::GROUPS;
+
+/// The most that a measurement by minutes may take.
+pub(crate) const MOST_MINUTES: u32 = 120;
 
 /// Anything that stops a benchmark.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -22,6 +29,8 @@ pub(crate) struct Setting {
     pub(crate) postgres: Option<String>,
     /// Less of everything.
     pub(crate) quick: bool,
+    /// Minutes of a measurement that goes by minutes.
+    pub(crate) minutes: u32,
 }
 
 type Running<'a> = Pin<Box<dyn Future<Output = Result<Vec<Measured>, Error>> + 'a>>;
@@ -30,96 +39,29 @@ type Running<'a> = Pin<Box<dyn Future<Output = Result<Vec<Measured>, Error>> + '
 pub(crate) struct Group {
     /// Its name.
     pub(crate) name: &'static str,
-    /// The names of its figures.
-    pub(crate) figures: &'static [&'static str],
+    /// Its figures.
+    pub(crate) figures: &'static [Figure],
+    /// It takes long, so it is left out unless one of its figures is asked for by name.
+    pub(crate) by_name_only: bool,
     /// Measures them.
     pub(crate) run: fn(&Setting) -> Running<'_>,
 }
 
-/// Every group, in the order of the table.
-pub(crate) const GROUPS: &[Group] = &[
-    Group {
-        name: "one_step",
-        figures: &[
-            "one_step_workflows_per_s",
-            "bytes_per_workflow",
-            "commits_per_1k_workflows",
-            "wal_bytes_per_workflow",
-            "statements_per_1k_tasks",
-        ],
-        run: |setting| Box::pin(one_step::submitted_while_running(setting)),
-    },
-    Group {
-        name: "backlog",
-        figures: &["backlog_workflows_per_s"],
-        run: |setting| Box::pin(one_step::backlog(setting)),
-    },
-    Group {
-        name: "chain",
-        figures: &["chain_step_ms"],
-        run: |setting| Box::pin(graphs::chain(setting)),
-    },
-    Group {
-        name: "chains",
-        figures: &["chains_steps_per_s"],
-        run: |setting| Box::pin(graphs::chains(setting)),
-    },
-    Group {
-        name: "fanout_1k",
-        figures: &["fanout_1k_s"],
-        run: |setting| Box::pin(graphs::fanout(setting, "fanout_1k_s", 1_000)),
-    },
-    Group {
-        name: "fanout_10k",
-        figures: &["fanout_10k_s"],
-        run: |setting| Box::pin(graphs::fanout(setting, "fanout_10k_s", 10_000)),
-    },
-    Group {
-        name: "fanout_100k",
-        figures: &["fanout_100k_s", "fanout_100k_rss_mb"],
-        run: |setting| Box::pin(graphs::largest_fanout(setting)),
-    },
-    Group {
-        name: "function",
-        figures: &["function_step_ms"],
-        run: |setting| Box::pin(functions::one(setting)),
-    },
-    Group {
-        name: "functions",
-        figures: &["functions_steps_per_s"],
-        run: |setting| Box::pin(functions::many(setting)),
-    },
-    Group {
-        name: "idle",
-        figures: &["idle_start_to_done_p50_ms", "idle_start_to_done_p99_ms"],
-        run: |setting| Box::pin(idle::start_to_done(setting)),
-    },
-    Group {
-        name: "idle_cpu",
-        figures: &["idle_cpu_pct"],
-        run: |setting| Box::pin(idle::cpu(setting)),
-    },
-    Group {
-        name: "ready_to_running",
-        figures: &["ready_to_running_p50_ms", "ready_to_running_p99_ms"],
-        run: |setting| Box::pin(processes::ready_to_running(setting)),
-    },
-    Group {
-        name: "workers",
-        figures: &[
-            "workers_1_workflows_per_s",
-            "workers_2_workflows_per_s",
-            "workers_4_workflows_per_s",
-            "workers_8_workflows_per_s",
-        ],
-        run: |setting| Box::pin(processes::workers(setting)),
-    },
-    Group {
-        name: "idle_queries",
-        figures: &["idle_queries_per_s"],
-        run: |setting| Box::pin(idle::queries(setting)),
-    },
-];
+/// What is measured, and what it means. A name with an `N` stands for several figures.
+pub(crate) struct Figure {
+    /// Its name, which ends with its unit's kind.
+    pub(crate) name: &'static str,
+    /// What `--help` says of it.
+    pub(crate) says: &'static str,
+}
+
+impl Figure {
+    /// Whether this is part of its name, or of one that it stands for.
+    pub(crate) fn is_meant(&self, part: &str) -> bool {
+        let numbered = |n| self.name.replace("_N_", &format!("_{n}_")).contains(part);
+        self.name.contains(part) || (1..=MOST_MINUTES).any(numbered)
+    }
+}
 
 impl Setting {
     /// So many, or a fiftieth of it when it is only to be seen that it works.

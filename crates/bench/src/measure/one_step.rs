@@ -19,29 +19,43 @@ const CALLERS: u64 = 512;
 /// Starts so many from many callers; each waits for the result, or only for the start.
 pub(super) async fn submit(engine: &Engine, workflows: u32, wait: bool) -> Result<(), Error> {
     let workflows = u64::from(workflows);
+    submit_while(engine, move |n| n < workflows, wait).await?;
+    Ok(())
+}
+
+/// Starts one after the other from many callers as long as it is so of the next one's number, which
+/// counts from 0. Answers how many were started.
+pub(super) async fn submit_while(
+    engine: &Engine,
+    go_on: impl Fn(u64) -> bool + Clone + Send + 'static,
+    wait: bool,
+) -> Result<u64, Error> {
     let next = Arc::new(AtomicU64::new(0));
     let mut callers = JoinSet::new();
-    for _ in 0..CALLERS.min(workflows) {
-        let (engine, next) = (engine.clone(), next.clone());
+    for _ in 0..CALLERS {
+        let (engine, next, go_on) = (engine.clone(), next.clone(), go_on.clone());
         callers.spawn(async move {
+            let mut started = 0;
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);
-                if n >= workflows {
-                    return Ok::<_, Error>(());
+                if !go_on(n) {
+                    return Ok::<u64, Error>(started);
                 }
                 let run = engine
                     .start::<one_step>(&format!("instance-{n}"), &n)
                     .await?;
+                started += 1;
                 if wait && run.result().await? != n + 1 {
                     return Err(format!("workflow {n} gave another result").into());
                 }
             }
         });
     }
+    let mut started = 0;
     while let Some(done) = callers.join_next().await {
-        done??;
+        started += done??;
     }
-    Ok(())
+    Ok(started)
 }
 
 pub(crate) async fn submitted_while_running(setting: &Setting) -> Result<Vec<Measured>, Error> {
@@ -133,15 +147,32 @@ pub(crate) async fn backlog(setting: &Setting) -> Result<Vec<Measured>, Error> {
     let drained = begun.elapsed().as_secs_f64();
     engine.shutdown().await;
     engine.store().close().await;
+    let deep_share = deep_share(&home).await?;
     home.remove().await?;
 
     let plain = Home::empty(setting).await?;
     let floor = floor::one_step_workflows_per_s(&plain, workflows).await?;
     plain.remove().await?;
-    Ok(vec![Measured::beside(
-        "backlog_workflows_per_s",
-        f64::from(workflows) / (submitted + drained),
-        "1/s",
-        floor,
-    )])
+    let workflows = f64::from(workflows);
+    Ok(vec![
+        Measured::beside(
+            "backlog_workflows_per_s",
+            workflows / (submitted + drained),
+            "1/s",
+            floor,
+        ),
+        Measured::plain("backlog_drained_per_s", workflows / drained, "1/s"),
+        Measured::plain("backlog_deep_share", deep_share, "1"),
+    ])
+}
+
+/// How fast the first of four parts of the ends came, when most of the queue was still there, beside
+/// the last part.
+async fn deep_share(home: &Home) -> Result<f64, Error> {
+    let ends = home
+        .numbers("SELECT closed_at FROM executions ORDER BY closed_at")
+        .await?;
+    let last = ends.len().checked_sub(1).ok_or("no ends")?;
+    let took = |from: usize, to: usize| (ends[to] - ends[from]) as f64;
+    Ok(took(last - last / 4, last) / took(0, last / 4).max(1.0))
 }

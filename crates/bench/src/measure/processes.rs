@@ -16,15 +16,12 @@ const WORKERS: &[usize] = &[1, 2, 4, 8];
 const PAUSE: Duration = Duration::from_millis(7);
 
 /// Microseconds from `task.marked_ready` (14) to `task.started` (16) of each execution's task, by
-/// the database's clock.
+/// the store's time: the clock of the PostgreSQL server, or the host's.
 const READY_TO_RUNNING: &str = "SELECT max(at) - min(at) FROM execution_events \
      WHERE task = 1 AND type IN (14, 16) GROUP BY execution";
 
 /// How long a task that one process makes ready waits until another runs it.
 pub(crate) async fn ready_to_running(setting: &Setting) -> Result<Vec<Measured>, Error> {
-    if setting.postgres.is_none() {
-        return Ok(Vec::new());
-    }
     let starts = setting.scaled(1_000);
     let home = Home::new(setting).await?;
     let client = home.builder().connect().await?;
@@ -52,9 +49,6 @@ pub(crate) async fn ready_to_running(setting: &Setting) -> Result<Vec<Measured>,
 /// Workflows that this process starts while others run them: from the first that was created to the
 /// last that ended, by the times in the store.
 pub(crate) async fn workers(setting: &Setting) -> Result<Vec<Measured>, Error> {
-    if setting.postgres.is_none() {
-        return Ok(Vec::new());
-    }
     let workflows = setting.scaled(30_000);
     let plain = Home::empty(setting).await?;
     let floor = floor::one_step_workflows_per_s(&plain, workflows).await?;
