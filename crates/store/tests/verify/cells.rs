@@ -4,8 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use abide_store::{Integrity, VerifyOptions, verify_file};
-use proptest::collection::vec;
-use proptest::prelude::*;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
@@ -145,15 +143,14 @@ impl Table {
     }
 }
 
-#[test]
-fn every_cell_is_vouched_for() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = Scenario::get().copy(directory.path());
-    let connection = Connection::open(&path).expect("opens");
+#[tokio::test]
+async fn every_cell_is_vouched_for() {
+    let (_scenario, database) = Scenario::new().await;
+    let connection = database.sqlite();
     connection
         .execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF")
         .expect("set");
-    let url = path.to_str().expect("utf-8");
+    let url = &database.url();
     let options = VerifyOptions {
         integrity: Integrity::Skip,
         ..VerifyOptions::default()
@@ -195,31 +192,4 @@ fn every_cell_is_vouched_for() {
         }
     }
     assert!(unnoticed.is_empty(), "{unnoticed:#?}");
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Whatever a file holds, verification answers: findings, or that it cannot be read.
-    #[test]
-    fn a_damaged_file_is_no_reason_to_panic(
-        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..40),
-        keep in prop::option::of(any::<prop::sample::Index>()),
-    ) {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = Scenario::get().copy(directory.path());
-        let mut bytes = std::fs::read(&path).expect("reads");
-        for (at, byte) in damage {
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-        }
-        if let Some(keep) = keep {
-            bytes.truncate(keep.index(bytes.len()));
-        }
-        std::fs::write(&path, &bytes).expect("writes");
-        if let Ok(report) = verify_file(path.to_str().expect("utf-8"), &VerifyOptions::default()) {
-            prop_assert!(!report.to_string().is_empty());
-        }
-        prop_assert_eq!(std::fs::read(&path).expect("reads"), bytes, "nothing was written");
-    }
 }

@@ -1,7 +1,6 @@
-//! A store on a file of its own, under a clock that only moves when told to: what tests of the
+//! A store under a clock that only moves when told to: what tests of the
 //! store and of its verification stand on.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -21,7 +20,6 @@ use abide_store::{
     ApplyError, Claims, NewWorker, RecoverySummary, Store, StoreOptions, VerifyOptions,
     VerifyReport, WorkflowKind,
 };
-use tempfile::TempDir;
 
 /// When every test begins.
 pub(crate) const BEGIN: Timestamp = Timestamp(1_800_000_000_000_000);
@@ -32,7 +30,6 @@ pub(crate) const SECOND: i64 = 1_000_000;
 pub(crate) struct Fixture {
     pub(crate) store: Store,
     pub(crate) worker: WorkerId,
-    pub(crate) directory: Option<TempDir>,
     clock: Arc<AtomicI64>,
     gate: Arc<Gate>,
     ids: Mutex<IdGenerator>,
@@ -113,15 +110,6 @@ impl Gate {
 }
 
 impl Fixture {
-    /// One in a file of its own.
-    pub(crate) async fn new() -> Fixture {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("store.db");
-        let mut fixture = Fixture::at(path.to_str().expect("utf-8")).await;
-        fixture.directory = Some(directory);
-        fixture
-    }
-
     /// One at this address.
     pub(crate) async fn at(url: &str) -> Fixture {
         let clock = Arc::new(AtomicI64::new(BEGIN.0));
@@ -140,19 +128,12 @@ impl Fixture {
         let mut fixture = Fixture {
             store,
             worker: WorkerId(0),
-            directory: None,
             clock,
             gate,
             ids: Mutex::new(IdGenerator::new(1)),
         };
         fixture.worker = fixture.add_worker().await;
         fixture
-    }
-
-    /// The file of one that was made with it.
-    pub(crate) fn path(&self) -> PathBuf {
-        let directory = self.directory.as_ref().expect("it is in a file");
-        directory.path().join("store.db")
     }
 
     // ---- time and ids ----
@@ -185,15 +166,12 @@ impl Fixture {
         id
     }
 
-    /// The worker's lease is over: where nothing else tells that a process is gone, this does.
-    pub(crate) async fn end_lease(&self) {
+    /// The worker's process dies; another one takes its tasks back.
+    pub(crate) async fn crash(&mut self, crash_cap: u32) -> RecoverySummary {
+        // Where nothing else tells that a process is gone, the end of its lease does.
         let ends = self.store.heartbeat(self.worker, Duration::ZERO).await;
         ends.expect("the lease ends");
         self.advance(1);
-    }
-
-    /// The worker's process dies; another one takes its tasks back.
-    pub(crate) async fn crash(&mut self, crash_cap: u32) -> RecoverySummary {
         self.store.leave_worker(self.worker);
         self.worker = self.add_worker().await;
         self.store

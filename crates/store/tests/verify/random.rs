@@ -3,7 +3,6 @@
 //! be brought to an end.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Mutex;
 
 use abide_core::event::EventType;
@@ -12,9 +11,9 @@ use abide_store::EventFilter;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{TestRng, TestRunner};
-use rusqlite::Connection;
 
-use crate::fixture::Fixture;
+use crate::home::Home;
+use crate::kept::{BETWEEN_LOOKS, CASES};
 use crate::world::{Op, Shape, World, ops, shapes};
 
 /// Answers how often each type of event was met.
@@ -24,13 +23,16 @@ fn check(shapes: &[Shape], ops: &[Op]) -> BTreeMap<&'static str, u32> {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let mut world = World::new(Fixture::new().await, shapes).await;
-        for op in ops {
-            world.run(op).await;
-            world.assert_clean(op).await;
+        let Home { fixture, database } = Home::new().await;
+        let mut world = World::new(fixture, shapes).await;
+        for ops in ops.chunks(BETWEEN_LOOKS) {
+            for op in ops {
+                world.run(op).await;
+            }
+            world.assert_clean(ops).await;
         }
         world.drain().await;
-        world.assert_clean(&Op::Advance(0)).await;
+        world.assert_clean(&[]).await;
         let store = &world.fixture.store;
         let events = store.events(&EventFilter::default(), 0, u32::MAX).await;
         let mut met = BTreeMap::new();
@@ -38,37 +40,11 @@ fn check(shapes: &[Shape], ops: &[Op]) -> BTreeMap<&'static str, u32> {
             *met.entry(event.kind).or_insert(0) += 1;
         }
         store.close().await;
-        let left = unreferenced_payloads(&world.fixture.path());
+        let left = database.unreferenced_payloads().await;
         let log = world.log.join("\n      ");
         assert_eq!(left, 0, "payloads that nothing refers to, after {log}");
         met
     })
-}
-
-fn unreferenced_payloads(path: &Path) -> u32 {
-    let connection = Connection::open(path).expect("opens");
-    let columns = [
-        ("workflow_versions", "graph"),
-        ("executions", "graph"),
-        ("executions", "input"),
-        ("task_executions", "input"),
-        ("task_executions", "output"),
-        ("task_executions", "changes"),
-        ("task_executions", "checkpoint"),
-        ("task_executions", "error"),
-        ("steps", "result"),
-        ("signals", "payload"),
-    ];
-    let references = columns.map(|(table, column)| {
-        format!("SELECT {column} AS r FROM {table} WHERE {column} LIKE '@%'")
-    });
-    let sql = format!(
-        "SELECT count(*) FROM payloads WHERE '@' || id NOT IN ({})",
-        references.join(" UNION ALL ")
-    );
-    connection
-        .query_row(&sql, [], |row| row.get(0))
-        .expect("reads")
 }
 
 /// The types of events that can be met.
@@ -89,7 +65,7 @@ fn whatever_is_asked_of_a_store_leaves_it_clean() {
     let asked = std::env::var("ABIDE_RANDOM_CASES").ok();
     let cases = asked.map(|text| text.parse().expect("ABIDE_RANDOM_CASES is a number"));
     let config = ProptestConfig {
-        cases: cases.unwrap_or(128),
+        cases: cases.unwrap_or(CASES),
         max_shrink_iters: 2000,
         failure_persistence: None,
         ..ProptestConfig::default()

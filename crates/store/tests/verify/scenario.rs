@@ -1,9 +1,7 @@
 //! A store with something of everything: executions that ended in each way, and open ones that
-//! wait for each thing there is to wait for. Built once, through the doors; tests work on copies.
+//! wait for each thing there is to wait for. Built through the doors.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use abide_core::graph::TaskSpec;
 use abide_core::ids::{ExecutionId, TaskKey};
@@ -14,32 +12,43 @@ use abide_core::status::{ExecutionStatus, Phase};
 use abide_core::step::StepEnd;
 use abide_core::trigger::Trigger;
 use abide_store::{Subject, VerifyReport};
-use tempfile::TempDir;
 
-use crate::fixture::{Fixture, SECOND, failed, graph, signal, sleep};
+use crate::backend::Database;
+use crate::fixture::{SECOND, failed, graph, signal, sleep};
+use crate::home::Home;
+use crate::kept::SPELT_HERE;
 
-/// The store's file, closed, and the executions in it by what they show.
+/// A store with something of everything, closed, and the executions in it by what they show.
 pub(crate) struct Scenario {
-    directory: TempDir,
     executions: BTreeMap<&'static str, ExecutionId>,
     workers: Vec<i64>,
     pub(crate) report: VerifyReport,
 }
 
 impl Scenario {
-    /// The scenario, built by whoever asks first.
-    pub(crate) fn get() -> &'static Scenario {
-        static SCENARIO: OnceLock<Scenario> = OnceLock::new();
-        SCENARIO.get_or_init(|| {
-            let build = || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build();
-                runtime.expect("a runtime").block_on(build())
-            };
-            // The caller may be on a runtime already.
-            std::thread::spawn(build).join().expect("builds")
-        })
+    /// Built in a database of its own.
+    pub(crate) async fn new() -> (Scenario, Database) {
+        let home = Home::new().await;
+        let workers = vec![home.worker.0];
+        let mut builder = Builder {
+            home,
+            executions: BTreeMap::new(),
+            workers,
+        };
+        builder.build().await;
+        let Builder {
+            home,
+            executions,
+            workers,
+        } = builder;
+        let report = home.assert_clean().await;
+        home.store.close().await;
+        let scenario = Scenario {
+            executions,
+            workers,
+            report,
+        };
+        (scenario, home.into_database())
     }
 
     fn id(&self, name: &str) -> ExecutionId {
@@ -57,8 +66,8 @@ impl Scenario {
         Subject::task(TaskKey::new(self.id(name), number))
     }
 
-    /// SQL with `{name}` replaced by the id of the execution that shows it, and `{worker0}` and so
-    /// on by those of workers.
+    /// SQL with `{name}` replaced by the id of the execution that shows it, `{worker0}` and so on by
+    /// those of workers, and what backends spell in their own way.
     pub(crate) fn sql(&self, template: &str) -> String {
         let mut sql = template.to_owned();
         for (name, id) in &self.executions {
@@ -67,14 +76,10 @@ impl Scenario {
         for (at, worker) in self.workers.iter().enumerate() {
             sql = sql.replace(&format!("{{worker{at}}}"), &worker.to_string());
         }
+        for (word, here) in SPELT_HERE {
+            sql = sql.replace(word, here);
+        }
         sql
-    }
-
-    /// A copy of the file.
-    pub(crate) fn copy(&self, to: &Path) -> PathBuf {
-        let path = to.join("copy.db");
-        std::fs::copy(self.directory.path().join("store.db"), &path).expect("copied");
-        path
     }
 }
 
@@ -103,42 +108,22 @@ fn ruled(id: &str, trigger: Trigger) -> TaskSpec {
 }
 
 struct Builder {
-    fixture: Fixture,
+    home: Home,
     executions: BTreeMap<&'static str, ExecutionId>,
     workers: Vec<i64>,
 }
 
-async fn build() -> Scenario {
-    let fixture = Fixture::new().await;
-    let workers = vec![fixture.worker.0];
-    let mut builder = Builder {
-        fixture,
-        executions: BTreeMap::new(),
-        workers,
-    };
-    // What a dead worker leaves comes first: recovery takes back all that is held.
-    builder.crashed().await;
-    builder.ended().await;
-    builder.stopped().await;
-    builder.functions().await;
-    builder.waiting().await;
-    builder.held().await;
-    let Builder {
-        fixture,
-        executions,
-        workers,
-    } = builder;
-    let report = fixture.assert_clean().await;
-    fixture.store.close().await;
-    Scenario {
-        directory: fixture.directory.expect("it is in a file"),
-        executions,
-        workers,
-        report,
-    }
-}
-
 impl Builder {
+    async fn build(&mut self) {
+        // What a dead worker leaves comes first: recovery takes back all that is held.
+        self.crashed().await;
+        self.ended().await;
+        self.stopped().await;
+        self.functions().await;
+        self.waiting().await;
+        self.held().await;
+    }
+
     /// Starts an execution of a workflow of the same name.
     async fn start(
         &mut self,
@@ -147,36 +132,36 @@ impl Builder {
         edges: &[(&str, &str)],
     ) -> abide_core::ids::VersionId {
         let graph = graph(tasks, edges);
-        let version = self.fixture.version(name, &graph).await;
-        let mut start = self.fixture.start_request(name, version, &graph);
+        let version = self.home.version(name, &graph).await;
+        let mut start = self.home.start_request(name, version, &graph);
         start.own_graph = true;
-        let started = self.fixture.start_with(start).await;
+        let started = self.home.start_with(start).await;
         self.executions.insert(name, started.id);
-        self.fixture.advance(1000);
+        self.home.advance(1000);
         version
     }
 
     async fn crashed(&mut self) {
         let abandoned = self.start("abandoned", vec![TaskSpec::new("a")], &[]).await;
         for _ in 0..2 {
-            self.fixture.claim_one(abandoned).await;
-            self.fixture.advance(5000);
-            self.fixture.crash(1).await;
-            self.workers.push(self.fixture.worker.0);
+            self.home.claim_one(abandoned).await;
+            self.home.advance(5000);
+            self.home.crash(1).await;
+            self.workers.push(self.home.worker.0);
         }
         assert_eq!(
-            self.fixture.status(self.executions["abandoned"]).await,
+            self.home.status(self.executions["abandoned"]).await,
             ExecutionStatus::Failed
         );
         let crashed = self.start("crashed", vec![TaskSpec::new("a")], &[]).await;
-        let lost = self.fixture.claim_one(crashed).await;
-        self.fixture.crash(3).await;
-        self.workers.push(self.fixture.worker.0);
+        let lost = self.home.claim_one(crashed).await;
+        self.home.crash(3).await;
+        self.workers.push(self.home.worker.0);
         // What the dead worker still says is discarded.
-        assert!(!self.fixture.complete(lost, "1").await.recorded);
-        let held = self.fixture.claim_one(crashed).await;
-        self.fixture.advance(700);
-        self.fixture.complete(held, "2").await;
+        assert!(!self.home.complete(lost, "1").await.recorded);
+        let held = self.home.claim_one(crashed).await;
+        self.home.advance(700);
+        self.home.complete(held, "2").await;
     }
 
     /// Executions that ran to their end.
@@ -204,25 +189,25 @@ impl Builder {
             ("b", "last"),
         ];
         let version = self.start("caught", caught, &edges).await;
-        let a = self.fixture.claim_node(version, "a").await;
-        self.fixture.advance(300);
-        self.fixture
+        let a = self.home.claim_node(version, "a").await;
+        self.home.advance(300);
+        self.home
             .complete(a, &format!("\"{}\"", "large ".repeat(500)))
             .await;
-        let b = self.fixture.claim_node(version, "b").await;
-        self.fixture.advance(10);
-        self.fixture.fail(b, "the first time").await;
-        let c = self.fixture.claim_node(version, "c").await;
-        self.fixture.advance(10);
-        self.fixture.fail(c, &"for good ".repeat(300)).await;
-        self.fixture.advance(10);
-        while let Some(claimed) = self.fixture.claim(version, 1).await.first() {
-            self.fixture
+        let b = self.home.claim_node(version, "b").await;
+        self.home.advance(10);
+        self.home.fail(b, "the first time").await;
+        let c = self.home.claim_node(version, "c").await;
+        self.home.advance(10);
+        self.home.fail(c, &"for good ".repeat(300)).await;
+        self.home.advance(10);
+        while let Some(claimed) = self.home.claim(version, 1).await.first() {
+            self.home
                 .complete(crate::fixture::held(claimed), "{\"done\":true}")
                 .await;
         }
         assert_eq!(
-            self.fixture.status(self.executions["caught"]).await,
+            self.home.status(self.executions["caught"]).await,
             ExecutionStatus::Completed
         );
 
@@ -233,21 +218,21 @@ impl Builder {
                 &[("a", "b")],
             )
             .await;
-        let held = self.fixture.claim_one(version).await;
-        self.fixture.fail(held, "no").await;
+        let held = self.home.claim_one(version).await;
+        self.home.fail(held, "no").await;
         assert_eq!(
-            self.fixture.status(self.executions["failed"]).await,
+            self.home.status(self.executions["failed"]).await,
             ExecutionStatus::Failed
         );
 
         // Two generations of one instance; the second is open.
         let version = self.start("first", vec![TaskSpec::new("a")], &[]).await;
-        let held = self.fixture.claim_one(version).await;
-        self.fixture.complete(held, "null").await;
+        let held = self.home.claim_one(version).await;
+        self.home.complete(held, "null").await;
         let plain = graph(vec![TaskSpec::new("a")], &[]);
-        let mut again = self.fixture.start_request("first", version, &plain);
+        let mut again = self.home.start_request("first", version, &plain);
         again.if_exists = IfExists::StartAnew;
-        let second = self.fixture.start_with(again).await;
+        let second = self.home.start_with(again).await;
         assert_eq!(second.generation, 2);
         self.executions.insert("second", second.id);
     }
@@ -260,17 +245,17 @@ impl Builder {
             &[("a", "b")],
         )
         .await;
-        self.fixture.cancel(self.executions["cancelled"], 0).await;
+        self.home.cancel(self.executions["cancelled"], 0).await;
 
         let one = graph(vec![TaskSpec::new("a")], &[]);
-        let version = self.fixture.version("timed_out", &one).await;
-        let mut start = self.fixture.start_request("timed_out", version, &one);
-        start.deadline_at = Some(self.fixture.now().plus_us(SECOND));
-        let id = self.fixture.start_with(start).await.id;
+        let version = self.home.version("timed_out", &one).await;
+        let mut start = self.home.start_request("timed_out", version, &one);
+        start.deadline_at = Some(self.home.now().plus_us(SECOND));
+        let id = self.home.start_with(start).await.id;
         self.executions.insert("timed_out", id);
-        self.fixture.advance(2 * SECOND);
-        self.fixture.fire().await;
-        assert_eq!(self.fixture.status(id).await, ExecutionStatus::TimedOut);
+        self.home.advance(2 * SECOND);
+        self.home.fire().await;
+        assert_eq!(self.home.status(id).await, ExecutionStatus::TimedOut);
 
         let version = self
             .start(
@@ -279,9 +264,9 @@ impl Builder {
                 &[("a", "b")],
             )
             .await;
-        self.fixture.claim_one(version).await;
+        self.home.claim_one(version).await;
         let status = self
-            .fixture
+            .home
             .cancel(self.executions["cancelling"], 3600 * SECOND)
             .await;
         assert_eq!(status, ExecutionStatus::Cancelling);
@@ -291,57 +276,55 @@ impl Builder {
     async fn functions(&mut self) {
         let f = || vec![retrying("f", 3, SECOND)];
         let version = self.start("function", f(), &[]).await;
-        let fixture = &self.fixture;
-        let held = fixture.claim_one(version).await;
+        let home = &self.home;
+        let held = home.claim_one(version).await;
         for number in 1..=3 {
             let result = Payload::from_json(format!("\"{}\"", "r".repeat(number as usize * 600)));
-            fixture.record(held, number, StepEnd::Done(result)).await;
+            home.record(held, number, StepEnd::Done(result)).await;
         }
-        fixture
-            .await_operations(held, vec![signal(4, "go")], false)
+        home.await_operations(held, vec![signal(4, "go")], false)
             .await;
-        fixture.advance(20_000);
+        home.advance(20_000);
         for json in ["{\"by\":1}", "{\"by\":2}", "{\"by\":3}"] {
-            fixture.signal("function", "go", json).await;
+            home.signal("function", "go", json).await;
         }
-        fixture.resume(held).await;
-        fixture
-            .await_operations(held, vec![sleep(5, fixture.now().plus_us(SECOND))], true)
+        home.resume(held).await;
+        home.await_operations(held, vec![sleep(5, home.now().plus_us(SECOND))], true)
             .await;
-        fixture.advance(2 * SECOND);
-        fixture.fire().await;
-        let held = fixture.claim_one(version).await;
-        let over = fixture
-            .await_operations(held, vec![sleep(5, fixture.now())], true)
+        home.advance(2 * SECOND);
+        home.fire().await;
+        let held = home.claim_one(version).await;
+        let over = home
+            .await_operations(held, vec![sleep(5, home.now())], true)
             .await;
         assert_eq!(over.results.len(), 1);
-        fixture.complete(held, "\"through\"").await;
+        home.complete(held, "\"through\"").await;
 
         let version = self.start("signal", f(), &[]).await;
-        let held = self.fixture.claim_one(version).await;
+        let held = self.home.claim_one(version).await;
         let left = self
-            .fixture
+            .home
             .await_operations(held, vec![signal(1, "approval")], true)
             .await;
         assert_eq!(left.phase, Phase::Evicted);
 
         let version = self.start("asleep", f(), &[]).await;
-        let held = self.fixture.claim_one(version).await;
-        let until = self.fixture.now().plus_us(900 * SECOND);
-        self.fixture
+        let held = self.home.claim_one(version).await;
+        let until = self.home.now().plus_us(900 * SECOND);
+        self.home
             .await_operations(held, vec![sleep(1, until)], true)
             .await;
 
         let version = self.start("code", f(), &[]).await;
-        let held = self.fixture.claim_one(version).await;
+        let held = self.home.claim_one(version).await;
         let difference = "another step".to_owned();
-        self.fixture
+        self.home
             .finish(held, Outcome::Nondeterministic { difference })
             .await;
 
         let version = self.start("retrying", f(), &[]).await;
-        let held = self.fixture.claim_one(version).await;
-        self.fixture.fail(held, "later").await;
+        let held = self.home.claim_one(version).await;
+        self.home.fail(held, "later").await;
     }
 
     /// Executions that nobody has begun.
@@ -354,14 +337,14 @@ impl Builder {
             .await;
         let one = graph(vec![TaskSpec::new("a")], &[]);
         for name in ["scheduled", "watched"] {
-            let version = self.fixture.version(name, &one).await;
-            let mut start = self.fixture.start_request(name, version, &one);
-            let at = self.fixture.now().plus_us(3600 * SECOND);
+            let version = self.home.version(name, &one).await;
+            let mut start = self.home.start_request(name, version, &one);
+            let at = self.home.now().plus_us(3600 * SECOND);
             match name {
                 "scheduled" => start.start_at = Some(at),
                 _ => start.deadline_at = Some(at),
             }
-            let id = self.fixture.start_with(start).await.id;
+            let id = self.home.start_with(start).await.id;
             self.executions.insert(name, id);
         }
     }
@@ -369,10 +352,10 @@ impl Builder {
     /// Tasks that a live worker holds.
     async fn held(&mut self) {
         let version = self.start("active", vec![retrying("a", 1, 0)], &[]).await;
-        let held = self.fixture.claim_one(version).await;
-        self.fixture.advance(100);
-        self.fixture.fail(held, "once").await;
-        let held = self.fixture.claim_one(version).await;
+        let held = self.home.claim_one(version).await;
+        self.home.advance(100);
+        self.home.fail(held, "once").await;
+        let held = self.home.claim_one(version).await;
         // A result of the first attempt, long after it was taken for failed.
         let stale = abide_core::kernel::Held { epoch: 1, ..held };
         let late = Finish {
@@ -380,22 +363,22 @@ impl Builder {
             outcome: failed("late"),
             offer: None,
         };
-        self.fixture
+        self.home
             .store
             .apply(Request::Finish(Box::new(late)))
             .await
             .expect("answers");
 
         let version = self.start("polling", vec![TaskSpec::new("a")], &[]).await;
-        let held = self.fixture.claim_one(version).await;
-        self.fixture.defer(held, "a file").await;
+        let held = self.home.claim_one(version).await;
+        self.home.defer(held, "a file").await;
 
         // Last, since a claim empties the inbox that its signal leaves a wake-up in.
         let version = self.start("parked", vec![TaskSpec::new("a")], &[]).await;
-        let held = self.fixture.claim_one(version).await;
-        self.fixture
+        let held = self.home.claim_one(version).await;
+        self.home
             .await_operations(held, vec![signal(1, "go")], false)
             .await;
-        self.fixture.signal("parked", "go", "true").await;
+        self.home.signal("parked", "go", "true").await;
     }
 }

@@ -177,7 +177,6 @@ impl World {
         match op {
             Op::Advance(which) => self.fixture.advance(WAITS_US[usize::from(*which)]),
             Op::Crash(cap) => {
-                self.fixture.end_lease().await;
                 self.fixture.crash(u32::from(*cap)).await;
                 self.lost.append(&mut self.held);
                 self.parked.clear();
@@ -541,8 +540,9 @@ impl World {
         }
     }
 
-    pub(crate) async fn assert_clean(&mut self, op: &Op) {
-        self.log.push(format!("{op:?}"));
+    /// After these operations.
+    pub(crate) async fn assert_clean(&mut self, ops: &[Op]) {
+        self.log.extend(ops.iter().map(|op| format!("{op:?}")));
         let report = self.fixture.verify().await;
         assert!(
             report.is_clean(),

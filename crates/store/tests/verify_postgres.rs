@@ -1,0 +1,26 @@
+//! Verification finds what is wrong with a store, and nothing where nothing is; on PostgreSQL: the same
+//! tests as on SQLite.
+
+#[path = "backend/postgres.rs"]
+mod backend;
+#[path = "backend/dump.rs"]
+#[expect(dead_code, reason = "other tests compare everything that is stored")]
+mod dump;
+#[path = "verify/fixture.rs"]
+mod fixture;
+#[path = "verify/home.rs"]
+mod home;
+#[path = "backend/postgres_kept.rs"]
+mod kept;
+#[path = "verify/planted.rs"]
+mod planted;
+#[path = "verify/random.rs"]
+mod random;
+#[path = "backend/postgres_rows.rs"]
+mod raw;
+#[path = "verify/regressions.rs"]
+mod regressions;
+#[path = "verify/scenario.rs"]
+mod scenario;
+#[path = "verify/world.rs"]
+mod world;
