@@ -3,6 +3,8 @@
 
 #[path = "backend/postgres.rs"]
 mod backend;
+#[path = "verify/damage_postgres.rs"]
+mod damage;
 #[path = "backend/dump.rs"]
 #[expect(dead_code, reason = "other tests compare everything that is stored")]
 mod dump;

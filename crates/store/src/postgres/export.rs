@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, ErrorCode, params_from_iter};
 
 use crate::error::StoreError;
 use crate::sqlite::connection::Database;
@@ -16,8 +16,9 @@ use super::statement::{Execute, Row, Statement, Value};
 /// Rows fetched at once.
 const AT_ONCE: usize = 10_000;
 
-/// Copies every table.
-pub(crate) async fn export(session: &Session, path: &Path) -> Result<(), StoreError> {
+/// Copies every table. Answers in which of them rows break rules that the table should hold them to: an
+/// index there is damaged.
+pub(crate) async fn export(session: &Session, path: &Path) -> Result<Vec<String>, StoreError> {
     let database = Database::new(path.to_owned(), std::time::Duration::ZERO);
     let fail = |error: rusqlite::Error| database.error(error, false);
     let mut file = Connection::open(path).map_err(fail)?;
@@ -31,18 +32,21 @@ pub(crate) async fn export(session: &Session, path: &Path) -> Result<(), StoreEr
         Vec::new(),
     );
     session.run(vec![begin]).await?;
+    let mut damage = Vec::new();
     for table in tables(&file).map_err(fail)? {
-        copy(session, &file, &table)
+        let refused = copy(session, &file, &table)
             .await
             .map_err(|error| match error {
                 Failed::File(error) => database.error(error, false),
                 Failed::Server(error) => error,
             })?;
+        damage.extend(refused.in_words(&table));
     }
     session
         .run(vec![Statement::new("COMMIT", Vec::new())])
         .await?;
-    file.execute_batch("COMMIT").map_err(fail)
+    file.execute_batch("COMMIT").map_err(fail)?;
+    Ok(damage)
 }
 
 /// A table and its columns. Payloads are part of their rows here, so there are none apart.
@@ -54,6 +58,24 @@ struct Table {
 enum Failed {
     File(rusqlite::Error),
     Server(StoreError),
+}
+
+/// The rows of a table that the copy has no place for.
+#[derive(Default)]
+struct Refused {
+    rows: u64,
+    /// Why it has none for the first of them.
+    first: String,
+}
+
+impl Refused {
+    fn in_words(self, table: &Table) -> Option<String> {
+        let Refused { rows, first } = self;
+        let name = &table.name;
+        (rows > 0).then(|| {
+            format!("{rows} rows of {name} break its constraints, as a damaged index lets them ({first})")
+        })
+    }
 }
 
 fn tables(file: &Connection) -> rusqlite::Result<Vec<Table>> {
@@ -72,7 +94,8 @@ fn tables(file: &Connection) -> rusqlite::Result<Vec<Table>> {
         .collect()
 }
 
-async fn copy(session: &Session, file: &Connection, table: &Table) -> Result<(), Failed> {
+async fn copy(session: &Session, file: &Connection, table: &Table) -> Result<Refused, Failed> {
+    let mut refused = Refused::default();
     let Table { name, columns } = table;
     let theirs: Vec<&str> = columns.iter().map(|column| theirs(name, column)).collect();
     let declare = format!(
@@ -100,15 +123,28 @@ async fn copy(session: &Session, file: &Connection, table: &Table) -> Result<(),
         let is_last = rows.len() < AT_ONCE;
         let mut insert = file.prepare_cached(&insert).map_err(Failed::File)?;
         for row in rows {
-            insert
-                .execute(params_from_iter(row.into_iter().map(value)))
-                .map_err(Failed::File)?;
+            match insert.execute(params_from_iter(row.into_iter().map(value))) {
+                Ok(_) => {}
+                Err(error) if is_refusal(&error) => {
+                    refused.rows += 1;
+                    if refused.rows == 1 {
+                        refused.first = error.to_string();
+                    }
+                }
+                Err(error) => return Err(Failed::File(error)),
+            }
         }
         if is_last {
             break;
         }
     }
-    run("CLOSE export".to_owned()).await.map(drop)
+    run("CLOSE export".to_owned()).await?;
+    Ok(refused)
+}
+
+/// Whether a row breaks a constraint.
+fn is_refusal(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
 
 /// The column as it is called there: the outbox's whole key ascends.

@@ -63,11 +63,18 @@ impl Postgres {
                 .enable_all()
                 .build()
                 .map_err(|error| no_copy(&error))?;
-            runtime.block_on(async {
+            let copied = runtime.block_on(async {
                 let session = connect(&address).await?;
                 export::export(&session, &path).await
-            })?;
-            verify::run_copy(&path, &name, &options)
+            });
+            match copied {
+                Ok(damage) => verify::run_copy(&path, &name, &options, damage),
+                // A page that the server cannot read, a table that is gone.
+                Err(StoreError::Corrupt { detail, .. }) => {
+                    Ok(verify::unreadable(&detail, &options))
+                }
+                Err(error) => Err(error),
+            }
         };
         let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|error| Err(StoreError::Internal(error.to_string())))

@@ -80,15 +80,33 @@ pub fn verify_file(url: &str, options: &VerifyOptions) -> Result<VerifyReport, S
     run(&database, &connection, options)
 }
 
-/// Verifies a file that holds a copy of the store called `name`.
+/// Verifies a file that holds a copy of the store called `name`. What was found damaged when it was
+/// copied is told first.
 pub(crate) fn run_copy(
     path: &std::path::Path,
     name: &str,
     options: &VerifyOptions,
+    damage: Vec<String>,
 ) -> Result<VerifyReport, StoreError> {
     let database = Database::new(path.to_owned(), options.busy_timeout).called(name);
     let connection = open(&database)?;
-    run(&database, &connection, options)
+    let mut findings = Findings::new(options.max_findings);
+    for what in damage {
+        findings.add(Invariant::I12, Subject::Database, what);
+    }
+    run_on(&database, &connection, options, findings)
+}
+
+/// What is told of a database that is so damaged that it cannot be read.
+pub(crate) fn unreadable(detail: &str, options: &VerifyOptions) -> VerifyReport {
+    let mut findings = Findings::new(options.max_findings);
+    let what = format!("it is damaged: {detail}");
+    findings.add(Invariant::I12, Subject::Database, what);
+    VerifyReport {
+        findings: findings.kept,
+        more: findings.more,
+        checked: Checked::default(),
+    }
 }
 
 fn open(database: &Database) -> Result<Connection, StoreError> {
@@ -147,26 +165,24 @@ pub(crate) fn run(
     connection: &Connection,
     options: &VerifyOptions,
 ) -> Result<VerifyReport, StoreError> {
+    let findings = Findings::new(options.max_findings);
+    run_on(database, connection, options, findings)
+}
+
+fn run_on(
+    database: &Database,
+    connection: &Connection,
+    options: &VerifyOptions,
+    findings: Findings,
+) -> Result<VerifyReport, StoreError> {
     let begin = connection.execute_batch("PRAGMA cache_size = -65536; BEGIN");
     let begin = begin.map_err(|error| database.error(error, false));
-    let report = begin.and_then(|()| check_all(database, connection, options));
+    let report = begin.and_then(|()| check_all(database, connection, options, findings));
     // Nothing was written, so there is nothing to lose.
     connection.execute_batch("ROLLBACK").ok();
     match report {
         // So damaged that not even the schema can be read.
-        Err(StoreError::Corrupt { detail, .. }) => {
-            let mut findings = Findings::new(options.max_findings);
-            findings.add(
-                Invariant::I12,
-                Subject::Database,
-                format!("it is damaged: {detail}"),
-            );
-            Ok(VerifyReport {
-                findings: findings.kept,
-                more: findings.more,
-                checked: Checked::default(),
-            })
-        }
+        Err(StoreError::Corrupt { detail, .. }) => Ok(unreadable(&detail, options)),
         report => report,
     }
 }
@@ -175,8 +191,8 @@ fn check_all(
     database: &Database,
     connection: &Connection,
     options: &VerifyOptions,
+    mut findings: Findings,
 ) -> Result<VerifyReport, StoreError> {
-    let mut findings = Findings::new(options.max_findings);
     let mut checked = Checked::default();
     match schema::check(database, connection) {
         Ok(schema::SCHEMA) => {}
