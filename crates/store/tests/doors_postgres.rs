@@ -12,6 +12,8 @@ mod beginnings;
 mod contexts;
 #[path = "backend/dump.rs"]
 mod dump;
+#[path = "doors/feeds.rs"]
+mod feeds;
 #[path = "doors/flushes.rs"]
 mod flushes;
 #[path = "doors/home.rs"]
@@ -32,10 +34,14 @@ mod one_step;
 mod raw;
 #[path = "doors/refusals.rs"]
 mod refusals;
+#[path = "doors/retention.rs"]
+mod retention;
 #[path = "doors/rules.rs"]
 mod rules;
 #[path = "doors/situations.rs"]
 mod situations;
+#[path = "doors/summaries.rs"]
+mod summaries;
 #[path = "doors/transitions.rs"]
 mod transitions;
 #[path = "doors/undecodable.rs"]

@@ -10,6 +10,7 @@ mod beginnings;
 mod contexts;
 #[path = "../backend/dump.rs"]
 mod dump;
+mod feeds;
 mod files;
 mod flushes;
 mod home;
@@ -23,8 +24,10 @@ mod payloads;
 #[path = "../backend/sqlite_rows.rs"]
 mod raw;
 mod refusals;
+mod retention;
 mod rules;
 mod situations;
+mod summaries;
 mod transitions;
 mod undecodable;
 mod words;
