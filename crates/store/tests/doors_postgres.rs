@@ -40,6 +40,8 @@ mod retention;
 mod rules;
 #[path = "doors/situations.rs"]
 mod situations;
+#[path = "doors/slots.rs"]
+mod slots;
 #[path = "doors/summaries.rs"]
 mod summaries;
 #[path = "doors/transitions.rs"]

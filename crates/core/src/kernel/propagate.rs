@@ -2,6 +2,7 @@
 //! dependency decides, a no skips and spreads on. Bounded: at most [`PIECE`] dependents a request,
 //! the rest from a timer that is due at once.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub(super) struct Spread<'a> {
     budget: u32,
     /// A task was skipped, and those after it may be too.
     skips: bool,
+    /// What became Ready, to be handed out once all is decided.
+    ready: Vec<TaskKey>,
     pub(super) claimed: Vec<Claimed>,
 }
 
@@ -49,6 +52,7 @@ impl<'a> Spread<'a> {
             ended: VecDeque::new(),
             budget: PIECE,
             skips: false,
+            ready: Vec::new(),
             claimed: Vec::new(),
         }
     }
@@ -64,8 +68,14 @@ impl<'a> Spread<'a> {
 }
 
 impl Working {
-    /// Tells dependents until nothing more follows or the budget is used up.
+    /// Tells dependents until nothing more follows or the budget is used up, then hands out what
+    /// became Ready.
     pub(super) fn spread(&mut self, spread: &mut Spread<'_>) -> Result<(), Stop> {
+        self.tell(spread)?;
+        self.hand_out(spread)
+    }
+
+    fn tell(&mut self, spread: &mut Spread<'_>) -> Result<(), Stop> {
         while let Some((number, from)) = spread.ended.pop_front() {
             let completed = self.task(spread.key(number))?.phase == Phase::Completed;
             let graph = spread.graph.clone();
@@ -175,7 +185,8 @@ impl Working {
         match self.verdict(&spread.graph, key, all_met)? {
             Decision::Run => {
                 self.change_task(key, |task, log| task.mark_ready(&cause, log))?;
-                self.hand_out(spread, key)
+                spread.ready.push(key);
+                Ok(())
             }
             Decision::Skip(reason) => {
                 self.change_task(key, |task, log| task.skip(&reason, &cause, log))?;
@@ -240,18 +251,26 @@ impl Working {
         Ok(fold(parts.base.clone(), changes))
     }
 
-    /// A task became Ready: it is claimed into an offered slot, or goes to the outbox.
-    fn hand_out(&mut self, spread: &mut Spread<'_>, key: TaskKey) -> Result<(), Stop> {
-        let priority = self.priority_of(&spread.graph, key)?;
-        if let Some(offer) = spread.offer
-            && spread.claimed.len() < offer.slots as usize
-            && self.may_bypass_outbox(offer, priority, spread.first)?
-        {
-            let claimed = self.claim_ready(key, offer.worker, offer.hop)?;
-            spread.claimed.push(claimed);
-            return Ok(());
+    /// Tasks that became Ready are claimed into offered slots, those of higher priority first, or
+    /// go to the outbox.
+    fn hand_out(&mut self, spread: &mut Spread<'_>) -> Result<(), Stop> {
+        let mut ready = Vec::with_capacity(spread.ready.len());
+        for key in std::mem::take(&mut spread.ready) {
+            ready.push((self.priority_of(&spread.graph, key)?, key));
         }
-        self.queue(key)
+        ready.sort_by_key(|(priority, _)| Reverse(*priority));
+        for (priority, key) in ready {
+            if let Some(offer) = spread.offer
+                && spread.claimed.len() < offer.slots as usize
+                && self.may_bypass_outbox(offer, priority, spread.first)?
+            {
+                let claimed = self.claim_ready(key, offer.worker, offer.hop)?;
+                spread.claimed.push(claimed);
+            } else {
+                self.queue(key)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts a Ready task into the outbox, for anyone.

@@ -27,6 +27,7 @@ mod refusals;
 mod retention;
 mod rules;
 mod situations;
+mod slots;
 mod summaries;
 mod transitions;
 mod undecodable;
