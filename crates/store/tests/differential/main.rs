@@ -1,5 +1,6 @@
-//! The same random operations come to the same on SQLite and on PostgreSQL: every answer, and every
-//! column of every table but the places of events.
+//! The same random operations come to the same on SQLite, on PostgreSQL and in the oracle: every
+//! answer, and every column of every table but the places of events. The two databases are compared
+//! letter by letter; they share the rules, so whether these are right is for the oracle to say.
 //!
 //! `ABIDE_DIFFERENTIAL_OPERATIONS` says how many, `ABIDE_DIFFERENTIAL_SEED` which ones.
 #![expect(
@@ -12,6 +13,7 @@
 mod fixture;
 mod on_postgres;
 mod on_sqlite;
+mod oracle;
 mod stored;
 #[path = "../verify/world.rs"]
 #[expect(dead_code, reason = "the other tests that stand on it ask for more")]
@@ -22,6 +24,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::fixture::Fixture;
+use crate::oracle::Shared;
 use crate::stored::normalised;
 use crate::world::{Op, World, ops, shapes};
 
@@ -56,7 +59,7 @@ fn size(op: &Op) -> usize {
 }
 
 #[tokio::test]
-async fn the_same_operations_come_to_the_same_on_both_databases() {
+async fn the_same_operations_come_to_the_same_on_both_databases_and_in_the_oracle() {
     let operations = number("ABIDE_DIFFERENTIAL_OPERATIONS", 10_000) as usize;
     let seed = number("ABIDE_DIFFERENTIAL_SEED", 1);
     println!(
@@ -76,6 +79,8 @@ async fn the_same_operations_come_to_the_same_on_both_databases() {
         let shapes = any(&any_shapes, &mut random);
         let mut sqlite = World::new(fixtures.0, &shapes).await;
         let mut postgres = World::new(fixtures.1, &shapes).await;
+        let oracle = Shared::default();
+        sqlite.witness = Some(Box::new(oracle.clone()));
         let mut log: Vec<Op> = Vec::new();
         let until = operations.min(done + IN_A_WORLD);
         while done < until {
@@ -87,6 +92,11 @@ async fn the_same_operations_come_to_the_same_on_both_databases() {
             assert_eq!(
                 sqlite.answers, postgres.answers,
                 "with seed {seed}, to {op:?}, the last of {shapes:?}, {log:#?}"
+            );
+            let complaints = oracle.borrow().complaints.join("\n");
+            assert!(
+                complaints.is_empty(),
+                "{complaints}\nwith seed {seed}, to {op:?}, the last of {shapes:?}, {log:#?}"
             );
             sqlite.answers.clear();
             postgres.answers.clear();
@@ -104,6 +114,11 @@ async fn the_same_operations_come_to_the_same_on_both_databases() {
                     "{table} with seed {seed}, after {shapes:?}, {log:#?}"
                 );
             }
+            let differences = oracle.borrow().differences(&stored.0).join("\n");
+            assert!(
+                differences.is_empty(),
+                "{differences}\nwith seed {seed}, after {shapes:?}, {log:#?}"
+            );
         }
         of_sqlite.remove_executions().await;
         of_postgres.remove_executions().await;

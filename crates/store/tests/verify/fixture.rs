@@ -17,7 +17,7 @@ use abide_core::status::ExecutionStatus;
 use abide_core::step::{Operation, StepEnd, StepId, StepKind, StepRecord};
 use abide_core::table::By;
 use abide_store::{
-    ApplyError, Claims, NewWorker, RecoverySummary, Store, StoreOptions, VerifyOptions,
+    ApplyError, Claims, Fired, NewWorker, RecoverySummary, Store, StoreOptions, VerifyOptions,
     VerifyReport, WorkflowKind,
 };
 
@@ -36,6 +36,7 @@ pub(crate) struct Fixture {
 }
 
 /// What can be asked of a store together with other things.
+#[derive(Clone, Debug)]
 pub(crate) enum Ask {
     Apply(Box<Request>),
     Claim(Arc<[VersionId]>, u32),
@@ -46,7 +47,7 @@ pub(crate) enum Ask {
 pub(crate) enum Answer {
     Reply(Result<Reply, ApplyError>),
     Claims(Claims),
-    Fired,
+    Fired(Fired),
 }
 
 impl Ask {
@@ -56,10 +57,7 @@ impl Ask {
             Ask::Claim(queues, max) => {
                 Answer::Claims(store.claim(worker, queues, max).await.expect("claims"))
             }
-            Ask::Fire(limit) => {
-                store.fire_timers(limit).await.expect("fires");
-                Answer::Fired
-            }
+            Ask::Fire(limit) => Answer::Fired(store.fire_timers(limit).await.expect("fires")),
         }
     }
 }

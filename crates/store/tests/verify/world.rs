@@ -8,7 +8,7 @@ use crate::fixture::{Answer, Ask, Fixture, SECOND, held, signal, sleep, step_id}
 use abide_core::context::Changes;
 use abide_core::failure::{Failure, RetryHint};
 use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
-use abide_core::ids::{ExecutionId, TaskKey, VersionId};
+use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{
     Await, Cancel, Claimed, Defer, Finish, Held, IfExists, Offer, Outcome, Progress, Record,
     Recover, Recovered, Refusal, Reply, Request, Resume, Signal, Supersede,
@@ -138,9 +138,19 @@ pub(crate) fn ops() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Somebody who is told what is done to a world, and what comes of it.
+pub(crate) trait Witness {
+    /// This was asked for in one transaction.
+    fn asked(&mut self, now: Timestamp, worker: WorkerId, asks: &[Ask], answers: &[Answer]);
+
+    /// A worker's process died, and others took back what it held.
+    fn crashed(&mut self, now: Timestamp, lost: WorkerId, crash_cap: u32);
+}
+
 /// The world that operations are applied to.
 pub(crate) struct World {
     pub(crate) fixture: Fixture,
+    pub(crate) witness: Option<Box<dyn Witness>>,
     graphs: Vec<(VersionId, Arc<Graph>)>,
     executions: Vec<ExecutionId>,
     held: Vec<Held>,
@@ -163,6 +173,7 @@ impl World {
         }
         World {
             fixture,
+            witness: None,
             graphs,
             executions: Vec::new(),
             held: Vec::new(),
@@ -177,7 +188,11 @@ impl World {
         match op {
             Op::Advance(which) => self.fixture.advance(WAITS_US[usize::from(*which)]),
             Op::Crash(cap) => {
+                let lost = self.fixture.worker;
                 self.fixture.crash(u32::from(*cap)).await;
+                if let Some(witness) = &mut self.witness {
+                    witness.crashed(self.fixture.now(), lost, u32::from(*cap));
+                }
                 self.lost.append(&mut self.held);
                 self.parked.clear();
             }
@@ -194,7 +209,8 @@ impl World {
                     }
                 }
                 let (asks, by): (Vec<_>, Vec<_>) = asks.into_iter().unzip();
-                let answers = self.fixture.batch(asks).await;
+                let answers = self.fixture.batch(asks.clone()).await;
+                self.tell(&asks, &answers);
                 for (answer, by) in answers.into_iter().zip(by) {
                     self.answer(answer, by);
                 }
@@ -202,10 +218,17 @@ impl World {
             op => {
                 if let Some((ask, by)) = self.ask(op).await {
                     let (store, worker) = (self.fixture.store.clone(), self.fixture.worker);
-                    let answer = ask.of(store, worker).await;
+                    let answer = ask.clone().of(store, worker).await;
+                    self.tell(std::slice::from_ref(&ask), std::slice::from_ref(&answer));
                     self.answer(answer, by);
                 }
             }
+        }
+    }
+
+    fn tell(&mut self, asks: &[Ask], answers: &[Answer]) {
+        if let Some(witness) = &mut self.witness {
+            witness.asked(self.fixture.now(), self.fixture.worker, asks, answers);
         }
     }
 
@@ -508,7 +531,7 @@ impl World {
         let reply = match answer {
             Answer::Reply(reply) => reply,
             Answer::Claims(claims) => return self.take(&claims.claimed),
-            Answer::Fired => return,
+            Answer::Fired(_) => return,
         };
         match reply {
             Ok(Reply::Recovered(recovered)) if recovered != Recovered::Unchanged => {
@@ -605,7 +628,7 @@ fn in_words(answer: &Answer) -> String {
     };
     match answer {
         Answer::Claims(claims) => format!("{} {:?}", tasks(&claims.claimed), claims.notices),
-        Answer::Fired => String::new(),
+        Answer::Fired(fired) => format!("{fired:?}"),
         Answer::Reply(Ok(Reply::Started(started))) => {
             let (id, created, status) = (started.id, started.created, started.status);
             format!("{id} {created} {status:?} {}", tasks(&started.claimed))

@@ -1,0 +1,106 @@
+//! Claims: tasks from the queue, tasks into slots that came with a request, words from the inbox.
+
+use abide_core::event::EventType;
+use abide_core::ids::{ExecutionId, TaskKey, WorkerId};
+use abide_core::kernel::{Notice, Offer};
+use abide_core::status::{ExecutionStatus, Phase};
+
+use super::offers::Offers;
+use super::said::{Said, Taken};
+use super::state::{Told, Who};
+use super::{Note, Oracle, Queued};
+
+impl Oracle {
+    /// A worker claims what is still as it was found, and empties its inbox.
+    pub(super) fn claim<'a>(
+        &mut self,
+        worker: WorkerId,
+        rows: impl Iterator<Item = &'a Queued>,
+        inbox: impl Iterator<Item = &'a Note>,
+    ) -> Said {
+        let notices = inbox.map(|note| self.read(note)).collect();
+        let rows: Vec<&Queued> = rows.collect();
+        let mut claimed = Vec::new();
+        for row in rows {
+            if self.queue().contains(row) {
+                claimed.push(self.take(row.key, worker));
+            }
+        }
+        Said::Claims { claimed, notices }
+    }
+
+    fn read(&mut self, note: &Note) -> Notice {
+        self.inbox.remove(note);
+        let held = |node: &super::Node| node.phase.is_held() && node.worker == Some(note.worker);
+        match self.find(note.key) {
+            Some((run, node)) if held(node) => match run.is_stopping() {
+                true => Notice::Stop(note.key),
+                false => Notice::Wake(note.key),
+            },
+            _ => Notice::Lost(note.key),
+        }
+    }
+
+    /// What a request made ready is claimed into the slots that came with it, if it may.
+    pub(super) fn hand_out(
+        &mut self,
+        id: ExecutionId,
+        ready: &[u32],
+        offer: Option<&Offer>,
+        by_start: bool,
+        offers: &mut Offers,
+    ) -> Vec<Taken> {
+        let Some(offer) = offer else {
+            return Vec::new();
+        };
+        let made_ready = |row: &Queued| row.key.execution == id && ready.contains(&row.key.number);
+        let mut rows = self.queue();
+        rows.retain(made_ready);
+        let mut claimed: Vec<Taken> = offers
+            .divide(&rows, offer, by_start)
+            .into_iter()
+            .map(|key| self.take(key, offer.worker))
+            .collect();
+        claimed.sort_by_key(|taken| taken.key);
+        claimed
+    }
+
+    /// A worker takes a task: the first one starts the execution.
+    fn take(&mut self, key: TaskKey, worker: WorkerId) -> Taken {
+        let now = self.now;
+        let run = self.run(key.execution);
+        if run.status == ExecutionStatus::Pending {
+            let kind = EventType::ExecutionStarted;
+            run.becomes(
+                ExecutionStatus::Running,
+                kind,
+                Told::Nothing,
+                Who::worker(worker),
+                now,
+            );
+        }
+        let priority = run.priority_of(key.number);
+        let node = run.node_mut(key.number);
+        node.epoch += 1;
+        let from = node.phase;
+        node.phase = Phase::Active;
+        node.worker = Some(worker);
+        for kind in [EventType::TaskClaimed, EventType::TaskStarted] {
+            node.happened(kind, Some(from), Told::Nothing, Who::worker(worker), now);
+        }
+        let (epoch, attempt, phase) = (node.epoch, node.attempt, node.phase);
+        Taken {
+            key,
+            worker: Some(worker),
+            epoch,
+            attempt,
+            phase,
+            instance: run.instance.clone(),
+            workflow: run.workflow,
+            priority,
+            deadline_at: run.deadline_at,
+            input: None,
+            hop: 1,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! How tasks end, for now or for good: results, failures and retries, deaths of their workers.
+
+use abide_core::event::EventType;
+use abide_core::failure::{Failure, RetryHint, kinds};
+use abide_core::ids::{TaskKey, Timestamp, WorkerId};
+use abide_core::kernel::{Finish, Held, Outcome as End, Recovered, Supersede};
+use abide_core::retry::{Backoff, RetryPolicy};
+use abide_core::status::Phase;
+use abide_core::timer::NEVER;
+use serde_json::json;
+
+use super::offers::Offers;
+use super::said::Said;
+use super::state::{Told, Who};
+use super::{Oracle, Outcome};
+
+/// What a store says of tasks whose worker's process died.
+const GONE: &str = "the process that held it is gone";
+
+impl Oracle {
+    pub(super) fn finish(&mut self, finish: &Finish, offers: &mut Offers) -> Outcome {
+        let (held, key) = (finish.held, finish.held.key);
+        if self.require_held(held).is_err() {
+            return Ok(self.finish_late(held, &finish.outcome));
+        }
+        let mut ready = Vec::new();
+        if self.run(key.execution).is_stopping() {
+            // Whatever came of it.
+            self.cancel_node(key, Who::worker(held.worker));
+            self.end_if_over(key.execution);
+        } else {
+            self.end(held, &finish.outcome);
+            ready = self.settle(key.execution);
+        }
+        let offer = finish.offer.as_ref();
+        let claimed = self.hand_out(key.execution, &ready, offer, false, offers);
+        Ok(Said::Finished {
+            recorded: true,
+            phase: self.node(key).phase,
+            claimed,
+        })
+    }
+
+    /// The task is no longer the sender's. The claim that ended it may ask twice; another one's
+    /// result is discarded, and history says so.
+    fn finish_late(&mut self, held: Held, outcome: &End) -> Said {
+        let now = self.now;
+        let node = self.node(held.key);
+        let recorded = node.phase.is_terminal() && node.epoch == held.epoch;
+        let word = match outcome {
+            End::Completed { .. } => Some("completed"),
+            End::Failed { .. } => Some("failed"),
+            _ => None,
+        };
+        if let (Some(word), false) = (word, recorded) {
+            let data = Told::Value(json!({ "epoch": held.epoch, "outcome": word }));
+            let kind = EventType::TaskLateResultDiscarded;
+            node.happened(kind, Some(node.phase), data, Who::worker(held.worker), now);
+        }
+        Said::Finished {
+            recorded,
+            phase: node.phase,
+            claimed: Vec::new(),
+        }
+    }
+
+    fn end(&mut self, held: Held, outcome: &End) {
+        let (now, who) = (self.now, Who::worker(held.worker));
+        match outcome {
+            End::Completed {
+                output, changes, ..
+            } => {
+                let node = self.node(held.key);
+                let digest = output.as_ref().map(|output| output.digest());
+                let data = match digest {
+                    Some(digest) => Told::Value(json!({ "output": digest })),
+                    None => Told::Nothing,
+                };
+                node.becomes(Phase::Completed, EventType::TaskCompleted, data, who, now);
+                node.output.clone_from(output);
+                node.changes = changes.clone().unwrap_or_default().0;
+            }
+            End::Failed {
+                failure, supersede, ..
+            } => self.fail(held, failure, *supersede),
+            End::Cancelled => {
+                let said = "the task stopped although nobody asked it to";
+                self.fail(held, &Failure::fatal(kinds::CANCELLED, said), None);
+            }
+            End::Released { reason } => {
+                let data = Told::Value(json!({ "reason": reason }));
+                let node = self.node(held.key);
+                node.becomes_ready(EventType::TaskReleased, data, who, now);
+            }
+            End::Nondeterministic { difference } => {
+                let wait = format!("code that matches the record: {difference}");
+                let node = self.node(held.key);
+                if node.phase == Phase::Active {
+                    let data = Told::Value(json!({ "wait": wait }));
+                    let kind = EventType::TaskDeferred;
+                    node.becomes(Phase::Deferred, kind, data, who.clone(), now);
+                    node.wait = Told::Value(json!(wait));
+                }
+                let data = Told::Value(json!({ "wake_at": NEVER }));
+                node.becomes(Phase::Evicted, EventType::TaskEvicted, data, who, now);
+                node.wake_at = Some(NEVER);
+            }
+        }
+    }
+
+    fn fail(&mut self, held: Held, failure: &Failure, supersede: Option<Supersede>) {
+        let (now, who) = (self.now, Who::worker(held.worker));
+        let graph = self.run(held.key.execution).graph.clone();
+        let policy = &graph.task_of(held.key.number).retry;
+        let node = self.node(held.key);
+        node.error = Some(json!(failure));
+        let failed = Told::Value(json!({ "error": failure }));
+        let Some(delay_us) = delay_us(policy, node.attempt, failure) else {
+            node.becomes(Phase::Failed, EventType::TaskFailed, failed, who, now);
+            return;
+        };
+        let (retry_at, from) = (now.plus_us(delay_us), node.phase);
+        let next = json!({ "retry_at": retry_at, "next_attempt": node.attempt + 1 });
+        node.becomes_ready(EventType::TaskFailed, failed, who.clone(), now);
+        let kind = EventType::TaskRetryScheduled;
+        node.happened(kind, Some(from), Told::Value(next), who, now);
+        node.attempt += 1;
+        node.crashes = 0;
+        node.ready_at = Some(retry_at);
+        node.waits_to_retry = retry_at > now;
+        if let Some(Supersede { failed, from }) = supersede {
+            self.forget(held.key, |number| number == failed || number >= from);
+        }
+    }
+
+    /// Records that no longer count go; the signals that they read are unread again.
+    fn forget(&mut self, key: TaskKey, which: impl Fn(u32) -> bool) {
+        self.node(key).steps.retain(|number, _| !which(*number));
+        for letter in &mut self.letters {
+            let read = letter.read_by;
+            if read.is_some_and(|(by, operation)| by == key && which(operation)) {
+                letter.read_by = None;
+            }
+        }
+    }
+
+    /// A worker's process is gone, and with it its inbox; others take its tasks back.
+    pub(super) fn crashed(&mut self, now: Timestamp, lost: WorkerId, crash_cap: u32) {
+        self.now = now;
+        let nodes = |run: &super::Run| {
+            let held = run.nodes.iter().filter(|node| node.worker == Some(lost));
+            held.map(|node| run.key(node.number)).collect::<Vec<_>>()
+        };
+        let held: Vec<TaskKey> = self.runs.values().flat_map(nodes).collect();
+        for key in held {
+            self.recover(key, lost, crash_cap, GONE);
+        }
+        self.inbox.retain(|note| note.worker != lost);
+    }
+
+    /// A task of a dead worker can be claimed again. An attempt is charged if it was Active; if that
+    /// happened too often without a new step in between, it is abandoned.
+    pub(super) fn recover(
+        &mut self,
+        key: TaskKey,
+        worker: WorkerId,
+        crash_cap: u32,
+        reason: &str,
+    ) -> Recovered {
+        let now = self.now;
+        let stopping = self.run(key.execution).is_stopping();
+        let node = self.node(key);
+        if !node.phase.is_held() || node.worker != Some(worker) {
+            return Recovered::Unchanged;
+        }
+        if stopping {
+            self.cancel_node(key, Who::engine());
+            self.end_if_over(key.execution);
+            return Recovered::Cancelled;
+        }
+        let (was_active, steps) = (node.phase == Phase::Active, node.steps.len() as u32);
+        if was_active {
+            let got_further = steps > node.crash_steps;
+            node.crashes = 1 + if got_further { 0 } else { node.crashes };
+            node.crash_steps = steps;
+        }
+        let mut data = json!({
+            "reason": reason, "crashes": node.crashes, "steps": steps, "lost_by": worker,
+        });
+        if was_active && node.crashes > crash_cap {
+            let kind = EventType::TaskAbandoned;
+            node.becomes(
+                Phase::Abandoned,
+                kind,
+                Told::Value(data),
+                Who::engine(),
+                now,
+            );
+            self.settle(key.execution);
+            return Recovered::Abandoned;
+        }
+        if was_active {
+            data["next_attempt"] = json!(node.attempt + 1);
+        }
+        node.becomes_ready(
+            EventType::TaskRecovered,
+            Told::Value(data),
+            Who::engine(),
+            now,
+        );
+        node.attempt += u32::from(was_active);
+        Recovered::Recovered
+    }
+}
+
+/// How long the next attempt waits, if there is one.
+fn delay_us(policy: &RetryPolicy, attempt: u32, failure: &Failure) -> Option<i64> {
+    if attempt > policy.retries {
+        return None;
+    }
+    match (failure.retry, policy.backoff) {
+        (RetryHint::Fatal, _) => None,
+        (RetryHint::After(delay_us), _) => Some(delay_us),
+        (RetryHint::Default, Backoff::Fixed { delay_us }) => Some(delay_us),
+        (RetryHint::Default, other) => panic!("no world's tasks wait like {other:?}"),
+    }
+}

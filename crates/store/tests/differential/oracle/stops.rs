@@ -1,0 +1,105 @@
+//! Stopping: on request, at the deadline, and by force when the grace period is over.
+
+use abide_core::event::EventType;
+use abide_core::execution::REASON_DEADLINE;
+use abide_core::ids::{ExecutionId, TaskKey};
+use abide_core::kernel::{Cancel, Refusal};
+use abide_core::status::{ExecutionStatus, Phase};
+use serde_json::json;
+
+use super::said::Said;
+use super::state::{Told, Who};
+use super::{Oracle, Outcome};
+
+/// How long running tasks may take to stop at a deadline.
+const DEADLINE_GRACE_US: i64 = 30_000_000;
+
+impl Oracle {
+    pub(super) fn cancel(&mut self, cancel: &Cancel) -> Outcome {
+        let id = cancel.execution;
+        let status = self.run(id).status;
+        let changed = match status {
+            ExecutionStatus::Cancelling | ExecutionStatus::Cancelled => false,
+            status if status.is_terminal() => {
+                return Err(Refusal::Ended {
+                    execution: id,
+                    status,
+                    action: "cancelled",
+                });
+            }
+            _ => {
+                let who = Who::actor(cancel.actor.clone());
+                self.stop(id, &cancel.reason, cancel.grace_us, who);
+                true
+            }
+        };
+        let status = self.run(id).status;
+        Ok(Said::Cancelled { status, changed })
+    }
+
+    pub(super) fn time_out(&mut self, id: ExecutionId) {
+        if self.run(id).may_run() {
+            let who = Who::actor(Some("deadline".into()));
+            self.stop(id, REASON_DEADLINE, DEADLINE_GRACE_US, who);
+        }
+    }
+
+    fn stop(&mut self, id: ExecutionId, reason: &str, grace_us: i64, who: Who) {
+        let now = self.now;
+        let run = self.run(id);
+        run.reason = Some(reason.to_owned());
+        let data = Told::Value(json!({ "reason": reason }));
+        if run.status == ExecutionStatus::Pending {
+            for key in self.open(id) {
+                self.cancel_node(key, Who::engine());
+            }
+            let (status, kind) = match reason == REASON_DEADLINE {
+                true => (ExecutionStatus::TimedOut, EventType::ExecutionTimedOut),
+                false => (ExecutionStatus::Cancelled, EventType::ExecutionCancelled),
+            };
+            self.run(id).becomes(status, kind, data, who, now);
+            return;
+        }
+        let kind = EventType::ExecutionCancelling;
+        run.becomes(ExecutionStatus::Cancelling, kind, data, who, now);
+        run.grace_until = Some(now.plus_us(grace_us));
+        for key in self.open(id) {
+            if self.node(key).phase.is_held() {
+                self.notify(key);
+                if grace_us > 0 {
+                    continue;
+                }
+            }
+            self.cancel_node(key, Who::engine());
+        }
+        self.end_if_over(id);
+    }
+
+    /// The grace period is over.
+    pub(super) fn cut_off(&mut self, id: ExecutionId) {
+        for key in self.open(id) {
+            if self.node(key).phase.is_held() {
+                self.notify(key);
+            }
+            self.cancel_node(key, Who::engine());
+        }
+        self.end_if_over(id);
+    }
+
+    fn open(&mut self, id: ExecutionId) -> Vec<TaskKey> {
+        let run = self.run(id);
+        let open = run.nodes.iter().filter(|node| !node.phase.is_terminal());
+        open.map(|node| run.key(node.number)).collect()
+    }
+
+    /// The epoch rises under a worker that didn't say so itself: nothing it still does counts.
+    pub(super) fn cancel_node(&mut self, key: TaskKey, who: Who) {
+        let now = self.now;
+        let reason = self.run(key.execution).reason.clone();
+        let node = self.node(key);
+        let fenced = node.phase.is_held() && who.worker.is_none();
+        let data = Told::Value(json!({ "reason": reason }));
+        node.becomes(Phase::Cancelled, EventType::TaskCancelled, data, who, now);
+        node.epoch += u32::from(fenced);
+    }
+}
