@@ -23,6 +23,7 @@ macro_rules! on_all {
     )+};
 }
 
+mod busy;
 mod ends;
 mod home;
 mod isolation;

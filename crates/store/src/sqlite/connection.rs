@@ -22,8 +22,8 @@ pub(crate) struct Database {
 /// Statements kept prepared on each connection.
 const STATEMENT_CACHE: usize = 128;
 
-/// Between two tries at what SQLite does not wait for.
-const BUSY_PAUSE: Duration = Duration::from_millis(1);
+/// Between two tries at what SQLite does not wait for, or not well.
+const BUSY_PAUSE: Duration = Duration::from_micros(100);
 
 impl Database {
     pub(crate) fn new(path: PathBuf, busy_timeout: Duration) -> Database {
@@ -97,9 +97,27 @@ impl Database {
     /// Turns the log on. SQLite refuses that at once when several do so at the same time, rather
     /// than let one wait for the other.
     fn log_ahead(&self, connection: &Connection) -> Result<(), StoreError> {
+        self.while_busy(|| self.expect(connection, "journal_mode", "wal", true))
+    }
+
+    /// Begins a transaction that writes. SQLite itself would soon ask for the lock ten times a second
+    /// only, and a program that writes one transaction after another frees it for moments.
+    pub(crate) fn begin(&self, connection: &Connection) -> Result<(), StoreError> {
+        let fail = |error| self.error(error, false);
+        connection.busy_timeout(Duration::ZERO).map_err(fail)?;
+        let begun = self.while_busy(|| connection.execute_batch("BEGIN IMMEDIATE").map_err(fail));
+        connection.busy_timeout(self.busy_timeout).map_err(fail)?;
+        begun
+    }
+
+    /// Tries again until somebody else's lock is free, or the busy timeout is over.
+    fn while_busy(
+        &self,
+        mut attempt: impl FnMut() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let begun = Instant::now();
         loop {
-            match self.expect(connection, "journal_mode", "wal", true) {
+            match attempt() {
                 Err(StoreError::Busy(_)) if begun.elapsed() < self.busy_timeout => {
                     std::thread::sleep(BUSY_PAUSE);
                 }

@@ -172,9 +172,7 @@ impl Writer {
         batch: &Batch,
     ) -> Result<(Answers, After), StoreError> {
         let turn = self.turnstile.pass();
-        connection
-            .execute_batch("BEGIN IMMEDIATE")
-            .map_err(|error| self.database.error(error, false))?;
+        self.database.begin(connection)?;
         let run = catch_unwind(AssertUnwindSafe(|| self.run_batch(connection, batch)));
         let run = run.unwrap_or_else(|panic| Err(StoreError::Internal(flush::panic_text(&*panic))));
         let (answers, after) = match run {

@@ -109,3 +109,30 @@ async fn a_file_that_several_make_at_once_is_one_store_for_all() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_program_that_writes_without_a_pause_keeps_nobody_from_writing() {
+    let home = Home::new().await;
+    let program = rusqlite::Connection::open(home.database.path()).expect("opens");
+    let table = "CREATE TABLE theirs (a)";
+    program.execute_batch(table).expect("created");
+    let done = Arc::new(AtomicBool::new(false));
+    let until = Arc::clone(&done);
+    let writing = std::thread::spawn(move || {
+        let again = |_| {
+            std::thread::sleep(Duration::from_micros(500));
+            true
+        };
+        program.busy_handler(Some(again)).expect("set");
+        while !until.load(Ordering::Acquire) {
+            let insert = "BEGIN IMMEDIATE; INSERT INTO theirs VALUES (1); COMMIT";
+            program.execute_batch(insert).expect("written");
+        }
+    });
+    // Whoever asks ten times a second is told after five that the file is locked.
+    for _ in 0..5 {
+        home.start(&single()).await;
+    }
+    done.store(true, Ordering::Release);
+    writing.join().expect("it could write");
+}
