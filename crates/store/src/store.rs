@@ -20,6 +20,7 @@ use crate::job::{Answer, Job};
 use crate::postgres::Postgres;
 use crate::sqlite::Sqlite;
 use crate::stats::Stats;
+use crate::upkeep::LeftAside;
 use crate::verify::{self, VerifyOptions, VerifyReport};
 use crate::{Claims, Fired, StoreOptions};
 
@@ -29,6 +30,7 @@ pub struct Store {
     pub(crate) driver: Driver,
     hints: Arc<Hints>,
     waiting: Arc<Waiting>,
+    pub(crate) left_aside: Arc<LeftAside>,
     pub(crate) payload_limit_bytes: usize,
 }
 
@@ -54,6 +56,7 @@ impl Store {
             driver,
             hints,
             waiting: Arc::default(),
+            left_aside: Arc::default(),
             payload_limit_bytes,
         })
     }

@@ -1,12 +1,13 @@
 //! What keeps a store going besides transitions: workers and their leases, recovery of what dead
 //! ones left, workflow versions.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use abide_core::graph::Graph;
-use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId};
+use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{PIECE, Recover, Recovered, Reply, Request};
+use rustc_hash::FxHashSet;
 
 use crate::checks::check_name;
 use crate::driver::{Driver, on};
@@ -28,6 +29,17 @@ pub struct RecoverySummary {
     pub cancelled: u32,
     /// Starts of large graphs that were never finished, removed.
     pub removed: u32,
+}
+
+impl RecoverySummary {
+    fn count(&mut self, recovered: Recovered) {
+        match recovered {
+            Recovered::Recovered => self.recovered += 1,
+            Recovered::Abandoned => self.abandoned += 1,
+            Recovered::Cancelled => self.cancelled += 1,
+            Recovered::Unchanged => {}
+        }
+    }
 }
 
 /// How it shows that a worker is dead.
@@ -55,6 +67,25 @@ impl Drop for Charge<'_> {
 
 /// Tasks taken back in one transaction.
 const RECOVERY_BATCH: u32 = 500;
+
+/// Tasks of dead workers that cannot be taken back. They are tried again, since somebody may mend
+/// them by hand, but told of once.
+#[derive(Debug, Default)]
+pub(crate) struct LeftAside(Mutex<FxHashSet<TaskKey>>);
+
+impl LeftAside {
+    /// More than these are forgotten, and told of again.
+    const MOST: usize = 10_000;
+
+    /// Leaves a task aside. False if it was already.
+    fn add(&self, task: TaskKey) -> bool {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if tasks.len() >= LeftAside::MOST {
+            tasks.clear();
+        }
+        tasks.insert(task)
+    }
+}
 
 impl Store {
     // ---- workers ----
@@ -158,9 +189,9 @@ impl Store {
         let dead = on!(self.driver, it => it.dead_workers(own).await)?;
         let charge = Charge { store: self, dead };
         for &worker in &charge.dead {
-            self.recover_worker(worker, crash_cap, &mut summary).await?;
+            let is_news = self.recover_worker(worker, crash_cap, &mut summary).await?;
             self.end_worker(worker).await?;
-            summary.workers += 1;
+            summary.workers += u32::from(is_news);
         }
         if summary.workers > 0 {
             // Nobody else may know of the timers that they kept.
@@ -185,48 +216,62 @@ impl Store {
         Ok(woken)
     }
 
+    /// False if there was nothing but tasks that are left aside already.
     async fn recover_worker(
         &self,
         worker: WorkerId,
         crash_cap: u32,
         summary: &mut RecoverySummary,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<bool, ApplyError> {
+        let (mut found, mut known) = (0, 0);
+        let mut after = TaskKey::new(ExecutionId(0), 0);
         loop {
-            let left = on!(self.driver, it => it.left_by(worker, RECOVERY_BATCH).await)?;
-            let mut answers = Vec::with_capacity(left.len());
-            for held in left {
-                let reason = "the process that held it is gone".to_owned();
-                let request = Request::Recover(Recover {
-                    key: held.key,
-                    worker,
-                    crash_cap,
-                    reason,
-                });
-                answers.push(self.ask(|answer| Job::Apply(Box::new(request), answer))?);
-            }
-            let mut progress = false;
-            for answer in answers {
-                let recovered = match answer.await.map_err(|_| StoreError::Closed)? {
-                    Ok(Reply::Recovered(recovered)) => recovered,
-                    Ok(other) => return Err(unexpected(&other)),
-                    Err(ApplyError::Store(error @ StoreError::Undecodable { .. })) => {
-                        tracing::error!(%error, "a task of a dead worker cannot be taken back");
-                        continue;
+            let left = on!(self.driver, it => it.left_by(worker, after, RECOVERY_BATCH).await)?;
+            let Some(last) = left.last() else {
+                return Ok(found == 0 || known < found);
+            };
+            after = *last;
+            found += left.len();
+            known += self.take_back(worker, left, crash_cap, summary).await?;
+        }
+    }
+
+    /// Takes a batch of tasks back from a dead worker. Answers how many were left aside already.
+    async fn take_back(
+        &self,
+        worker: WorkerId,
+        tasks: Vec<TaskKey>,
+        crash_cap: u32,
+        summary: &mut RecoverySummary,
+    ) -> Result<usize, ApplyError> {
+        let mut answers = Vec::with_capacity(tasks.len());
+        for key in tasks {
+            let reason = "the process that held it is gone".to_owned();
+            let request = Request::Recover(Recover {
+                key,
+                worker,
+                crash_cap,
+                reason,
+            });
+            let answer = self.ask(|answer| Job::Apply(Box::new(request), answer))?;
+            answers.push((key, answer));
+        }
+        let mut known = 0;
+        for (task, answer) in answers {
+            match answer.await.map_err(|_| StoreError::Closed)? {
+                Ok(Reply::Recovered(recovered)) => summary.count(recovered),
+                Ok(other) => return Err(unexpected(&other)),
+                Err(ApplyError::Store(error @ StoreError::Undecodable { .. })) => {
+                    if self.left_aside.add(task) {
+                        tracing::error!(%task, %error, "a task of a dead worker cannot be taken back");
+                    } else {
+                        known += 1;
                     }
-                    Err(error) => return Err(error),
-                };
-                progress = true;
-                match recovered {
-                    Recovered::Recovered => summary.recovered += 1,
-                    Recovered::Abandoned => summary.abandoned += 1,
-                    Recovered::Cancelled => summary.cancelled += 1,
-                    Recovered::Unchanged => {}
                 }
-            }
-            if !progress {
-                return Ok(());
+                Err(error) => return Err(error),
             }
         }
+        Ok(known)
     }
 
     pub(crate) async fn remove_unpublished(

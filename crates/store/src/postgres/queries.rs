@@ -338,9 +338,17 @@ impl<E: Execute + Sync> Reader<'_, E> {
         Ok(read.await?.flatten())
     }
 
-    /// The tasks that a worker holds.
+    /// The tasks that a worker holds. Relies on executions_open: whoever holds a task holds one of an
+    /// execution that has begun and goes on.
     pub(crate) async fn held_by(&self, worker: WorkerId) -> Result<Vec<Held>, StoreError> {
-        held_by(self.execute, worker, u32::MAX).await
+        let statement = Statement::new(
+            "SELECT t.execution, t.number, t.epoch FROM ~executions e JOIN ~task_executions t ON t.execution = e.id \
+             WHERE e.closed_at IS NULL AND e.started_at IS NOT NULL AND t.worker = $1::bigint AND t.closed_at IS NULL \
+             ORDER BY t.execution, t.number",
+            vec![int(worker.0)],
+        );
+        let read = |cells: &mut Cells| rows::held(cells, worker);
+        all(self.execute, statement, "a held task", read).await
     }
 
     pub(crate) async fn versions(&self) -> Result<Vec<VersionInfo>, StoreError> {
@@ -416,23 +424,6 @@ fn version(cells: &mut Cells) -> Read<(i64, String, String, WorkflowKind, u32)> 
         cells.parse("kind of workflow", WorkflowKind::parse)?,
         cells.int()?,
     ))
-}
-
-/// The tasks that a worker holds, at most `limit`. Relies on executions_open: whoever holds a task
-/// holds one of an execution that has begun and goes on.
-pub(crate) async fn held_by(
-    execute: &(impl Execute + Sync),
-    worker: WorkerId,
-    limit: u32,
-) -> Result<Vec<Held>, StoreError> {
-    let statement = Statement::new(
-        "SELECT t.execution, t.number, t.epoch FROM ~executions e JOIN ~task_executions t ON t.execution = e.id \
-         WHERE e.closed_at IS NULL AND e.started_at IS NOT NULL AND t.worker = $1::bigint AND t.closed_at IS NULL \
-         ORDER BY t.execution, t.number LIMIT $2::bigint",
-        vec![int(worker.0), int(limit)],
-    );
-    let read = |cells: &mut Cells| rows::held(cells, worker);
-    all(execute, statement, "a held task", read).await
 }
 
 /// An execution that is published.

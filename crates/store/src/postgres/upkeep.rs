@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use abide_core::graph::Graph;
-use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId, first_id_at};
-use abide_core::kernel::Held;
+use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId, first_id_at};
 use abide_core::timer::Timer;
 
 use crate::error::StoreError;
@@ -153,10 +152,11 @@ impl Postgres {
     pub(crate) async fn left_by(
         &self,
         worker: WorkerId,
+        after: TaskKey,
         limit: u32,
-    ) -> Result<Vec<Held>, StoreError> {
+    ) -> Result<Vec<TaskKey>, StoreError> {
         let session = self.session().await?;
-        maintenance::left_by(&*session, worker, limit).await
+        maintenance::left_by(&*session, worker, after, limit).await
     }
 
     pub(crate) async fn waiting_for_code(&self) -> Result<Vec<Timer>, StoreError> {

@@ -5,15 +5,13 @@
 use std::collections::BTreeSet;
 
 use abide_core::graph::Graph;
-use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId, first_id_at};
-use abide_core::kernel::Held;
+use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId, first_id_at};
 use abide_core::timer::{NEVER, Timer, TimerKind};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::rows;
 use crate::views::{NewWorker, WorkflowKind};
 
-use super::queries::held_by;
 use super::rows::Cells;
 use super::write::store_text;
 use super::writer::Errand;
@@ -101,9 +99,23 @@ pub(crate) fn unsettled_workers(connection: &Connection) -> Run<BTreeSet<WorkerI
     Ok(found)
 }
 
-/// A batch of a dead worker's tasks.
-pub(crate) fn left_by(connection: &Connection, worker: WorkerId, limit: u32) -> Run<Vec<Held>> {
-    held_by(connection, worker, limit)
+/// The next batch of a dead worker's tasks. Relies on task_executions_worker, and reads nothing
+/// besides keys, so that a row whose other columns make no sense is no trouble here.
+pub(crate) fn left_by(
+    connection: &Connection,
+    worker: WorkerId,
+    after: TaskKey,
+    limit: u32,
+) -> Run<Vec<TaskKey>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT execution, number FROM task_executions WHERE worker = ?1 AND (execution, number) > (?2, ?3) \
+         ORDER BY execution, number LIMIT ?4",
+    )?;
+    let values = params![worker.0, after.execution.0, after.number, limit];
+    let rows = statement.query_map(values, |row| {
+        Ok(TaskKey::new(ExecutionId(row.get(0)?), row.get(1)?))
+    })?;
+    rows.collect()
 }
 
 /// The timers of tasks that wait for other code.

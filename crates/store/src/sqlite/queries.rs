@@ -430,9 +430,17 @@ impl Reader<'_> {
         })
     }
 
-    /// The tasks that a worker holds.
+    /// The tasks that a worker holds. Relies on task_executions_worker.
     pub(crate) fn held_by(&self, worker: WorkerId) -> Result<Vec<Held>, StoreError> {
-        held_by(self.connection, worker, u32::MAX).map_err(self.fail("a held task"))
+        let read = || -> Read<Vec<Held>> {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT execution, number, epoch FROM task_executions WHERE worker = ?1 ORDER BY execution, number",
+            )?;
+            let rows =
+                statement.query_map([worker.0], |row| rows::held(&mut self.cells(row), worker))?;
+            rows.collect()
+        };
+        read().map_err(self.fail("a held task"))
     }
 
     pub(crate) fn versions(&self) -> Result<Vec<VersionInfo>, StoreError> {
@@ -510,17 +518,6 @@ impl Reader<'_> {
         };
         read().map_err(self.fail("a worker"))
     }
-}
-
-/// The tasks that a worker holds. Relies on task_executions_worker.
-pub(crate) fn held_by(connection: &Connection, worker: WorkerId, limit: u32) -> Read<Vec<Held>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT execution, number, epoch FROM task_executions WHERE worker = ?1 ORDER BY execution, number LIMIT ?2",
-    )?;
-    let rows = statement.query_map(params![worker.0, limit], |row| {
-        rows::held(&mut Cells::new(connection, row), worker)
-    })?;
-    rows.collect()
 }
 
 fn executions_sql(condition: &str) -> String {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abide_core::graph::Graph;
-use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId};
-use abide_core::kernel::Held;
+use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::timer::Timer;
 
 use crate::error::StoreError;
@@ -159,10 +158,11 @@ impl Sqlite {
     pub(crate) async fn left_by(
         &self,
         worker: WorkerId,
+        after: TaskKey,
         limit: u32,
-    ) -> Result<Vec<Held>, StoreError> {
+    ) -> Result<Vec<TaskKey>, StoreError> {
         self.errand("a held task", move |connection, _| {
-            maintenance::left_by(connection, worker, limit)
+            maintenance::left_by(connection, worker, after, limit)
         })
         .await
     }

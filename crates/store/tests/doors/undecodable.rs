@@ -6,7 +6,7 @@ use abide_core::kernel::{Claimed, Outcome, Recover, Recovered, Request};
 use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::status::{ExecutionStatus, Phase};
 use abide_core::timer::TimerKind;
-use abide_store::{EventFilter, ExecutionFilter, StoreError};
+use abide_store::{EventFilter, ExecutionFilter, RecoverySummary, StoreError};
 
 use crate::home::{
     Home, SECOND_US, await_operations, boxed, completed, failed_once, graph, held, signal, single,
@@ -114,14 +114,31 @@ async fn a_task_with_an_unknown_status_holds_up_nobody_elses() {
 async fn recovery_goes_past_a_task_that_cannot_be_read() {
     let mut home = Home::new().await;
     let spoilt = home.start(&single()).await;
+    let fenceless = home.start(&single()).await;
     let sound = home.start(&single()).await;
     home.claim_all().await;
-    edit(
-        &home,
-        "UPDATE task_executions SET sub_status = 'Sleeping' WHERE execution = ?1",
-        spoilt,
-    )
-    .await;
+    let spoil = "UPDATE task_executions SET sub_status = 'Sleeping' WHERE execution = ?1";
+    edit(&home, spoil, spoilt).await;
+    let spoil = format!("UPDATE task_executions SET epoch = {NO_NUMBER} WHERE execution = ?1");
+    edit(&home, &spoil, fenceless).await;
+    let summary = home.recover(3).await;
+    assert_eq!((summary.recovered, summary.workers), (1, 1));
+    assert_eq!(of(&home.claim_all().await), [sound]);
+    // Once is enough to tell of those.
+    let again = home.store.recover(3, home.worker).await.expect("looks");
+    assert_eq!(again, RecoverySummary::default());
+}
+
+#[tokio::test]
+async fn recovery_goes_past_more_unreadable_tasks_than_it_takes_back_at_once() {
+    let mut home = Home::new().await;
+    let names: Vec<String> = (0..501).map(|number| format!("t{number}")).collect();
+    let wide = names.iter().map(TaskSpec::new).collect();
+    let spoilt = home.start(&graph(wide, &[])).await;
+    let sound = home.start(&single()).await;
+    while !home.claim_all().await.is_empty() {}
+    let spoil = format!("UPDATE executions SET open = {NO_NUMBER} WHERE id = ?1");
+    edit(&home, &spoil, spoilt).await;
     let summary = home.recover(3).await;
     assert_eq!((summary.recovered, summary.workers), (1, 1));
     assert_eq!(of(&home.claim_all().await), [sound]);
