@@ -56,8 +56,10 @@ async fn empty(
     transaction
         .batch_execute("SET LOCAL statement_timeout = 0")
         .await?;
+    // Locked in the order in which everybody locks executions.
     let mark = schema.qualify(
-        "UPDATE ~executions SET history_pruned_at = $3 WHERE id >= $1 AND id < $2 AND history_pruned_at IS NULL",
+        "UPDATE ~executions SET history_pruned_at = $3 WHERE id IN (SELECT id FROM ~executions \
+         WHERE id >= $1 AND id < $2 AND history_pruned_at IS NULL ORDER BY id FOR NO KEY UPDATE)",
     );
     let pruned = transaction.execute(&mark, &[&from, &end, &now.0]).await?;
     if pruned > 0 {
