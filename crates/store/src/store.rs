@@ -147,7 +147,7 @@ impl Store {
         let published = self.started(publish).await;
         if !matches!(&published, Ok(started) if started.id == id) {
             // Another start of the same instance was first.
-            self.remove_unpublished(Some(id)).await?;
+            self.remove_unpublished(id).await?;
         }
         published
     }

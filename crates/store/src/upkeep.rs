@@ -51,6 +51,15 @@ pub enum Liveness {
     Leases,
 }
 
+/// What others left and nobody looks after.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leftovers {
+    /// Workers that are gone and have something to recover.
+    pub(crate) dead: Vec<WorkerId>,
+    /// Executions whose large graph was never finished: their process died, or another start won.
+    pub(crate) unpublished: Vec<ExecutionId>,
+}
+
 /// Dead workers that this process recovers: what it does not get done is left to the next.
 struct Charge<'a> {
     store: &'a Store,
@@ -186,7 +195,7 @@ impl Store {
         own: WorkerId,
     ) -> Result<RecoverySummary, ApplyError> {
         let mut summary = RecoverySummary::default();
-        let dead = on!(self.driver, it => it.dead_workers(own).await)?;
+        let Leftovers { dead, unpublished } = on!(self.driver, it => it.leftovers(own).await)?;
         let charge = Charge { store: self, dead };
         for &worker in &charge.dead {
             let is_news = self.recover_worker(worker, crash_cap, &mut summary).await?;
@@ -197,7 +206,10 @@ impl Store {
             // Nobody else may know of the timers that they kept.
             self.hints().timer_set(Timestamp(0));
         }
-        summary.removed = self.remove_unpublished(None).await?;
+        for id in unpublished {
+            self.remove_unpublished(id).await?;
+            summary.removed += 1;
+        }
         Ok(summary)
     }
 
@@ -274,15 +286,10 @@ impl Store {
         Ok(known)
     }
 
-    pub(crate) async fn remove_unpublished(
-        &self,
-        id: Option<ExecutionId>,
-    ) -> Result<u32, StoreError> {
-        let left = on!(self.driver, it => it.unpublished(id).await)?;
-        for &id in &left {
-            while !on!(self.driver, it => it.remove_unpublished(id, PIECE).await)? {}
-        }
-        Ok(left.len() as u32)
+    /// Removes an execution, unless it was published.
+    pub(crate) async fn remove_unpublished(&self, id: ExecutionId) -> Result<(), StoreError> {
+        while !on!(self.driver, it => it.remove_unpublished(id, PIECE).await)? {}
+        Ok(())
     }
 
     // ---- workflow versions ----

@@ -22,6 +22,8 @@ mod home;
 mod large;
 #[path = "doors/leftovers.rs"]
 mod leftovers;
+#[path = "doors/looks.rs"]
+mod looks;
 #[path = "doors/mailboxes.rs"]
 mod mailboxes;
 #[path = "doors/model.rs"]

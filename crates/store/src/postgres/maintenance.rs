@@ -112,18 +112,60 @@ pub(crate) async fn server_age(execute: &(impl Execute + Sync)) -> Result<i64, S
     age.ok_or_else(|| StoreError::Internal("the server has no age".to_owned()))
 }
 
-/// Workers whose lease is over and who have not been declared dead.
-pub(crate) async fn expired_workers(
+/// What a look at the others finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// When it was, by the clock that counts.
+    pub(crate) at: Timestamp,
+    /// Workers whose lease is over and who have not been declared dead.
+    pub(crate) expired: Vec<WorkerId>,
+    /// Whether a worker has ended since the time that was asked about.
+    pub(crate) ended: bool,
+    /// Starts that were never finished.
+    pub(crate) unpublished: Vec<ExecutionId>,
+}
+
+/// Looks at the others, by one statement, since idle processes do so all the time. It reads no more
+/// than a row for each worker, however much is open. Relies on executions_unpublished.
+pub(crate) async fn look(
     execute: &(impl Execute + Sync),
     now: Option<Timestamp>,
-) -> Result<Vec<WorkerId>, StoreError> {
+    ended_since: Timestamp,
+) -> Result<Look, StoreError> {
+    const AT: i64 = 0;
+    const EXPIRED: i64 = 1;
+    const ENDED: i64 = 2;
+    const UNPUBLISHED: i64 = 3;
     static SQL: LazyLock<String> = LazyLock::new(|| {
-        with_clock(
-            "SELECT id FROM ~workers WHERE ended_at IS NULL AND lease_until < {now} ORDER BY id",
-        )
+        with_clock(&format!(
+            "WITH c AS MATERIALIZED (SELECT {{now}} AS now) SELECT {AT}, now FROM c \
+             UNION ALL SELECT {EXPIRED}, w.id FROM c, ~workers w WHERE w.ended_at IS NULL AND w.lease_until < c.now \
+             UNION ALL SELECT {ENDED}, 0 WHERE EXISTS (SELECT FROM ~workers WHERE ended_at >= $2::bigint) \
+             UNION ALL SELECT {UNPUBLISHED}, e.id FROM c, ~executions e WHERE e.generation IS NULL \
+             AND e.closed_at IS NULL AND e.created_at < c.now - {UNPUBLISHED_US}"
+        ))
     });
-    let statement = Statement::new(&SQL, vec![clock(now)]);
-    all(execute, statement, "a worker", worker_id).await
+    let statement = Statement::new(&SQL, vec![clock(now), int(ended_since.0)]);
+    let read = |cells: &mut Cells| Ok((cells.int()?, cells.int()?));
+    let found: Vec<(i64, i64)> = all(execute, statement, "a worker", read).await?;
+    let of = |kind| {
+        let mut ids: Vec<i64> = found
+            .iter()
+            .filter(|(of, _)| *of == kind)
+            .map(|(_, id)| *id)
+            .collect();
+        ids.sort_unstable();
+        ids
+    };
+    let at = of(AT).pop();
+    Ok(Look {
+        at: at
+            .map(Timestamp)
+            .ok_or_else(|| StoreError::Internal("a look has no time".to_owned()))?,
+        expired: of(EXPIRED).into_iter().map(WorkerId).collect(),
+        ended: !of(ENDED).is_empty(),
+        unpublished: of(UNPUBLISHED).into_iter().map(ExecutionId).collect(),
+    })
 }
 
 /// Declares a worker dead whose lease is over. True for one of those who do.
@@ -190,26 +232,6 @@ pub(crate) async fn waiting_for_code(
         vec![int(NEVER.0), int(TimerKind::Code.code())],
     );
     all(execute, statement, "a timer", rows::timer).await
-}
-
-/// Executions whose large graph was never finished: their process died, or another start won.
-pub(crate) async fn unpublished(
-    execute: &(impl Execute + Sync),
-    now: Timestamp,
-    id: Option<ExecutionId>,
-) -> Result<Vec<ExecutionId>, StoreError> {
-    let statement = match id {
-        Some(id) => Statement::new(
-            "SELECT id FROM ~executions WHERE generation IS NULL AND closed_at IS NULL AND id = $1::bigint",
-            vec![int(id.0)],
-        ),
-        None => Statement::new(
-            "SELECT id FROM ~executions WHERE generation IS NULL AND closed_at IS NULL AND created_at < $1::bigint",
-            vec![int(now.plus_us(-UNPUBLISHED_US).0)],
-        ),
-    };
-    let read = |cells: &mut Cells| cells.int().map(ExecutionId);
-    all(execute, statement, "an unfinished start", read).await
 }
 
 /// Removes the next piece of an unpublished execution. True when nothing is left of it.

@@ -18,6 +18,7 @@ mod health;
 mod inputs;
 mod listener;
 mod load;
+mod looks;
 mod low_water;
 mod maintenance;
 mod name;
@@ -67,6 +68,7 @@ use clock::DatabaseClock;
 use committer::{Committer, MOST_APART, Queued};
 use connect::Session;
 use gathered::Gathered;
+use looks::Looks;
 use low_water::LowWater;
 use news::News;
 use partitions::ensure_partitions;
@@ -83,6 +85,7 @@ pub(crate) struct Postgres {
     thread: Mutex<Option<oneshot::Sender<Committers>>>,
     committers: Mutex<Committers>,
     listens: AtomicBool,
+    looks: Mutex<Looks>,
     ends: Gathered<gathered::Ends>,
     inputs: Gathered<gathered::Inputs>,
 }
@@ -215,6 +218,7 @@ impl Postgres {
             thread: Mutex::new(Some(thread)),
             committers: Mutex::new(committers),
             listens: AtomicBool::new(false),
+            looks: Mutex::default(),
         }))
     }
 

@@ -54,6 +54,8 @@ CREATE TABLE ~executions (
 CREATE UNIQUE INDEX executions_instance ON ~executions (instance, generation);
 -- Open executions, of one workflow version or of all; through them the tasks that workers hold.
 CREATE INDEX executions_open ON ~executions (workflow_version, id) WHERE closed_at IS NULL;
+-- Large graphs that are being written, or were never finished: none, nearly always.
+CREATE INDEX executions_unpublished ON ~executions (created_at) WHERE generation IS NULL;
 
 CREATE TABLE ~task_executions (
     execution     bigint NOT NULL,

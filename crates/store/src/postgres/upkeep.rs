@@ -1,8 +1,8 @@
 //! What keeps a schema going besides transitions: workers, leases, workflow versions, partitions.
 //! Each on a connection of the pool, in a transaction of its own.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use abide_core::graph::Graph;
@@ -10,9 +10,11 @@ use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId, firs
 use abide_core::timer::Timer;
 
 use crate::error::StoreError;
+use crate::upkeep::Leftovers;
 use crate::views::{NewWorker, WorkflowKind};
 
 use super::connect::{BEGIN, COMMIT, Session};
+use super::looks::Looks;
 use super::statement::{Execute, Statement, Value};
 use super::{Postgres, maintenance, pool};
 
@@ -131,22 +133,36 @@ impl Postgres {
 
     /// Declares the workers dead whose lease is over; with them those that are known to be gone and
     /// left something all the same: whoever recovered them died too, or an answer to their last
-    /// claim was under way.
-    pub(crate) async fn dead_workers(&self, own: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
+    /// claim was under way. Of these there can be some only if a worker has ended lately.
+    pub(crate) async fn leftovers(&self, own: WorkerId) -> Result<Leftovers, StoreError> {
         let session = self.session().await?;
         let given = self.given();
+        let since = self.looks().ended_since();
+        let look = maintenance::look(&*session, given, since).await?;
         let mut dead = Vec::new();
-        for worker in maintenance::expired_workers(&*session, given).await? {
-            if worker != own && maintenance::declare_dead(&*session, given, worker).await? {
+        for &worker in look.expired.iter().filter(|worker| **worker != own) {
+            if maintenance::declare_dead(&*session, given, worker).await? {
                 tracing::warn!(%worker, "a worker's lease is over: its tasks are taken back");
                 dead.push(worker);
             }
         }
-        let left = maintenance::left_behind(&*session).await?;
+        let thorough = look.ended || !dead.is_empty() || self.looks().must_be_thorough(look.at);
+        let left = match thorough {
+            true => maintenance::left_behind(&*session).await?,
+            false => Vec::new(),
+        };
+        self.looks().looked(look.at, thorough, !left.is_empty());
         dead.extend(left.into_iter().filter(|worker| *worker != own));
         dead.sort_unstable();
         dead.dedup();
-        Ok(dead)
+        Ok(Leftovers {
+            dead,
+            unpublished: look.unpublished,
+        })
+    }
+
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) async fn left_by(
@@ -162,14 +178,6 @@ impl Postgres {
     pub(crate) async fn waiting_for_code(&self) -> Result<Vec<Timer>, StoreError> {
         let session = self.session().await?;
         maintenance::waiting_for_code(&*session).await
-    }
-
-    pub(crate) async fn unpublished(
-        &self,
-        id: Option<ExecutionId>,
-    ) -> Result<Vec<ExecutionId>, StoreError> {
-        let session = self.session().await?;
-        maintenance::unpublished(&*session, self.now(), id).await
     }
 
     pub(crate) async fn remove_unpublished(

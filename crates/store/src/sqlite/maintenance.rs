@@ -130,18 +130,12 @@ pub(crate) fn waiting_for_code(connection: &Connection) -> Run<Vec<Timer>> {
 }
 
 /// Executions whose large graph was never finished: their process died, or another start won.
-pub(crate) fn unpublished(
-    connection: &Connection,
-    now: Timestamp,
-    id: Option<ExecutionId>,
-) -> Run<Vec<ExecutionId>> {
+pub(crate) fn unpublished(connection: &Connection, now: Timestamp) -> Run<Vec<ExecutionId>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id FROM executions WHERE generation IS NULL AND closed_at IS NULL AND (id = ?1 OR (?1 IS NULL AND created_at < ?2))",
+        "SELECT id FROM executions WHERE generation IS NULL AND closed_at IS NULL AND created_at < ?1",
     )?;
     let before = now.plus_us(-UNPUBLISHED_US).0;
-    let rows = statement.query_map(params![id.map(|id| id.0), before], |row| {
-        row.get(0).map(ExecutionId)
-    })?;
+    let rows = statement.query_map([before], |row| row.get(0).map(ExecutionId))?;
     rows.collect()
 }
 

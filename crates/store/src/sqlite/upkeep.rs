@@ -8,6 +8,7 @@ use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::timer::Timer;
 
 use crate::error::StoreError;
+use crate::upkeep::Leftovers;
 use crate::views::{NewWorker, WorkflowKind};
 
 use super::{Sqlite, maintenance};
@@ -131,9 +132,18 @@ impl Sqlite {
             .any(|id| !files.is_held(id) && !files.is_given_up(id)))
     }
 
+    /// What others left, but for `own`. The locks of workers come last: whoever holds them recovers.
+    pub(crate) async fn leftovers(&self, own: WorkerId) -> Result<Leftovers, StoreError> {
+        let unpublished = self.errand("an unfinished start", maintenance::unpublished);
+        Ok(Leftovers {
+            unpublished: unpublished.await?,
+            dead: self.dead_workers(own).await?,
+        })
+    }
+
     /// The dead workers that have something to recover, but for `own`. Their locks are taken, so
     /// that nobody else recovers the same at the same time.
-    pub(crate) async fn dead_workers(&self, own: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
+    async fn dead_workers(&self, own: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
         let files = Arc::clone(&self.workers);
         self.errand("a worker", move |connection, _| {
             let take = |id: &WorkerId| {
@@ -170,16 +180,6 @@ impl Sqlite {
     pub(crate) async fn waiting_for_code(&self) -> Result<Vec<Timer>, StoreError> {
         self.errand("a timer", |connection, _| {
             maintenance::waiting_for_code(connection)
-        })
-        .await
-    }
-
-    pub(crate) async fn unpublished(
-        &self,
-        id: Option<ExecutionId>,
-    ) -> Result<Vec<ExecutionId>, StoreError> {
-        self.errand("an unfinished start", move |connection, now| {
-            maintenance::unpublished(connection, now, id)
         })
         .await
     }

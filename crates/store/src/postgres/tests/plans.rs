@@ -229,6 +229,38 @@ fn answer(key: TaskKey) -> StepWrite {
     }
 }
 
+/// The rows of executions and tasks that were read lately, however.
+const READ: &str = "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables \
+     WHERE relid IN (SELECT oid FROM pg_class WHERE relname IN ('executions', 'task_executions') AND relnamespace = \
+     (SELECT relnamespace FROM pg_class WHERE oid = (SELECT tableoid FROM ~store))) ORDER BY 1";
+
+#[tokio::test]
+async fn a_look_at_the_others_reads_nothing_of_what_is_open() {
+    let home = filled().await;
+    run(
+        &home.session,
+        "INSERT INTO ~workers VALUES (3, 'host', 7, 0, 0, 0)",
+        Vec::new(),
+    )
+    .await;
+    for mode in [
+        "SET plan_cache_mode = force_generic_plan",
+        "SET plan_cache_mode = force_custom_plan",
+    ] {
+        run(&home.session, mode, Vec::new()).await;
+        begin(&home.session).await;
+        let before = home.numbers(READ).await;
+        let look = maintenance::look(&home.session, None, home.now()).await;
+        assert_eq!(look.expect("asked").expired, [WorkerId(3)]);
+        assert_eq!(home.numbers(READ).await, before, "{mode}");
+        // That what is read is counted.
+        let left = maintenance::left_behind(&home.session).await;
+        left.expect("asked");
+        assert_ne!(home.numbers(READ).await, before);
+        roll_back(&home.session).await;
+    }
+}
+
 #[tokio::test]
 async fn a_whole_scan_is_noticed() {
     let home = filled().await;
@@ -279,6 +311,9 @@ async fn queries_are_answered_from_indexes() {
         }
         reader.last_position().await.expect("reads");
         maintenance::left_behind(&home.session)
+            .await
+            .expect("asked");
+        maintenance::look(&home.session, None, home.now())
             .await
             .expect("asked");
         maintenance::waiting_for_code(&home.session)

@@ -1,17 +1,21 @@
 //! Workers, versions, leftovers, statistics.
 
-use abide_core::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
+use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{AddTasks, Change, Effects, OutboxRow, PIECE, Request};
 
 use crate::views::WorkflowKind;
 
+use super::super::connect::Session;
 use super::super::health::health;
 use super::super::maintenance::{
-    declare_dead, end_worker, ensure_version, expired_workers, heartbeat, left_behind, left_by,
-    register_worker, remove_unpublished, unpublished,
+    declare_dead, end_worker, ensure_version, heartbeat, left_behind, left_by, look,
+    register_worker, remove_unpublished,
 };
 use super::super::statement::Param;
 use super::home::{Home, backend, begin, commit, graph, run};
+
+/// No worker has ended since.
+const NOBODY: Timestamp = Timestamp(i64::MAX);
 
 #[tokio::test]
 async fn a_lease_lasts_by_the_databases_clock_and_ends_once() {
@@ -28,10 +32,8 @@ async fn a_lease_lasts_by_the_databases_clock_and_ends_once() {
     let renewed = heartbeat(session, None, short, 0).await.expect("asked");
     assert!(renewed.expect("alive") >= began);
     assert_eq!(home.reader().workers().await.expect("reads").len(), 2);
-    assert_eq!(
-        expired_workers(session, None).await.expect("asked"),
-        [short]
-    );
+    assert_eq!(expired(session, None).await, [short]);
+    assert!(!look(session, None, began).await.expect("asked").ended);
     assert!(!declare_dead(session, None, long).await.expect("asked"));
     let (one, two) = tokio::join!(
         declare_dead(session, None, short),
@@ -42,7 +44,17 @@ async fn a_lease_lasts_by_the_databases_clock_and_ends_once() {
         heartbeat(session, None, short, 1000).await.expect("asked"),
         None
     );
-    assert_eq!(expired_workers(session, None).await.expect("asked"), []);
+    assert_eq!(expired(session, None).await, []);
+    let since = look(session, None, began).await.expect("asked");
+    assert!(since.ended && since.at >= began);
+    let later = look(session, None, since.at).await.expect("asked");
+    assert!(!later.ended, "nobody has ended since");
+}
+
+async fn expired(session: &Session, now: Option<Timestamp>) -> Vec<WorkerId> {
+    let looked = look(session, now, NOBODY).await.expect("asked");
+    assert!(!looked.ended && now.is_none_or(|now| looked.at == now));
+    looked.expired
 }
 
 #[tokio::test]
@@ -53,19 +65,9 @@ async fn a_store_with_a_time_of_its_own_counts_leases_by_it() {
         .await
         .expect("registered");
     home.advance(1000);
-    assert_eq!(
-        expired_workers(session, Some(home.now()))
-            .await
-            .expect("asked"),
-        []
-    );
+    assert_eq!(expired(session, Some(home.now())).await, []);
     home.advance(1);
-    assert_eq!(
-        expired_workers(session, Some(home.now()))
-            .await
-            .expect("asked"),
-        [id]
-    );
+    assert_eq!(expired(session, Some(home.now())).await, [id]);
     let renewed = heartbeat(session, Some(home.now()), id, 1000)
         .await
         .expect("asked");
@@ -157,16 +159,13 @@ async fn an_unfinished_start_goes_in_pieces() {
     })])
     .await;
     let session = &home.session;
-    let open = |at| unpublished(session, at, None);
-    assert_eq!(open(home.now()).await.expect("asked"), []);
-    assert_eq!(
-        unpublished(session, home.now(), Some(id))
-            .await
-            .expect("asked"),
-        [id]
-    );
+    let open = async || {
+        let looked = look(session, Some(home.now()), NOBODY).await;
+        looked.expect("asked").unpublished
+    };
+    assert_eq!(open().await, []);
     home.advance(61_000_000);
-    assert_eq!(open(home.now()).await.expect("asked"), [id]);
+    assert_eq!(open().await, [id]);
     let mut pieces = 0;
     while !remove_unpublished(session, id, 1000)
         .await
