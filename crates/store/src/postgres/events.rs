@@ -51,7 +51,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
                  ORDER BY position LIMIT $3::bigint"
             )
         });
-        let (_, last) = self.now().await?;
+        let last = self.last_given().await?;
         let mut stretches = Stretches::after(after, last, limit);
         let mut found = Vec::new();
         while let Some((from, to)) = stretches.next(found.len()) {
@@ -69,7 +69,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
     /// The position of the last event; 0 if there is none.
     pub(crate) async fn last_position(&self) -> Result<i64, StoreError> {
         let sql = "SELECT max(position) FROM ~execution_events WHERE position > $1::bigint AND position <= $2::bigint";
-        let (_, mut to) = self.now().await?;
+        let mut to = self.last_given().await?;
         let mut length = STRETCH;
         while to > 0 {
             let from = to.saturating_sub(length).max(0);
@@ -216,7 +216,20 @@ impl<E: Execute + Sync> Reader<'_, E> {
         Ok(found)
     }
 
-    /// What is committed now, and a position that none of it is above.
+    /// A position that nothing committed is above.
+    async fn last_given(&self) -> Result<i64, StoreError> {
+        let sql = "SELECT last_value FROM ~execution_events_position_seq";
+        let last = one(
+            self.execute,
+            Statement::new(sql, Vec::new()),
+            "an event",
+            Cells::int,
+        );
+        let last = last.await?;
+        last.ok_or_else(|| StoreError::Internal("no position was answered".to_owned()))
+    }
+
+    /// What is committed now, and a position that none of it is above. Takes a transaction's id.
     async fn now(&self) -> Result<(Snapshot, i64), StoreError> {
         // The snapshot of a statement is older than what its expressions find in a sequence, and than
         // the id of a transaction that is given to it. A snapshot's own `xmax` says only which id was

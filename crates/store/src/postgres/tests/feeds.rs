@@ -163,3 +163,22 @@ async fn a_strange_cursor_is_refused() {
         .expect_err("no cursor");
     assert_eq!(error.to_string(), "`x` is no cursor of a feed");
 }
+
+#[tokio::test]
+async fn who_lists_events_takes_no_transaction_id() {
+    let home = Home::new().await;
+    home.write(&events(vec![event(1, 0, 1)])).await;
+    let reader = home.reader();
+    begin(&home.session).await;
+    let listed = reader.events(&EventFilter::default(), 0, 10).await;
+    assert_eq!(listed.expect("reads").len(), 1);
+    assert_eq!(reader.last_position().await.expect("reads"), 1);
+    let taken = "SELECT 1 WHERE pg_current_xact_id_if_assigned() IS NOT NULL";
+    assert_eq!(home.numbers(taken).await, Vec::<i64>::new());
+    reader
+        .feed(None, &EventFilter::default(), 10)
+        .await
+        .expect("reads");
+    assert_eq!(home.numbers(taken).await, [1], "a feed's cursor needs one");
+    roll_back(&home.session).await;
+}
