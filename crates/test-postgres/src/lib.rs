@@ -8,10 +8,12 @@ mod binaries;
 mod process;
 mod schema;
 mod server;
+mod structures;
 mod tls;
 mod url;
 
 pub use process::send as send_signal;
 pub use schema::{Schema, fresh_schema, shared_url};
 pub use server::{Durability, Server};
+pub use structures::{Structures, check_structures};
 pub use url::{client, plain_url, with_parameter};

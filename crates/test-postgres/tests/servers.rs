@@ -1,7 +1,7 @@
 //! What the tests of the store rely on: servers that can be killed, started again, and that leave
 //! nothing behind.
 
-use abide_test_postgres::{Durability, Server, client, fresh_schema};
+use abide_test_postgres::{Durability, Server, check_structures, client, fresh_schema};
 
 #[tokio::test]
 async fn a_killed_server_is_gone_and_comes_back_with_what_it_acknowledged() {
@@ -53,4 +53,27 @@ async fn a_schema_is_dropped_with_its_test() {
     assert_eq!(count().await, 1);
     drop(schema);
     assert_eq!(count().await, 0);
+}
+
+/// An index goes by a function. Once that puts numbers in another order, the index is in disorder.
+const DISORDER: &str = "CREATE SCHEMA s; CREATE TABLE s.t (n int); CREATE INDEX orderly ON s.t (n); \
+     CREATE FUNCTION s.compare(a int, b int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT btint4cmp(a, b)'; \
+     CREATE OPERATOR CLASS s.ordered FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, \
+     OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 s.compare(int, int); \
+     INSERT INTO s.t SELECT generate_series(1, 1000); CREATE INDEX disorderly ON s.t (n s.ordered); \
+     CREATE OR REPLACE FUNCTION s.compare(a int, b int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT btint4cmp(b, a)'";
+
+#[tokio::test]
+async fn an_index_in_disorder_is_found() {
+    let server = Server::start(Durability::None);
+    let client = client(&server.url()).await;
+    client.batch_execute(DISORDER).await.expect("made");
+    // Some packages come without the extension.
+    if let Some(structures) = check_structures(&client, "s").await {
+        assert_eq!((structures.indexes, structures.tables), (2, 1));
+        let [damage] = &structures.damages[..] else {
+            panic!("{structures}");
+        };
+        assert!(damage.contains("disorderly"), "{damage}");
+    }
 }

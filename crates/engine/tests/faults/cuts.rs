@@ -13,7 +13,7 @@ use crate::load::{Load, see_through, told};
 use crate::proxy::{Cut, Proxy};
 use crate::restarts::check_bodies;
 use crate::scene::{Order, visit};
-use crate::sight::{Sight, verify};
+use crate::sight::{Sight, check_disk, verify};
 
 /// Connections cut, unless `ABIDE_COMMIT_CUTS` says otherwise.
 const CUTS: u32 = 90;
@@ -147,6 +147,7 @@ async fn a_server_that_dies_around_a_commit_tells_what_became_of_it() {
     answers.check(&Sight::of(&server.url()).await).await;
     engine.store().close().await;
     verify(&server.url()).await;
+    check_disk(&server.url()).await;
     println!("{reused} of 6 transactions that were lost gave their ids to others");
     assert!(
         reused > 0,
@@ -194,4 +195,5 @@ async fn a_server_killed_while_it_commits_has_done_it_or_not() {
     check_bodies(&home);
     engine.store().close().await;
     verify(&server.url()).await;
+    check_disk(&server.url()).await;
 }

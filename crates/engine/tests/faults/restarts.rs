@@ -8,7 +8,7 @@ use abide_test_postgres::{Durability, Server};
 
 use crate::child::Home;
 use crate::load::{Load, told};
-use crate::sight::{Sight, verify};
+use crate::sight::{Sight, check_disk, verify};
 
 /// Kills, unless `ABIDE_SERVER_KILLS` says otherwise.
 const KILLS: u32 = 8;
@@ -60,6 +60,7 @@ async fn a_server_killed_again_and_again_loses_nothing_and_costs_no_body() {
     assert_eq!(deadlocks, 0);
     client.store().close().await;
     verify(&home.url).await;
+    check_disk(&home.url).await;
     println!(
         "{kills} kills of the server over {begun} executions; {asked_again} calls were asked again"
     );

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use abide_core::event::EventType;
 use abide_store::{Store, StoreOptions, VerifyOptions};
-use abide_test_postgres::client;
+use abide_test_postgres::{check_structures, client};
 use tokio_postgres::Client;
 
 /// A look into the store in the schema `abide`.
@@ -64,6 +64,18 @@ impl Sight {
         let sql = "SELECT instance, count(*) FROM abide.signals GROUP BY 1";
         let rows = self.0.query(sql, &[]).await.expect("sound");
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+}
+
+/// That the server finds its own tables and indexes whole, where it has the means to look.
+pub(crate) async fn check_disk(url: &str) {
+    match check_structures(&client(url).await, "abide").await {
+        Some(structures) => {
+            assert!(structures.tables > 0, "the store is in that schema");
+            assert!(structures.damages.is_empty(), "{structures}");
+            println!("{structures}");
+        }
+        None => println!("the server came without amcheck: its structures were not checked"),
     }
 }
 
