@@ -23,8 +23,9 @@ struct Args {
     #[arg(default_value = "order-42")]
     order: String,
 
-    /// The SQLite file that everything is recorded in; made if it doesn't exist
-    #[arg(long, value_name = "FILE", default_value = "approval.db")]
+    /// The SQLite file that everything is recorded in, made if it doesn't exist; or the address of a
+    /// PostgreSQL database
+    #[arg(long, value_name = "FILE|URL", default_value = "approval.db")]
     db: String,
 }
 
@@ -103,10 +104,12 @@ async fn main() -> ExitCode {
 }
 
 async fn take_order(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let engine = Engine::builder(format!("sqlite:{}", args.db))
-        .register::<checkout>()
-        .start()
-        .await?;
+    let url = if args.db.contains("://") {
+        args.db.clone()
+    } else {
+        format!("sqlite:{}", args.db)
+    };
+    let engine = Engine::builder(url).register::<checkout>().start().await?;
     let order = Order {
         item: "teapot".to_owned(),
         cents: 4_200,

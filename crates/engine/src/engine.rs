@@ -139,7 +139,7 @@ impl Engine {
     ///
     /// The same as `engine.start::<W>(instance, input)` with
     /// [`within(transaction)`](StartRequest::within), where there are options to set and errors are
-    /// described.
+    /// described. The guide is with [`Transaction`].
     ///
     /// ```no_run
     /// # use abide::{Engine, TaskError, workflow};
@@ -227,7 +227,7 @@ impl Engine {
 
     /// Sends a signal inside a transaction of your own, in the database of the engine's store: it
     /// exists if and only if that commits. On PostgreSQL the execution stands still until the
-    /// transaction ends.
+    /// transaction ends. The guide is with [`Transaction`].
     ///
     /// # Errors
     ///

@@ -32,9 +32,10 @@ pub use abide_core::trigger::{ContextOp, Ending, Trigger};
 pub use abide_macros::task;
 #[doc = include_str!("authoring/workflow.md")]
 pub use abide_macros::workflow;
-pub use abide_store::{
-    EventView, ExecutionFilter, ExecutionView, Store, StoreError, TaskView, Transaction,
-};
+#[doc(inline)]
+#[doc = include_str!("../../../docs/transactions.md")]
+pub use abide_store::Transaction;
+pub use abide_store::{EventView, ExecutionFilter, ExecutionView, Store, StoreError, TaskView};
 pub use authoring::{
     AuthoringError, Backoff, Context, GraphOf, Input, NodesOnly, Output, Outputs, PartOf, State,
     StateMap, Task, TaskBuilder, TaskError, Workflow, WorkflowBuilder, trigger,
@@ -60,9 +61,6 @@ mod guides {
 
     #[doc = include_str!("../../../docs/configuration.md")]
     mod configuration {}
-
-    #[doc = include_str!("../../../docs/transactions.md")]
-    mod transactions {}
 
     #[doc = include_str!("../../../docs/tutorial.md")]
     mod tutorial {}

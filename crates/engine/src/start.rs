@@ -130,7 +130,8 @@ impl<'a, I: Serialize, O> StartRequest<'a, I, O> {
 
     /// Makes the start inside a transaction of your own, in the database of the engine's store: the
     /// execution exists if and only if that commits. Nothing of it runs before, and the [`Run`] has
-    /// nothing to say before.
+    /// nothing to say before. What is promised, and how long the transaction may stay open, is with
+    /// [`Transaction`].
     ///
     /// ```no_run
     /// # use abide::{Engine, TaskError, workflow};

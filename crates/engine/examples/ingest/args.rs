@@ -15,8 +15,9 @@ pub(crate) struct Args {
     /// The directory to read. Symbolic links in it are counted, not followed.
     pub(crate) dir: PathBuf,
 
-    /// The SQLite file that everything is recorded in; made if it doesn't exist.
-    #[arg(long, value_name = "FILE", default_value = "ingest.db")]
+    /// The SQLite file that everything is recorded in, made if it doesn't exist; or the address of a
+    /// PostgreSQL database.
+    #[arg(long, value_name = "FILE|URL", default_value = "ingest.db")]
     pub(crate) db: String,
 
     /// Where `report.json` and `summary.txt` go; made if it doesn't exist [default: ingest-report]
