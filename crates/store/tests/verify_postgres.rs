@@ -14,6 +14,8 @@ mod fixture;
 mod home;
 #[path = "backend/postgres_kept.rs"]
 mod kept;
+#[path = "verify/ops.rs"]
+mod ops;
 #[path = "verify/planted.rs"]
 mod planted;
 #[path = "verify/random.rs"]
@@ -24,5 +26,7 @@ mod raw;
 mod regressions;
 #[path = "verify/scenario.rs"]
 mod scenario;
+#[path = "verify/shapes.rs"]
+mod shapes;
 #[path = "verify/world.rs"]
 mod world;

@@ -13,7 +13,11 @@
 mod fixture;
 mod on_postgres;
 mod on_sqlite;
+#[path = "../verify/ops.rs"]
+mod ops;
 mod oracle;
+#[path = "../verify/shapes.rs"]
+mod shapes;
 mod stored;
 #[path = "../verify/world.rs"]
 #[expect(dead_code, reason = "the other tests that stand on it ask for more")]
@@ -24,9 +28,11 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::fixture::Fixture;
+use crate::ops::{Op, ops};
 use crate::oracle::Shared;
+use crate::shapes::shapes;
 use crate::stored::normalised;
-use crate::world::{Op, World, ops, shapes};
+use crate::world::World;
 
 /// Operations after which the stores are emptied and other graphs are run.
 const IN_A_WORLD: usize = 250;
@@ -89,15 +95,15 @@ async fn the_same_operations_come_to_the_same_on_both_databases_and_in_the_oracl
             log.push(op.clone());
             sqlite.run(&op).await;
             postgres.run(&op).await;
-            assert_eq!(
-                sqlite.answers, postgres.answers,
-                "with seed {seed}, to {op:?}, the last of {shapes:?}, {log:#?}"
-            );
+            let when = || {
+                let last = log.last();
+                format!(
+                    "with seed {seed}, after {done} operations, to {last:?}, the last of {shapes:?}, {log:#?}"
+                )
+            };
+            assert_eq!(sqlite.answers, postgres.answers, "{}", when());
             let complaints = oracle.borrow().complaints.join("\n");
-            assert!(
-                complaints.is_empty(),
-                "{complaints}\nwith seed {seed}, to {op:?}, the last of {shapes:?}, {log:#?}"
-            );
+            assert!(complaints.is_empty(), "{complaints}\n{}", when());
             sqlite.answers.clear();
             postgres.answers.clear();
             if !log.len().is_multiple_of(BETWEEN_LOOKS) && done < until {
@@ -109,16 +115,10 @@ async fn the_same_operations_come_to_the_same_on_both_databases_and_in_the_oracl
                 normalised(on_postgres::stored(&of_postgres).await),
             );
             for (table, rows) in &stored.0 {
-                assert_eq!(
-                    rows, &stored.1[table],
-                    "{table} with seed {seed}, after {shapes:?}, {log:#?}"
-                );
+                assert_eq!(rows, &stored.1[table], "{table} {}", when());
             }
             let differences = oracle.borrow().differences(&stored.0).join("\n");
-            assert!(
-                differences.is_empty(),
-                "{differences}\nwith seed {seed}, after {shapes:?}, {log:#?}"
-            );
+            assert!(differences.is_empty(), "{differences}\n{}", when());
         }
         of_sqlite.remove_executions().await;
         of_postgres.remove_executions().await;

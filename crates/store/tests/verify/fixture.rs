@@ -164,18 +164,28 @@ impl Fixture {
         id
     }
 
-    /// The worker's process dies; another one takes its tasks back.
-    pub(crate) async fn crash(&mut self, crash_cap: u32) -> RecoverySummary {
+    /// The worker's process dies; another one comes.
+    pub(crate) async fn die(&mut self) -> WorkerId {
+        let lost = self.worker;
         // Where nothing else tells that a process is gone, the end of its lease does.
-        let ends = self.store.heartbeat(self.worker, Duration::ZERO).await;
+        let ends = self.store.heartbeat(lost, Duration::ZERO).await;
         ends.expect("the lease ends");
         self.advance(1);
-        self.store.leave_worker(self.worker);
+        self.store.leave_worker(lost);
         self.worker = self.add_worker().await;
-        self.store
-            .recover(crash_cap, self.worker)
-            .await
-            .expect("recovers")
+        lost
+    }
+
+    /// The worker takes back what the dead held.
+    pub(crate) async fn recover(&mut self, crash_cap: u32) -> RecoverySummary {
+        let recovered = self.store.recover(crash_cap, self.worker).await;
+        recovered.expect("recovers")
+    }
+
+    /// The worker's process dies; another one takes its tasks back.
+    pub(crate) async fn crash(&mut self, crash_cap: u32) -> RecoverySummary {
+        self.die().await;
+        self.recover(crash_cap).await
     }
 
     // ---- batches ----

@@ -12,10 +12,12 @@ mod fixture;
 mod home;
 #[path = "../backend/sqlite_kept.rs"]
 mod kept;
+mod ops;
 mod planted;
 mod random;
 #[path = "../backend/sqlite_rows.rs"]
 mod raw;
 mod regressions;
 mod scenario;
+mod shapes;
 mod world;

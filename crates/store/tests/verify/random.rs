@@ -14,7 +14,9 @@ use proptest::test_runner::{TestRng, TestRunner};
 
 use crate::home::Home;
 use crate::kept::{BETWEEN_LOOKS, CASES};
-use crate::world::{Op, Shape, World, ops, shapes};
+use crate::ops::{Op, ops};
+use crate::shapes::{Shape, shapes};
+use crate::world::World;
 
 /// Answers how often each type of event was met.
 fn check(shapes: &[Shape], ops: &[Op]) -> BTreeMap<&'static str, u32> {

@@ -5,146 +5,34 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::fixture::{Answer, Ask, Fixture, SECOND, held, signal, sleep, step_id};
+use crate::ops::{End, Op};
+use crate::shapes::{Shape, build};
 use abide_core::context::Changes;
 use abide_core::failure::{Failure, RetryHint};
-use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
+use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{
-    Await, Cancel, Claimed, Defer, Finish, Held, IfExists, Offer, Outcome, Progress, Record,
-    Recover, Recovered, Refusal, Reply, Request, Resume, Signal, Supersede,
+    Await, Cancel, Claimed, Defer, Finish, Held, IfExists, MAX_HOPS, Offer, Outcome, Progress,
+    Record, Recover, Recovered, Refusal, Reply, Request, Resume, Signal, Supersede,
 };
 use abide_core::payload::Payload;
-use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::status::Phase;
 use abide_core::step::{StepEnd, StepKind, StepRecord};
-use abide_core::trigger::{ContextOp, Trigger};
 use abide_store::ApplyError;
-use proptest::collection::vec;
-use proptest::prelude::*;
-
-/// A random graph: for each node its dependencies (as bits over the nodes before it), rule,
-/// retries and priority.
-#[derive(Clone, Debug)]
-pub(crate) struct Shape(pub(crate) Vec<(u16, u8, u8, i8)>);
-
-#[derive(Clone, Debug)]
-pub(crate) enum End {
-    Completed { big: bool, changes: bool },
-    Failed { kind: u8, supersede: bool },
-    Released,
-    Cancelled,
-    Nondeterministic,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Op {
-    Start {
-        shape: u8,
-        instance: u8,
-        anew: bool,
-        own_graph: bool,
-        start_in: u8,
-        deadline_in: u8,
-        slots: u8,
-    },
-    Claim(u8),
-    Finish {
-        task: u8,
-        end: End,
-        slots: u8,
-    },
-    Late {
-        task: u8,
-        end: End,
-    },
-    Defer(u8),
-    Resume(u8, bool),
-    Await {
-        task: u8,
-        waits: Vec<(bool, u8)>,
-        evict: bool,
-    },
-    Evict(u8),
-    Record(u8, u8, bool),
-    Progress(u8),
-    Signal(u8, u8),
-    Cancel(u8, bool),
-    Advance(u8),
-    Fire(u8),
-    Crash(u8),
-    Recover(u8, u8),
-    Batch(Vec<Op>),
-}
-
-pub(crate) fn shapes() -> impl Strategy<Value = Vec<Shape>> {
-    let node = (any::<u16>(), 0..10_u8, 0..3_u8, -2..3_i8);
-    // Small ones too, so that the same task meets many things.
-    let nodes = prop_oneof![2 => 1..=2_usize, 1 => 3..=12_usize];
-    let shape = nodes
-        .prop_flat_map(move |nodes| vec(node.clone(), nodes))
-        .prop_map(Shape);
-    vec(shape, 1..4)
-}
-
-pub(crate) fn ends() -> impl Strategy<Value = End> {
-    prop_oneof![
-        5 => (any::<bool>(), any::<bool>()).prop_map(|(big, changes)| End::Completed { big, changes }),
-        4 => (0..4_u8, any::<bool>()).prop_map(|(kind, supersede)| End::Failed { kind, supersede }),
-        1 => Just(End::Released),
-        1 => Just(End::Cancelled),
-        1 => Just(End::Nondeterministic),
-    ]
-}
-
-pub(crate) fn request_ops() -> impl Strategy<Value = Op> {
-    let task = || any::<u8>();
-    prop_oneof![
-        4 => (any::<u8>(), 0..4_u8, any::<bool>(), any::<bool>(), 0..15_u8, 0..20_u8, 0..3_u8).prop_map(
-            |(shape, instance, anew, own_graph, start_in, deadline_in, slots)| Op::Start {
-                shape, instance, anew, own_graph, start_in, deadline_in, slots
-            }
-        ),
-        8 => (task(), ends(), 0..3_u8).prop_map(|(task, end, slots)| Op::Finish { task, end, slots }),
-        1 => (task(), ends()).prop_map(|(task, end)| Op::Late { task, end }),
-        4 => task().prop_map(Op::Defer),
-        4 => (task(), any::<bool>()).prop_map(|(task, always)| Op::Resume(task, always)),
-        5 => (task(), vec((any::<bool>(), 0..4_u8), 0..4), any::<bool>())
-            .prop_map(|(task, waits, evict)| Op::Await { task, waits, evict }),
-        2 => task().prop_map(Op::Evict),
-        2 => (task(), 1..3_u8, any::<bool>()).prop_map(|(task, count, failed)| Op::Record(task, count, failed)),
-        1 => task().prop_map(Op::Progress),
-        4 => (0..4_u8, 0..2_u8).prop_map(|(instance, name)| Op::Signal(instance, name)),
-        2 => (task(), 0..3_u8).prop_map(|(task, cap)| Op::Recover(task, cap)),
-        1 => (any::<u8>(), any::<bool>()).prop_map(|(execution, grace)| Op::Cancel(execution, grace)),
-    ]
-}
-
-pub(crate) fn asks() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        8 => request_ops(),
-        2 => (1..5_u8).prop_map(Op::Claim),
-        2 => (1..5_u8).prop_map(Op::Fire),
-    ]
-}
-
-pub(crate) fn ops() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        12 => request_ops(),
-        8 => (1..5_u8).prop_map(Op::Claim),
-        3 => (0..5_u8).prop_map(Op::Advance),
-        3 => (1..5_u8).prop_map(Op::Fire),
-        1 => (0..3_u8).prop_map(Op::Crash),
-        4 => vec(asks(), 2..7).prop_map(Op::Batch),
-    ]
-}
 
 /// Somebody who is told what is done to a world, and what comes of it.
 pub(crate) trait Witness {
     /// This was asked for in one transaction.
     fn asked(&mut self, now: Timestamp, worker: WorkerId, asks: &[Ask], answers: &[Answer]);
 
-    /// A worker's process died, and others took back what it held.
-    fn crashed(&mut self, now: Timestamp, lost: WorkerId, crash_cap: u32);
+    /// A worker's process died.
+    fn died(&mut self, lost: WorkerId);
+
+    /// What the dead held was taken back.
+    fn taken_back(&mut self, now: Timestamp, crash_cap: u32);
+
+    /// Tasks that wait for other code were woken.
+    fn deployed(&mut self, now: Timestamp);
 }
 
 /// The world that operations are applied to.
@@ -188,23 +76,23 @@ impl World {
         match op {
             Op::Advance(which) => self.fixture.advance(WAITS_US[usize::from(*which)]),
             Op::Crash(cap) => {
-                let lost = self.fixture.worker;
-                self.fixture.crash(u32::from(*cap)).await;
-                if let Some(witness) = &mut self.witness {
-                    witness.crashed(self.fixture.now(), lost, u32::from(*cap));
-                }
-                self.lost.append(&mut self.held);
-                self.parked.clear();
+                self.die().await;
+                self.take_back(*cap).await;
             }
+            Op::Die => self.die().await,
+            Op::TakeBack(cap) => self.take_back(*cap).await,
+            Op::Deploy => self.deploy().await,
             Op::Batch(ops) => {
-                // No two requests about one task by its holder, who does one thing at a time.
+                // No two requests about one task by its holder, who does one thing at a time. Whoever
+                // takes it for dead does not ask.
                 let mut busy = Vec::new();
                 let mut asks = Vec::new();
                 for op in ops {
                     if let Some((ask, by)) = self.ask(op).await
-                        && !by.is_some_and(|by| busy.contains(&by))
+                        && (matches!(op, Op::Recover(..))
+                            || !by.is_some_and(|by| busy.contains(&by)))
                     {
-                        busy.extend(by);
+                        busy.extend(by.filter(|_| !matches!(op, Op::Recover(..))));
                         asks.push((ask, by));
                     }
                 }
@@ -223,6 +111,30 @@ impl World {
                     self.answer(answer, by);
                 }
             }
+        }
+    }
+
+    async fn die(&mut self) {
+        let lost = self.fixture.die().await;
+        if let Some(witness) = &mut self.witness {
+            witness.died(lost);
+        }
+        self.lost.append(&mut self.held);
+        self.parked.clear();
+    }
+
+    async fn take_back(&mut self, crash_cap: u8) {
+        self.fixture.recover(u32::from(crash_cap)).await;
+        if let Some(witness) = &mut self.witness {
+            witness.taken_back(self.fixture.now(), u32::from(crash_cap));
+        }
+    }
+
+    async fn deploy(&mut self) {
+        let woken = self.fixture.store.wake_for_code().await;
+        woken.expect("wakes what waits for other code");
+        if let Some(witness) = &mut self.witness {
+            witness.deployed(self.fixture.now());
         }
     }
 
@@ -329,7 +241,7 @@ impl World {
                     instance: format!("i{instance}").into(),
                     name: format!("s{name}").into(),
                     payload: Payload::from_json("{\"yes\":true}"),
-                    actor: None,
+                    actor: (*name == 0).then(|| "user:sender".into()),
                 };
                 (Request::Signal(signal), None)
             }
@@ -343,9 +255,8 @@ impl World {
                 };
                 (Request::Cancel(cancel), None)
             }
-            Op::Claim(_) | Op::Advance(_) | Op::Fire(_) | Op::Crash(_) | Op::Batch(_) => {
-                return None;
-            }
+            Op::Claim(_) | Op::Advance(_) | Op::Fire(_) | Op::Batch(_) => return None,
+            Op::Crash(_) | Op::Die | Op::TakeBack(_) | Op::Deploy => return None,
         })
     }
 
@@ -353,7 +264,7 @@ impl World {
         let Op::Start {
             shape,
             instance,
-            anew,
+            exists,
             own_graph,
             start_in,
             deadline_in,
@@ -378,20 +289,27 @@ impl World {
         if *own_graph {
             start.node_inputs = vec![(1, Payload::from_json(format!("\"{}\"", "x".repeat(2000))))];
         }
-        start.if_exists = if *anew {
-            IfExists::StartAnew
-        } else {
-            IfExists::UseExisting
+        start.if_exists = match exists {
+            0..4 => IfExists::StartAnew,
+            4..8 => IfExists::UseExisting,
+            _ => IfExists::Reject,
         };
         start.offer = self.offer(*slots);
         Request::Start(Box::new(start))
     }
 
-    fn offer(&self, slots: u8) -> Option<Offer> {
-        (slots > 0).then(|| Offer {
+    /// One or two slots, at the first hop, at the last one or after that.
+    fn offer(&self, which: u8) -> Option<Offer> {
+        let (slots, hop) = match which {
+            0 => return None,
+            1 | 2 => (u32::from(which), 0),
+            3 => (1, MAX_HOPS),
+            _ => (2, MAX_HOPS - 1),
+        };
+        Some(Offer {
             worker: self.fixture.worker,
-            slots: u32::from(slots),
-            hop: 0,
+            slots,
+            hop,
             queues: self.queues(),
         })
     }
@@ -403,9 +321,10 @@ impl World {
                     "\"{}\"",
                     "o".repeat(if *big { 1500 } else { 5 })
                 ))),
-                changes: changes.then(|| {
+                changes: (*changes > 0).then(|| {
                     let value = serde_json::json!(held.key.number);
-                    Changes(BTreeMap::from([("n".to_owned(), Some(value))]))
+                    let value = (*changes < 3).then_some(value);
+                    Changes(BTreeMap::from([("n".to_owned(), value)]))
                 }),
                 checkpoint: None,
             },
@@ -463,13 +382,18 @@ impl World {
             self.next_number(held.key).await,
             self.fixture.next_order(held.key).await,
         );
-        let steps = (0..u32::from(count)).map(|at| StepRecord {
+        // Without one of its own it takes the first, which is refused if that is taken.
+        let (number, count) = match count {
+            0 => (1, 1),
+            count => (number, u32::from(count)),
+        };
+        let steps = (0..count).map(|at| StepRecord {
             id: step_id(number + at, StepKind::Step, "step"),
             end: match failed {
                 true => StepEnd::Failed(Failure::new("io", "no")),
                 false => StepEnd::Done(Payload::from_json(format!(
                     "\"{}\"",
-                    "r".repeat(800 * usize::from(count))
+                    "r".repeat(800 * count as usize)
                 ))),
             },
             order: order + at,
@@ -595,8 +519,7 @@ impl World {
             self.run(&Op::Fire(100)).await;
             if round % 10 == 9 {
                 self.run(&Op::Crash(200)).await;
-                let woken = self.fixture.store.wake_for_code().await;
-                woken.expect("wakes what waits for other code");
+                self.run(&Op::Deploy).await;
             }
             for instance in 0..4 {
                 for name in 0..2 {
@@ -607,7 +530,7 @@ impl World {
             while !self.held.is_empty() {
                 let end = End::Completed {
                     big: false,
-                    changes: true,
+                    changes: 1,
                 };
                 self.run(&Op::Finish {
                     task: 0,
@@ -639,55 +562,4 @@ fn in_words(answer: &Answer) -> String {
         }
         Answer::Reply(reply) => format!("{reply:?}"),
     }
-}
-
-pub(crate) fn build(shape: &Shape) -> Graph {
-    let mut builder = GraphBuilder::new();
-    for (at, (bits, rule, retries, priority)) in shape.0.iter().enumerate() {
-        let id = format!("n{at}");
-        let dependencies: Vec<String> = (0..at)
-            .filter(|bit| bits >> bit & 1 == 1)
-            .map(|bit| format!("n{bit}"))
-            .collect();
-        builder.task(TaskSpec {
-            trigger: trigger(*rule, &dependencies),
-            retry: RetryPolicy {
-                retries: u32::from(*retries),
-                backoff: Backoff::Fixed {
-                    delay_us: if *retries == 2 { SECOND } else { 0 },
-                },
-                ..RetryPolicy::default()
-            },
-            priority: i16::from(*priority),
-            ..TaskSpec::new(&id)
-        });
-        builder.node(&id, &id);
-        for dependency in &dependencies {
-            builder.edge(dependency, &id);
-        }
-    }
-    builder.build().expect("edges lead forward")
-}
-
-pub(crate) fn trigger(rule: u8, dependencies: &[String]) -> Option<Trigger> {
-    let first = dependencies.first()?.clone();
-    let last = dependencies.last()?.clone();
-    let context = |op| Trigger::Context {
-        key: "n".into(),
-        op,
-        value: serde_json::json!(2),
-    };
-    Some(match rule {
-        0 => Trigger::Failed(first),
-        1 => Trigger::Any(vec![Trigger::Success(first), Trigger::Failed(last)]),
-        2 => Trigger::None(vec![Trigger::Failed(first), Trigger::Skipped(last)]),
-        3 => Trigger::Skipped(last),
-        4 => Trigger::Any(vec![context(ContextOp::Gt), Trigger::Failed(first)]),
-        5 => Trigger::All(vec![context(ContextOp::Exists), Trigger::Success(first)]),
-        6 => Trigger::None(vec![Trigger::None(vec![
-            Trigger::Failed(first),
-            Trigger::Failed(last),
-        ])]),
-        _ => return None,
-    })
 }

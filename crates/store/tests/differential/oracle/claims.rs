@@ -23,7 +23,7 @@ impl Oracle {
         let mut claimed = Vec::new();
         for row in rows {
             if self.queue().contains(row) {
-                claimed.push(self.take(row.key, worker));
+                claimed.push(self.take(row.key, worker, 1));
             }
         }
         Said::Claims { claimed, notices }
@@ -59,14 +59,14 @@ impl Oracle {
         let mut claimed: Vec<Taken> = offers
             .divide(&rows, offer, by_start)
             .into_iter()
-            .map(|key| self.take(key, offer.worker))
+            .map(|key| self.take(key, offer.worker, offer.hop + 1))
             .collect();
         claimed.sort_by_key(|taken| taken.key);
         claimed
     }
 
     /// A worker takes a task: the first one starts the execution.
-    fn take(&mut self, key: TaskKey, worker: WorkerId) -> Taken {
+    fn take(&mut self, key: TaskKey, worker: WorkerId, hop: u8) -> Taken {
         let now = self.now;
         let run = self.run(key.execution);
         if run.status == ExecutionStatus::Pending {
@@ -100,7 +100,7 @@ impl Oracle {
             priority,
             deadline_at: run.deadline_at,
             input: None,
-            hop: 1,
+            hop,
         }
     }
 }

@@ -144,18 +144,21 @@ impl Oracle {
         }
     }
 
-    /// A worker's process is gone, and with it its inbox; others take its tasks back.
-    pub(super) fn crashed(&mut self, now: Timestamp, lost: WorkerId, crash_cap: u32) {
+    /// What the dead held is taken back; nobody reads their inboxes any more.
+    pub(super) fn take_back(&mut self, now: Timestamp, crash_cap: u32) {
         self.now = now;
-        let nodes = |run: &super::Run| {
-            let held = run.nodes.iter().filter(|node| node.worker == Some(lost));
-            held.map(|node| run.key(node.number)).collect::<Vec<_>>()
-        };
-        let held: Vec<TaskKey> = self.runs.values().flat_map(nodes).collect();
-        for key in held {
-            self.recover(key, lost, crash_cap, GONE);
+        let dead = std::mem::take(&mut self.dead);
+        let mut held = Vec::new();
+        for run in self.runs.values() {
+            for node in &run.nodes {
+                let worker = node.worker.filter(|worker| dead.contains(worker));
+                held.extend(worker.map(|worker| (run.key(node.number), worker)));
+            }
         }
-        self.inbox.retain(|note| note.worker != lost);
+        for (key, worker) in held {
+            self.recover(key, worker, crash_cap, GONE);
+        }
+        self.inbox.retain(|note| !dead.contains(&note.worker));
     }
 
     /// A task of a dead worker can be claimed again. An attempt is charged if it was Active; if that
@@ -215,13 +218,22 @@ impl Oracle {
 
 /// How long the next attempt waits, if there is one.
 fn delay_us(policy: &RetryPolicy, attempt: u32, failure: &Failure) -> Option<i64> {
-    if attempt > policy.retries {
+    let wanted = policy.retry_if.is_empty() || policy.retry_if.contains(&failure.kind);
+    if attempt > policy.retries || !wanted {
         return None;
     }
-    match (failure.retry, policy.backoff) {
-        (RetryHint::Fatal, _) => None,
-        (RetryHint::After(delay_us), _) => Some(delay_us),
-        (RetryHint::Default, Backoff::Fixed { delay_us }) => Some(delay_us),
-        (RetryHint::Default, other) => panic!("no world's tasks wait like {other:?}"),
-    }
+    let grown = match (failure.retry, policy.backoff) {
+        (RetryHint::Fatal, _) => return None,
+        (RetryHint::After(delay_us), _) => return Some(delay_us),
+        (RetryHint::Default, Backoff::Fixed { delay_us }) => delay_us,
+        (RetryHint::Default, Backoff::Linear { delay_us }) => delay_us * i64::from(attempt),
+        (RetryHint::Default, Backoff::Exponential { delay_us, factor }) => {
+            let mut grown = delay_us as f64;
+            for _ in 1..attempt {
+                grown *= factor;
+            }
+            grown as i64
+        }
+    };
+    Some(policy.max_delay_us.map_or(grown, |most| grown.min(most)))
 }

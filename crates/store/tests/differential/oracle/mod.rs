@@ -44,6 +44,8 @@ pub(crate) struct Oracle {
     runs: BTreeMap<ExecutionId, Run>,
     letters: Vec<Letter>,
     inbox: BTreeSet<Note>,
+    /// Workers whose process died.
+    dead: BTreeSet<WorkerId>,
     /// Where the engine answered something else.
     pub(crate) complaints: Vec<String>,
 }
@@ -76,8 +78,16 @@ impl Witness for Shared {
         self.borrow_mut().asked(now, worker, asks, answers);
     }
 
-    fn crashed(&mut self, now: Timestamp, lost: WorkerId, crash_cap: u32) {
-        self.borrow_mut().crashed(now, lost, crash_cap);
+    fn died(&mut self, lost: WorkerId) {
+        self.borrow_mut().dead.insert(lost);
+    }
+
+    fn taken_back(&mut self, now: Timestamp, crash_cap: u32) {
+        self.borrow_mut().take_back(now, crash_cap);
+    }
+
+    fn deployed(&mut self, now: Timestamp) {
+        self.borrow_mut().deploy(now);
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use abide_core::ids::TaskKey;
-use abide_core::kernel::Offer;
+use abide_core::kernel::{MAX_HOPS, Offer};
 
 use super::Queued;
 use super::said::Said;
@@ -89,6 +89,11 @@ impl Offers {
             made.offer.queues.contains(&other.queue)
                 && (other.rank < row.rank || (made.by_start && other.rank == row.rank))
         };
+        if made.offer.hop >= MAX_HOPS {
+            return made
+                .claimed
+                .then(|| format!("{row:?} was claimed although it is the outbox's turn"));
+        }
         if made.claimed {
             if made.with.len() > slots {
                 return Some(format!("{:?} were claimed into {slots} slots", made.with));

@@ -164,11 +164,14 @@ fn changes(node: &Node) -> Expected {
     if node.changes.is_empty() {
         return Expected::NULL;
     }
-    let mut set = serde_json::Map::new();
+    let mut changes = json!({});
     for (key, value) in &node.changes {
-        set.insert(key.clone(), value.clone().expect("no world removes keys"));
+        match value {
+            Some(value) => changes["set"][key] = value.clone(),
+            None => changes["removed"] = json!([key]),
+        }
     }
-    Expected::Json(json!({ "set": set }))
+    Expected::Json(changes)
 }
 
 fn events(run: &Run, task: u32, history: &[Fact]) -> Vec<Row> {

@@ -63,25 +63,25 @@ impl Oracle {
         let kind = EventType::ExecutionCancelling;
         run.becomes(ExecutionStatus::Cancelling, kind, data, who, now);
         run.grace_until = Some(now.plus_us(grace_us));
-        for key in self.open(id) {
-            if self.node(key).phase.is_held() {
-                self.notify(key);
-                if grace_us > 0 {
-                    continue;
-                }
-            }
-            self.cancel_node(key, Who::engine());
-        }
-        self.end_if_over(id);
+        self.cancel_open(id, grace_us <= 0);
     }
 
     /// The grace period is over.
     pub(super) fn cut_off(&mut self, id: ExecutionId) {
+        self.cancel_open(id, true);
+    }
+
+    /// Cancels what nobody runs, and tells the living who run the rest; with force that too.
+    fn cancel_open(&mut self, id: ExecutionId, force: bool) {
         for key in self.open(id) {
-            if self.node(key).phase.is_held() {
+            let worker = self.node(key).worker;
+            let lives = worker.is_some_and(|worker| !self.dead.contains(&worker));
+            if lives {
                 self.notify(key);
             }
-            self.cancel_node(key, Who::engine());
+            if force || !lives {
+                self.cancel_node(key, Who::engine());
+            }
         }
         self.end_if_over(id);
     }
