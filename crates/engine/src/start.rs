@@ -2,7 +2,9 @@
 
 use std::future::IntoFuture;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use abide_core::graph::Graph;
@@ -14,6 +16,8 @@ use abide_store::{ApplyError, StoreError, Transaction};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::authoring::{BoxFuture, BuiltGraph, GraphOf};
 use crate::clock::{timestamp_of, us_of};
@@ -251,35 +255,56 @@ async fn send(engine: &Engine, mut start: Start) -> Result<Started, EngineError>
 async fn send_once(engine: &Engine, mut start: Start) -> Result<Started, ApplyError> {
     let worker = engine.worker().filter(|_| start.start_at.is_none());
     let roots = start.graph.roots().take(MAX_ROOTS_CLAIMED).count();
-    let (offer, permits) = worker.and_then(|worker| worker.offer(roots)).unzip();
-    let unheard = Unheard(worker.filter(|_| offer.is_some()));
-    start.offer = offer;
-    let answer = engine.store().start(start).await;
-    if !matches!(&answer, Err(ApplyError::Store(error)) if !error.is_definite()) {
-        unheard.heard();
+    let offered = worker.and_then(|worker| Some((worker, worker.offer(roots)?)));
+    let Some((worker, (offer, permits))) = offered else {
+        return engine.store().start(start).await;
+    };
+    start.offer = Some(offer);
+    let heard = Heard {
+        runtime: worker.runtime.clone(),
+        start: Some(Box::pin(begin_here(Arc::clone(worker), start, permits))),
+    };
+    heard.await
+}
+
+/// Sends a start with an offer of these slots, and runs in them what the store claimed.
+async fn begin_here(
+    worker: Arc<Worker>,
+    start: Start,
+    permits: Vec<OwnedSemaphorePermit>,
+) -> Result<Started, ApplyError> {
+    let answer = worker.store.start(start).await;
+    if matches!(&answer, Err(ApplyError::Store(error)) if !error.is_definite()) {
+        worker.doubt();
     }
     let mut started = answer?;
-    if let Some(worker) = worker {
-        let claimed = std::mem::take(&mut started.claimed);
-        worker.launch(claimed, permits.into_iter().flatten());
-    }
+    let claimed = std::mem::take(&mut started.claimed);
+    worker.launch(claimed, permits);
     Ok(started)
 }
 
-/// A start with an offer whose answer has not come. If it never does, since the caller dropped the
-/// start or the store broke, the worker may hold tasks that it doesn't know of.
-struct Unheard<'a>(Option<&'a Arc<Worker>>);
+/// A start with an offer, once it was sent: it is heard to its end even if the caller drops it, or
+/// the worker would hold tasks that it doesn't know of.
+struct Heard {
+    runtime: Handle,
+    start: Option<BoxFuture<'static, Result<Started, ApplyError>>>,
+}
 
-impl Unheard<'_> {
-    fn heard(mut self) {
-        self.0 = None;
+impl Future for Heard {
+    type Output = Result<Started, ApplyError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let start = self.start.as_mut().expect("it is not polled after its end");
+        let answer = ready!(start.as_mut().poll(context));
+        self.start = None;
+        Poll::Ready(answer)
     }
 }
 
-impl Drop for Unheard<'_> {
+impl Drop for Heard {
     fn drop(&mut self) {
-        if let Some(worker) = self.0 {
-            worker.doubt();
+        if let Some(start) = self.start.take() {
+            self.runtime.spawn(start);
         }
     }
 }

@@ -10,39 +10,29 @@ use abide_core::kernel::{Finish, Held, Outcome, Request};
 use super::Worker;
 use super::persist::Backoff;
 
-/// How long an answer that was sent may take to be heard. What is unknown before and after is not
-/// coming.
+/// How long a transaction whose answer was lost may still be under way, and an answer that was sent
+/// may take to be heard. What is unknown before and after is not coming.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs until it is aborted; does something only when there is doubt.
 pub(super) async fn run(worker: Arc<Worker>) {
     loop {
         worker.doubt.notified().await;
-        all_written(&worker).await;
-        let before: HashSet<_> = unknown(&worker).await.into_iter().map(identity).collect();
-        if before.is_empty() {
-            continue;
-        }
-        tokio::time::sleep(PATIENCE).await;
-        for held in unknown(&worker).await {
-            if before.contains(&identity(held)) {
+        let mut before: HashSet<_> = unknown(&worker).await.into_iter().map(identity).collect();
+        loop {
+            tokio::time::sleep(PATIENCE).await;
+            let unknown = unknown(&worker).await;
+            let (lost, new): (Vec<_>, Vec<_>) = unknown
+                .into_iter()
+                .partition(|held| before.contains(&identity(*held)));
+            for held in lost {
                 give_back(&worker, held).await;
             }
+            if new.is_empty() {
+                break;
+            }
+            before = new.into_iter().map(identity).collect();
         }
-    }
-}
-
-/// Waits until whatever was sent before has been written or refused: requests are taken in order,
-/// so one that changes nothing of interest tells.
-async fn all_written(worker: &Worker) {
-    let mut backoff = Backoff::default();
-    loop {
-        let lease = worker.options.lease;
-        match worker.store.heartbeat(worker.id(), lease).await {
-            Ok(_) => return,
-            Err(error) => tracing::warn!(%error, "can't tell what was written"),
-        }
-        backoff.pause(&worker.random).await;
     }
 }
 
