@@ -141,8 +141,9 @@ impl EngineBuilder {
         self
     }
 
-    /// How long a write waits for another process that writes to the same file, before it is
-    /// refused as busy. What tasks did is written again until it goes through; a start, signal or
+    /// How long a write waits for another process that writes to the same file, or keeps what it
+    /// needs locked, before it is refused as busy; and how long a write or a question waits for a
+    /// server that is away. What tasks did is written again until it goes through; a start, signal or
     /// cancellation answers with the error. Default 5 s.
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.options.busy_timeout = timeout;

@@ -23,14 +23,24 @@ macro_rules! on {
     };
 }
 
-/// Runs the query of that name on a read connection of whichever driver it is.
+/// Runs the query of that name on a read connection of whichever driver it is. While a server is
+/// away it is asked again, for as long as a write would wait.
 macro_rules! query {
     ($driver:expr, $name:ident($($argument:expr),*)) => {
         match &$driver {
             $crate::driver::Driver::Sqlite(it) => it.read(|reader| reader.$name($($argument),*)),
             $crate::driver::Driver::Postgres(it) => {
-                let session = it.session().await?;
-                it.reader(&session).$name($($argument),*).await
+                let mut patience = it.patience();
+                loop {
+                    let answer = match it.session().await {
+                        Ok(session) => it.reader(&session).$name($($argument),*).await,
+                        Err(error) => Err(error),
+                    };
+                    match answer {
+                        Err(error) if patience.allows(&error).await => {}
+                        answer => break answer,
+                    }
+                }
             }
         }
     };

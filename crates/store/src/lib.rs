@@ -60,7 +60,8 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct StoreOptions {
     /// The time of every write. Default: the system's clock on SQLite, the database's on PostgreSQL.
     pub now: Option<Clock>,
-    /// How long a write waits for another process that writes, or for a server that is away.
+    /// How long a write waits for another process that writes, and whatever is asked for a server that
+    /// is away.
     /// Default: 5 seconds.
     pub busy_timeout: Duration,
     /// Whether a file or schema that does not exist is created. Default: yes.

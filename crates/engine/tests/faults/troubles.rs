@@ -167,3 +167,24 @@ async fn an_execution_that_a_foreign_transaction_locks_keeps_nobody_else_waiting
     engine.store().close().await;
     verify(&server.url()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_waits_for_a_server_that_is_coming_back() {
+    let mut server = Server::start(Durability::Full);
+    let home = Home::of(&server.url());
+    let engine = home.engine().busy_timeout(LEASE).connect().await;
+    let engine = engine.expect("opens");
+    let (order, store) = (Order { number: 1 }, engine.store());
+    let run = engine.start::<visit>(&order.instance(), &order).await;
+    let id = run.expect("durable").id();
+    server.kill();
+    let back = tokio::task::spawn_blocking(move || {
+        server.restart();
+        server
+    });
+    let (found, ended) = tokio::join!(store.execution(id), store.end(id));
+    let found = found.expect("it is asked again").expect("it is there");
+    assert_eq!(found.execution.id, id);
+    assert!(ended.expect("it is asked again").is_some());
+    drop(back.await.expect("it is back"));
+}

@@ -6,18 +6,20 @@
 //! another one makes the flush begin anew with that one among them. So two flushes never wait for
 //! each other.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Instant;
 
 use abide_core::ids::{ExecutionId, made_at};
 use abide_core::kernel::{Need, Request};
-use rustc_hash::FxHashSet;
-use tokio::sync::{Mutex, mpsc};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::error::StoreError;
-use crate::flush::{After, Flush, Flushed};
+use crate::flush::{After, Flush, Flushed, panic_text};
 use crate::job::{Done, Job};
 
 use super::Shared;
@@ -25,33 +27,20 @@ use super::connect::Session;
 use super::fate::{Fate, Mark, SELECT_XID};
 use super::load::{self, Plan};
 use super::low_water::LowWater;
+use super::pool::{FIRST_PAUSE, LONGEST_PAUSE};
+use super::queue::{Batch, Queued, UnderWay};
 use super::statement::{Execute, Param, Row, Statement, Value};
 use super::{pick, write};
 
-/// The most jobs in one transaction: bounds how long the first of them waits for the last.
-const MAX_BATCH: usize = 1024;
 /// How often a flush is run again because another process came between, before its jobs are tried
 /// one by one.
 const MAX_COLLISIONS: u32 = 16;
 /// How many requests wait at once, each on a connection of its own, for what somebody keeps locked.
 pub(super) const MOST_APART: usize = 4;
-/// Pauses between two attempts to reach a server that is away.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
-/// A job and when it was asked.
-pub(crate) struct Queued {
-    pub(crate) job: Job,
-    pub(crate) since: Instant,
-}
-
-/// Where the committers take their jobs.
-pub(crate) type Queue = Arc<Mutex<mpsc::UnboundedReceiver<Queued>>>;
 
 /// One of the committers.
 pub(crate) struct Committer {
     shared: Arc<Shared>,
-    queue: Queue,
     session: Option<Session>,
     /// The executions that the last flush could not lock, or one of them.
     contended: Vec<ExecutionId>,
@@ -88,57 +77,64 @@ impl From<StoreError> for Failed {
 }
 
 impl Committer {
-    pub(crate) fn new(shared: Arc<Shared>, queue: Queue, session: Session) -> Committer {
+    pub(crate) fn new(shared: Arc<Shared>, session: Session) -> Committer {
+        Committer {
+            session: Some(session),
+            ..Committer::without_session(shared)
+        }
+    }
+
+    fn without_session(shared: Arc<Shared>) -> Committer {
         Committer {
             shared,
-            queue,
-            session: Some(session),
+            session: None,
             contended: Vec::new(),
             away: None,
             is_apart: false,
         }
     }
 
-    /// Waits for what somebody keeps locked on behalf of one request. Boxed, since it is begun by a
-    /// committer and is one.
-    fn wait_apart(
-        shared: Arc<Shared>,
-        queue: Queue,
-        queued: Queued,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    /// Runs until nobody can ask any more and everything asked is done.
+    pub(crate) async fn run(mut self) {
+        while let Some(batch) = self.shared.queue.take().await {
+            if let Err(panic) = guarded(self.work_off(batch)).await {
+                let panic = panic_text(&*panic);
+                tracing::error!(panic, "a defect: the writer panicked, and goes on");
+                self = Committer::without_session(self.shared);
+            }
+        }
+    }
+
+    /// Waits for what somebody keeps locked on behalf of requests about one execution. Boxed, since
+    /// it is begun by a committer and is one.
+    fn wait_apart(shared: Arc<Shared>, batch: Batch) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             // An error would mean that it was closed, which nobody does.
             let place = shared.apart.acquire().await;
             let mut committer = Committer {
-                shared: shared.clone(),
-                queue,
-                session: None,
-                contended: Vec::new(),
-                away: None,
                 is_apart: true,
+                ..Committer::without_session(shared.clone())
             };
-            committer.work_off(vec![queued]).await;
+            committer.work_off(batch).await;
             drop(place);
         })
     }
 
-    /// Runs until nobody can ask any more and everything asked is done.
-    pub(crate) async fn run(mut self) {
-        while let Some(batch) = gather(&self.queue).await {
-            self.work_off(batch).await;
-        }
-    }
-
-    async fn work_off(&mut self, batch: Vec<Queued>) {
-        let mut waiting = vec![batch];
+    async fn work_off(&mut self, batch: Batch) {
+        let Batch {
+            jobs,
+            mut under_way,
+        } = batch;
+        // In their order from the back.
+        let mut waiting = vec![jobs];
         let mut collisions = 0;
         let mut pause = FIRST_PAUSE;
-        while let Some(batch) = waiting.pop() {
-            let batch = self.give_up_late(batch);
-            if batch.is_empty() {
+        while let Some(jobs) = waiting.pop() {
+            let jobs = self.give_up_late(jobs);
+            if jobs.is_empty() {
                 continue;
             }
-            let (error, batch) = match self.commit(batch).await {
+            let (error, jobs) = match self.commit(jobs).await {
                 Ok(()) => {
                     pause = FIRST_PAUSE;
                     self.away = None;
@@ -151,22 +147,35 @@ impl Committer {
                     if collisions < MAX_COLLISIONS =>
                 {
                     collisions += 1;
-                    waiting.push(batch);
+                    waiting.push(jobs);
                 }
-                StoreError::Busy(_) => waiting.extend(self.set_stuck_aside(batch).await),
+                StoreError::Busy(_) if self.is_apart => waiting.push(jobs),
+                StoreError::Busy(_) => match self.stuck_among(&jobs).await {
+                    Ok(stuck) if stuck.is_empty() && jobs.len() > 1 => {
+                        waiting.extend(one_by_one(jobs));
+                    }
+                    Ok(stuck) => {
+                        waiting.push(jobs);
+                        self.set_aside(&stuck, &mut waiting, &mut under_way);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "can't tell which executions are locked");
+                        waiting.push(jobs);
+                    }
+                },
                 StoreError::Unavailable { .. } => {
                     tracing::warn!(%error, "the database is away; trying again");
                     self.session = None;
                     self.away = Some(error);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    waiting.push(batch);
+                    waiting.push(jobs);
                 }
-                error if batch.len() == 1 => refuse(batch, &error),
+                error if jobs.len() == 1 => refuse(jobs, &error),
                 error => {
-                    tracing::warn!(%error, jobs = batch.len(), "a batch failed and is run one by one");
+                    tracing::warn!(%error, jobs = jobs.len(), "a batch failed and is run one by one");
                     collisions = 0;
-                    waiting.extend(batch.into_iter().rev().map(|one| vec![one]));
+                    waiting.extend(one_by_one(jobs));
                 }
             }
         }
@@ -177,7 +186,7 @@ impl Committer {
         let patience = self.shared.patience;
         let (late, rest): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .partition(|queued| queued.since.elapsed() > patience);
+            .partition(|queued| queued.waited() > patience);
         if !late.is_empty() {
             // Unless the server is away, it is somebody's lock that keeps them waiting.
             let busy = || StoreError::Busy(self.shared.address.database());
@@ -234,7 +243,7 @@ impl Committer {
 
     /// Partitions of the history are made ahead of time; but a clock may jump, or be a test's.
     async fn make_room(&self, session: &mut Session, batch: &[Queued]) -> Result<(), StoreError> {
-        let started = batch.iter().filter_map(|queued| match &queued.job {
+        let started = batch.iter().filter_map(|queued| match queued.job() {
             Job::Apply(request, _) => match &**request {
                 Request::Start(start) => Some(start.id),
                 _ => None,
@@ -254,7 +263,7 @@ impl Committer {
         committed.after.tell(&self.shared.hints);
         self.shared.news.add(&committed.after);
         for (queued, done) in batch.into_iter().zip(committed.done) {
-            queued.job.answer(done);
+            queued.answer(done);
         }
     }
 
@@ -271,7 +280,7 @@ impl Committer {
         let (low_water, stuck) = (&self.shared.low_water, self.shared.stuck.now());
         let picks: Vec<_> = batch
             .iter()
-            .map(|queued| pick::statements(&queued.job, now, low_water, &stuck))
+            .map(|queued| pick::statements(queued.job(), now, low_water, &stuck))
             .collect();
         let must_pick = picks.iter().any(|of_job| !of_job.is_empty());
         if must_pick {
@@ -284,15 +293,15 @@ impl Committer {
             answers.next();
             for (queued, count) in batch.iter().zip(counts) {
                 let of_job: Vec<_> = answers.by_ref().take(count).collect();
-                match pick::picked(&queued.job, now, low_water, of_job.into_iter()) {
-                    Ok(picked) => flush.add(&queued.job, picked),
+                match pick::picked(queued.job(), now, low_water, of_job.into_iter()) {
+                    Ok(picked) => flush.add(queued.job(), picked),
                     Err(error) if error.is_content() => flush.refuse(error),
                     Err(error) => return Err(error.into()),
                 }
             }
         } else {
             for queued in batch {
-                flush.add(&queued.job, Default::default());
+                flush.add(queued.job(), Default::default());
             }
         }
         locks.add(&flush.missing(), &flush);
@@ -399,41 +408,48 @@ impl Committer {
         Ok(fate)
     }
 
-    /// Somebody keeps an execution locked, such as a user's open transaction: its requests wait
-    /// apart, and the others go on.
-    async fn set_stuck_aside(&mut self, batch: Vec<Queued>) -> Vec<Vec<Queued>> {
-        if self.is_apart {
-            return vec![batch];
-        }
-        let stuck = match self.stuck_now().await {
-            Ok(stuck) => stuck,
-            Err(error) => {
-                tracing::warn!(%error, "can't tell which executions are locked");
-                return vec![batch];
-            }
-        };
+    /// What those jobs are about that wait for an execution which somebody keeps locked, such as a
+    /// user's open transaction.
+    async fn stuck_among(&mut self, jobs: &[Queued]) -> Result<FxHashSet<Need>, StoreError> {
+        let stuck = self.stuck_now().await?;
         self.shared.stuck.add(&stuck);
-        let is_alone = batch.len() == 1;
-        let is_stuck = |queued: &Queued| match &queued.job {
+        if let [alone] = jobs {
             // It may be about an instance: its latest execution, or one that is being started
-            // elsewhere.
-            Job::Apply(..) if is_alone => true,
+            // elsewhere. Jobs about nothing leave stuck executions out of what they pick next.
+            return Ok(alone.subject().into_iter().collect());
+        }
+        let is_stuck = |queued: &&Queued| match queued.job() {
             Job::Apply(request, _) => request
                 .needs()
                 .iter()
                 .any(|need| need.execution().is_some_and(|id| stuck.contains(&id))),
-            // What they pick next leaves stuck executions out.
             _ => false,
         };
-        let (aside, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_stuck);
-        if aside.is_empty() && !is_alone {
-            return rest.into_iter().rev().map(|one| vec![one]).collect();
+        let stuck = jobs.iter().filter(is_stuck);
+        Ok(stuck.filter_map(Queued::subject).collect())
+    }
+
+    /// Jobs about these wait apart, each subject's in their order, and the others go on.
+    fn set_aside(
+        &self,
+        stuck: &FxHashSet<Need>,
+        waiting: &mut [Vec<Queued>],
+        under_way: &mut UnderWay,
+    ) {
+        let mut aside: FxHashMap<Need, Vec<Queued>> = FxHashMap::default();
+        for jobs in waiting.iter_mut().rev() {
+            for queued in std::mem::take(jobs) {
+                match queued.subject().filter(|subject| stuck.contains(subject)) {
+                    Some(subject) => aside.entry(subject).or_default().push(queued),
+                    None => jobs.push(queued),
+                }
+            }
         }
-        for queued in aside {
-            let (shared, queue) = (self.shared.clone(), self.queue.clone());
-            tokio::spawn(Committer::wait_apart(shared, queue, queued));
+        for (subject, jobs) in aside {
+            let under_way = under_way.split_off(&subject);
+            let batch = Batch { jobs, under_way };
+            tokio::spawn(Committer::wait_apart(self.shared.clone(), batch));
         }
-        vec![rest]
     }
 
     /// The executions of the last flush that cannot be locked now either.
@@ -548,20 +564,27 @@ impl Locks {
     }
 }
 
-async fn gather(queue: &Queue) -> Option<Vec<Queued>> {
-    let mut queue = queue.lock().await;
-    let mut batch = vec![queue.recv().await?];
-    while batch.len() < MAX_BATCH
-        && let Ok(next) = queue.try_recv()
-    {
-        batch.push(next);
-    }
-    Some(batch)
+/// What a future comes to, or what it panicked with.
+async fn guarded<T>(future: impl Future<Output = T>) -> std::thread::Result<T> {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        let poll = || future.as_mut().poll(context);
+        match catch_unwind(AssertUnwindSafe(poll)) {
+            Ok(done) => done.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    })
+    .await
+}
+
+/// Each alone, in their order from the back.
+fn one_by_one(jobs: Vec<Queued>) -> impl Iterator<Item = Vec<Queued>> {
+    jobs.into_iter().rev().map(|one| vec![one])
 }
 
 fn refuse(batch: Vec<Queued>, error: &StoreError) {
     for queued in batch {
-        queued.job.refuse(error.clone());
+        queued.refuse(error.clone());
     }
 }
 

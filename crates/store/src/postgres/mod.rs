@@ -28,6 +28,7 @@ mod partitions;
 mod pick;
 mod pool;
 mod queries;
+mod queue;
 mod reading;
 mod retention;
 mod rollup;
@@ -53,7 +54,7 @@ use std::time::{Duration, Instant};
 
 use abide_core::ids::Timestamp;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::StoreOptions;
@@ -65,7 +66,7 @@ use crate::stats::{Counters, Stats};
 
 use address::Address;
 use clock::DatabaseClock;
-use committer::{Committer, MOST_APART, Queued};
+use committer::{Committer, MOST_APART};
 use connect::Session;
 use gathered::Gathered;
 use looks::Looks;
@@ -73,6 +74,7 @@ use low_water::LowWater;
 use news::News;
 use partitions::ensure_partitions;
 use pool::Readers;
+use queue::Queue;
 use statement::{Execute, Statement};
 use stuck::Stuck;
 
@@ -110,7 +112,7 @@ pub(crate) struct Shared {
     /// The first execution id whose history has no partition yet.
     events_end: AtomicI64,
     runtime: Handle,
-    jobs: Mutex<Option<mpsc::UnboundedSender<Queued>>>,
+    queue: Arc<Queue>,
     readers: Readers,
     graphs: GraphCache,
     hints: Arc<Hints>,
@@ -173,8 +175,6 @@ impl Postgres {
             clock.now(),
         )
         .await?;
-        let (jobs, queue) = mpsc::unbounded_channel();
-        let queue = Arc::new(tokio::sync::Mutex::new(queue));
         let readers = Readers::new(
             address.clone(),
             runtime.clone(),
@@ -183,6 +183,7 @@ impl Postgres {
         );
         let shared = Arc::new(Shared {
             token: token(),
+            queue: Queue::new(address.database()),
             patience: options.busy_timeout,
             place: Mutex::default(),
             poll: options.poll,
@@ -190,7 +191,6 @@ impl Postgres {
             id: opened.id,
             events_end: AtomicI64::new(opened.events_end.0),
             runtime,
-            jobs: Mutex::new(Some(jobs)),
             readers,
             graphs: GraphCache::default(),
             hints,
@@ -208,7 +208,7 @@ impl Postgres {
         let mut committers = Vec::new();
         for _ in 0..options.committers.max(1) {
             let session = shared.connect().await?;
-            let committer = Committer::new(shared.clone(), queue.clone(), session);
+            let committer = Committer::new(shared.clone(), session);
             committers.push(tokio::spawn(committer.run()));
         }
         Ok(Arc::new(Postgres {
@@ -246,14 +246,7 @@ impl Postgres {
         make: impl FnOnce(Answer<T>) -> Job,
     ) -> Result<oneshot::Receiver<T>, StoreError> {
         let (answer, receiver) = oneshot::channel();
-        let queued = Queued {
-            job: make(answer),
-            since: Instant::now(),
-        };
-        match &*self.shared.jobs() {
-            Some(jobs) => jobs.send(queued).map_err(|_| StoreError::Closed)?,
-            None => return Err(StoreError::Closed),
-        }
+        self.shared.queue.push(make(answer))?;
         Ok(receiver)
     }
 
@@ -269,7 +262,7 @@ impl Postgres {
 
     /// Finishes what was asked, and disconnects.
     pub(crate) async fn close(&self) {
-        drop(self.shared.jobs().take());
+        self.shared.queue.close();
         for committer in self.take_committers() {
             if let Err(error) = committer.await {
                 tracing::error!(%error, "a committer ended badly");
@@ -291,7 +284,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        drop(self.shared.jobs().take());
+        self.shared.queue.close();
         let committers = self.take_committers();
         if let Some(thread) = self.take_thread() {
             // An error means that the thread has ended already.
@@ -301,10 +294,6 @@ impl Drop for Postgres {
 }
 
 impl Shared {
-    fn jobs(&self) -> std::sync::MutexGuard<'_, Option<mpsc::UnboundedSender<Queued>>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The connection was lost.
     fn away(&self) -> StoreError {
         StoreError::Unavailable {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use deadpool::Runtime;
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::address::Address;
 use super::connect::{Session, by_index};
@@ -16,6 +17,10 @@ use crate::stats::Counters;
 
 /// How long a query waits for a session while all are in use.
 const WAIT: Duration = Duration::from_secs(10);
+
+/// Pauses between two attempts to reach a server that is away.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Sessions for reading.
 pub(crate) struct Readers {
@@ -64,6 +69,35 @@ impl Readers {
                 detail: "every session for reading is in use".to_owned(),
             },
         })
+    }
+}
+
+/// How long a query is asked again while the server is away. A query changes nothing, so it may be.
+pub(crate) struct Patience {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    pub(crate) fn of(whole: Duration) -> Patience {
+        Patience {
+            until: Instant::now() + whole,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    /// After a pause, whether a query that failed like this may be asked again.
+    pub(crate) async fn allows(&mut self, error: &StoreError) -> bool {
+        let is_away = matches!(
+            error,
+            StoreError::Unavailable { .. } | StoreError::Io { .. }
+        );
+        if !is_away || Instant::now() + self.pause > self.until {
+            return false;
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        true
     }
 }
 

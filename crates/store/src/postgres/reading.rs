@@ -22,9 +22,20 @@ impl Postgres {
         self.shared.readers.get().await
     }
 
+    /// How long what is read is asked again while the server is away.
+    pub(crate) fn patience(&self) -> pool::Patience {
+        pool::Patience::of(self.shared.patience)
+    }
+
     /// How an execution stands, with what it gave if it has ended.
     pub(crate) async fn end(&self, id: ExecutionId) -> Result<Option<EndView>, StoreError> {
-        self.ends.read(id).await
+        let mut patience = self.patience();
+        loop {
+            match self.ends.read(id).await {
+                Err(error) if patience.allows(&error).await => {}
+                end => return end,
+            }
+        }
     }
 
     /// What a claimed task is given to work with, as far as its code asks for it.

@@ -100,7 +100,7 @@ impl Postgres {
         worker: WorkerId,
         lease: Duration,
     ) -> Result<bool, StoreError> {
-        if self.shared.jobs().is_none() {
+        if self.shared.queue.is_closed() {
             return Err(StoreError::Closed);
         }
         self.shared.runtime.block_on(self.heartbeat(worker, lease))

@@ -7,5 +7,6 @@ mod needs;
 mod picks;
 mod plans;
 mod queries;
+mod queue;
 mod sets;
 mod upkeep;
