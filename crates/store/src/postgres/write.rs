@@ -401,11 +401,14 @@ fn add<T>(table: &str, columns: &[Column<'_, T>]) -> String {
 /// row while holding the execution would be a deadlock. And it would be for nothing: they will look
 /// at the execution as this transaction leaves it, and remove the row themselves. Rows that this
 /// very transaction picked are not skipped.
+///
+/// Each row is looked for by itself. A join would be planned from the table's side as soon as the
+/// server has seen these tables empty, which queues often are, and then read all that is dead in them.
 fn remove<T>(table: &str, columns: &[Column<'_, T>]) -> String {
     let key: Vec<&str> = columns.iter().map(|column| column.name).collect();
     format!(
-        "DELETE FROM ~{table} WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM {} AS u {} JOIN ~{table} t ON {} \
-         FOR UPDATE OF t SKIP LOCKED))",
+        "DELETE FROM ~{table} WHERE ctid = ANY (ARRAY(SELECT r.ctid FROM {} AS u {} CROSS JOIN LATERAL \
+         (SELECT t.ctid FROM ~{table} t WHERE {} LIMIT 1 FOR UPDATE SKIP LOCKED) r))",
         unnest(columns),
         names(columns),
         on(&key)

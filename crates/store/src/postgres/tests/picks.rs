@@ -16,6 +16,7 @@ use super::super::low_water::LowWater;
 use super::super::maintenance::register_worker;
 use super::super::pick;
 use super::super::statement::{Execute, Statement, Value};
+use super::super::write;
 use super::home::{Home, begin, commit, roll_back, run};
 
 const SECOND: i64 = 1_000_000;
@@ -127,14 +128,7 @@ async fn rows_that_others_pick_or_whose_execution_is_stuck_are_passed_over() {
 #[tokio::test]
 async fn a_scan_begins_past_what_is_dead_while_somebody_could_still_see_it() {
     let home = with_worker().await;
-    let sleeper = home.session().await;
-    run(&sleeper, BEGIN_READ, Vec::new()).await;
-    run(&sleeper, "SELECT 1 FROM ~store", Vec::new()).await;
-    let old: Vec<_> = (1..=20_000)
-        .map(|task| row(&home, 1, 0, 9 * SECOND, task))
-        .collect();
-    home.write(&effects(Change::Add, &old)).await;
-    home.write(&effects(Change::Remove, &old)).await;
+    let sleeper = sleeper_with_dead_rows(&home).await;
     let new: Vec<_> = (1..=5).map(|task| row(&home, 1, 0, 0, task)).collect();
     home.write(&effects(Change::Add, &new)).await;
     let (low_water, job) = (LowWater::default(), claim(&home, &[1], 3));
@@ -145,17 +139,51 @@ async fn a_scan_begins_past_what_is_dead_while_somebody_could_still_see_it() {
     roll_back(&sleeper).await;
 }
 
+#[tokio::test]
+async fn a_row_goes_by_its_key_although_the_server_takes_the_queue_for_empty() {
+    let home = with_worker().await;
+    let sleeper = sleeper_with_dead_rows(&home).await;
+    // Nothing of it lives, and nothing can be cleared away.
+    run(&home.session, "VACUUM ~task_outbox", Vec::new()).await;
+    let new: Vec<_> = (1..=5).map(|task| row(&home, 1, 0, 0, task)).collect();
+    home.write(&effects(Change::Add, &new)).await;
+    let removal = write::outbox(&effects(Change::Remove, &new).outbox);
+    let [removal] = <[_; 1]>::try_from(removal).expect("one statement");
+    let read = pages_of(&home, removal).await;
+    assert!(read < 100, "{read} pages");
+    let left = "SELECT count(*) FROM ~task_outbox";
+    assert_eq!(home.numbers(left).await, [0]);
+    roll_back(&sleeper).await;
+}
+
+/// Rows of the outbox that are gone, and a transaction that could still see them.
+async fn sleeper_with_dead_rows(home: &Home) -> Session {
+    let sleeper = home.session().await;
+    run(&sleeper, BEGIN_READ, Vec::new()).await;
+    run(&sleeper, "SELECT 1 FROM ~store", Vec::new()).await;
+    let old: Vec<_> = (1..=20_000)
+        .map(|task| row(home, 1, 0, 9 * SECOND, task))
+        .collect();
+    home.write(&effects(Change::Add, &old)).await;
+    home.write(&effects(Change::Remove, &old)).await;
+    sleeper
+}
+
 /// How many pages the pick of a claim looks at.
 async fn pages(home: &Home, low_water: &LowWater, job: &Job) -> u64 {
     let ready = pick::statements(job, home.now(), low_water, &FxHashSet::default());
-    let ready = ready.into_iter().nth(1).expect("the second");
+    pages_of(home, ready.into_iter().nth(1).expect("the second")).await
+}
+
+/// How many pages a statement looks at.
+async fn pages_of(home: &Home, statement: Statement<'_>) -> u64 {
     let explain = Statement {
         sql: format!(
             "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) {}",
-            ready.sql
+            statement.sql
         )
         .into(),
-        params: ready.params,
+        params: statement.params,
     };
     let answers = home.session.run(vec![explain]).await.expect("runs");
     let lines = answers
