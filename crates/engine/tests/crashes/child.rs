@@ -4,47 +4,42 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use abide::{Engine, EngineBuilder, ExecutionId, Store, StoreError};
-use abide_core::ids::WorkerId;
-use abide_store::{NewWorker, StoreOptions};
+use abide::{Engine, EngineBuilder, ExecutionId};
 
+use crate::place;
 use crate::scene::{Log, errand, errand_result, features, features_result};
 
 const ROLE: &str = "ABIDE_CHILD";
 const HOME: &str = "ABIDE_CHILD_HOME";
+const URL: &str = "ABIDE_CHILD_URL";
 
-/// The directory of a store and its log, as the process and its parent know it.
+/// Where a store is and the directory of its log, as the process and its parent know it.
 #[derive(Clone, Debug)]
-pub(crate) struct Home(PathBuf);
+pub(crate) struct Home {
+    directory: PathBuf,
+    url: String,
+}
 
 impl Home {
-    pub(crate) fn at(path: &Path) -> Home {
-        Home(path.to_owned())
+    pub(crate) fn new(directory: &Path, url: String) -> Home {
+        let directory = directory.to_owned();
+        Home { directory, url }
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    pub(crate) fn database(&self) -> PathBuf {
-        self.file("app.db")
-    }
-
-    /// Where what is durable of the database's files is kept, see `shim.c`.
-    pub(crate) fn synced(&self) -> PathBuf {
-        self.file("synced")
+        self.directory.join(name)
     }
 
     pub(crate) fn log(&self) -> PathBuf {
         self.file("log")
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("sqlite:{}", self.database().display())
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     pub(crate) fn engine(&self) -> EngineBuilder {
-        Engine::builder(self.url())
+        Engine::builder(&self.url)
     }
 
     /// This binary as a process with a role.
@@ -54,7 +49,8 @@ impl Home {
         command
             .args(["--exact", "child::child", "--nocapture"])
             .env(ROLE, role)
-            .env(HOME, &self.0)
+            .env(HOME, &self.directory)
+            .env(URL, &self.url)
             .env_remove("LD_PRELOAD")
             .stdin(Stdio::null());
         command
@@ -75,7 +71,8 @@ fn child() {
         return;
     };
     let home = std::env::var_os(HOME).expect("set with the role");
-    let home = Home(PathBuf::from(home));
+    let url = std::env::var(URL).expect("set with the role");
+    let home = Home::new(Path::new(&home), url);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -84,12 +81,8 @@ fn child() {
     match role.as_str() {
         "features" => runtime.block_on(run_features(&home, 10_000)),
         "features evicted" => runtime.block_on(run_features(&home, 0)),
-        "herd" => runtime.block_on(crate::herd::run(&home)),
-        "several" => runtime.block_on(crate::several::run(&home)),
-        "busy" => runtime.block_on(crate::several::keep_writing(&home)),
         "storm" => runtime.block_on(crate::storm::run(&home)),
-        "writes" => runtime.block_on(write(&home)),
-        other => panic!("no role is called {other}"),
+        other => runtime.block_on(place::run(other, &home)),
     }
 }
 
@@ -140,26 +133,4 @@ async fn run_features(home: &Home, parked: usize) {
     assert_eq!(errand.result().await.expect("completes"), errand_result());
     engine.shutdown().await;
     engine.store().close().await;
-}
-
-/// Writes something, and says what comes of it.
-async fn write(home: &Home) {
-    let says = |error: StoreError| {
-        println!("SAID {error:?}, definite: {}: {error}", error.is_definite());
-    };
-    let store = match Store::open(&home.url(), StoreOptions::default()).await {
-        Ok(store) => store,
-        Err(error) => return says(error),
-    };
-    let now = store.now();
-    let worker = NewWorker {
-        id: WorkerId(now.0),
-        host: "host".to_owned(),
-        pid: std::process::id(),
-    };
-    match store.register_worker(worker, Duration::ZERO).await {
-        Ok(()) => println!("SAID written"),
-        Err(error) => says(error),
-    }
-    store.close().await;
 }

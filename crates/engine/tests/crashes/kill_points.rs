@@ -8,19 +8,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::child::Home;
+use crate::place::{AT_ONCE, BEYOND, BRIEF, EVERY_UP_TO, LAST, Place};
 use crate::record::{Record, Stage};
 use crate::shim::Shim;
 
 const EXECUTIONS: usize = 2;
-/// The first role is killed at every write call up to here.
-const EVERY_UP_TO: u64 = 100;
-/// How many kill points there are beyond, unless `ABIDE_KILL_POINTS=all`.
-const BEYOND: u64 = 60;
-/// And every one of the last, when all has ended and the files are closed.
-const LAST: u64 = 20;
-/// Processes at a time: they wait more than they work.
-const AT_ONCE: usize = 4;
-
 /// Runs a process that is killed at write call `at`. Answers whether it was, and how many calls there were.
 fn run(shim: &Shim, home: &Home, role: &str, at: Option<u64>) -> (bool, u64) {
     let when = ["before", "after", "half"][at.unwrap_or(0) as usize % 3];
@@ -37,11 +29,11 @@ fn run(shim: &Shim, home: &Home, role: &str, at: Option<u64>) -> (bool, u64) {
 
 /// What the kill points of one role came to.
 #[derive(Default)]
-struct Tally {
-    kills: usize,
-    not_reached: usize,
-    stages: BTreeMap<Stage, usize>,
-    wrong: Vec<String>,
+pub(crate) struct Tally {
+    pub(crate) kills: usize,
+    pub(crate) not_reached: usize,
+    pub(crate) stages: BTreeMap<Stage, usize>,
+    pub(crate) wrong: Vec<String>,
 }
 
 #[test]
@@ -53,7 +45,7 @@ fn a_process_killed_at_any_write_call_ends_right_when_it_is_started_again() {
     for (role, every_up_to) in [("features", EVERY_UP_TO), ("features evicted", 0)] {
         let calls = count_calls(&shim, role);
         let points = points(calls, every_up_to);
-        let tally = kill_at(&shim, role, &points, Loss::Process);
+        let tally = kill_at(&shim, role, &points, |_| {});
         println!(
             "{role}: N = {calls} write calls; {} kill points, {} kills, {} not reached",
             points.len(),
@@ -73,40 +65,22 @@ fn a_process_killed_at_any_write_call_ends_right_when_it_is_started_again() {
         wrong.len(),
         wrong.join("\n")
     );
-    let missed: Vec<_> = stages.iter().filter(|(_, hits)| **hits == 0).collect();
+    stages.retain(|stage, hits| *hits == 0 && !BRIEF.contains(stage));
+    let missed: Vec<_> = stages.keys().collect();
     assert!(missed.is_empty(), "never killed there: {missed:?}");
-}
-
-#[test]
-fn a_power_failure_at_any_write_call_loses_nothing_that_was_acknowledged() {
-    let shim = Shim::build();
-    let calls = count_calls(&shim, "features");
-    let points = points(calls, 0);
-    let tally = kill_at(&shim, "features", &points, Loss::Power);
-    println!(
-        "N = {calls} write calls; {} power failures, {} not reached; {:?}",
-        tally.kills, tally.not_reached, tally.stages
-    );
-    assert!(
-        tally.wrong.is_empty(),
-        "{} wrong:\n{}",
-        tally.wrong.len(),
-        tally.wrong.join("\n")
-    );
-    assert!(tally.kills * 2 >= points.len(), "most points are reached");
 }
 
 /// N: the write calls of a process that nobody kills. It differs a little from run to run, as requests share
 /// transactions or don't; the smallest of some runs is reached nearly always.
-fn count_calls(shim: &Shim, role: &str) -> u64 {
+pub(crate) fn count_calls(shim: &Shim, role: &str) -> u64 {
     let runs = (0..3).map(|_| {
-        let home = tempfile::tempdir().expect("a temporary directory");
-        run(shim, &Home::at(home.path()), role, None).1
+        let place = Place::new();
+        run(shim, &place.home(), role, None).1
     });
     runs.min().expect("some runs")
 }
 
-fn points(calls: u64, every_up_to: u64) -> Vec<u64> {
+pub(crate) fn points(calls: u64, every_up_to: u64) -> Vec<u64> {
     let all = std::env::var("ABIDE_KILL_POINTS").is_ok_and(|value| value == "all");
     let stride = match all {
         true => 1,
@@ -121,14 +95,14 @@ fn points(calls: u64, every_up_to: u64) -> Vec<u64> {
     points
 }
 
-fn kill_at(shim: &Shim, role: &str, points: &[u64], loss: Loss) -> Tally {
+pub(crate) fn kill_at(shim: &Shim, role: &str, points: &[u64], and_then: fn(&Home)) -> Tally {
     let next = AtomicUsize::new(0);
     let tally = Mutex::new(Tally::default());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(at) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let found = kill_once(shim, role, *at, loss);
+                    let found = kill_once(shim, role, *at, and_then);
                     let mut tally = tally.lock().expect("nobody panics while holding it");
                     match found {
                         Ok(Some(stages)) => {
@@ -147,23 +121,18 @@ fn kill_at(shim: &Shim, role: &str, points: &[u64], loss: Loss) -> Tally {
     tally.into_inner().expect("every thread is done")
 }
 
-/// What ends with the process.
-#[derive(Clone, Copy, PartialEq)]
-enum Loss {
-    /// Nothing but its memory.
-    Process,
-    /// And all that was written and not synced.
-    Power,
-}
-
-/// Kills at one point, starts again, and looks. Answers where things stood, if the point was reached.
-fn kill_once(shim: &Shim, role: &str, at: u64, loss: Loss) -> Result<Option<Vec<Stage>>, String> {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let home = Home::at(directory.path());
+/// Kills at one point, lets that happen too, starts again, and looks. Answers where things stood, if the point was reached.
+fn kill_once(
+    shim: &Shim,
+    role: &str,
+    at: u64,
+    and_then: fn(&Home),
+) -> Result<Option<Vec<Stage>>, String> {
+    let place = Place::new();
+    let home = place.home();
     let (killed, _) = run(shim, &home, role, Some(at));
-    if loss == Loss::Power {
-        shim.fail_power(&home);
-    }
+    place.bury();
+    and_then(&home);
     let before = Record::of(&home, EXECUTIONS);
     check_invariants("after the kill", &before)?;
     // What was done is done for claims that are durable.

@@ -1,5 +1,5 @@
 /* Preloaded into a child process: watches the calls that write to files whose path begins with
- * ABIDE_FILES.
+ * ABIDE_FILES. The system calls a connection "socket:[4711]".
  *
  * It counts them, and ends the process with SIGKILL at call number ABIDE_KILL_AT: before the call,
  * after it, or, for writes, half-way through, as ABIDE_KILL_WHEN says ("before", "after", "half").
@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -158,6 +159,26 @@ ssize_t pwritev(int fd, const struct iovec *parts, int number, off_t at) {
     if (!is_last(fd)) return real(fd, parts, number, at);
     AT_LAST(real(fd, parts, number / 2, at));
     (void)!real(fd, parts, number, at);
+    die();
+    return -1;
+}
+
+ssize_t writev(int fd, const struct iovec *parts, int number) {
+    REAL(writev);
+    if (fails(fd, 'w')) return -1;
+    if (!is_last(fd)) return real(fd, parts, number);
+    AT_LAST(real(fd, parts, number / 2));
+    (void)!real(fd, parts, number);
+    die();
+    return -1;
+}
+
+ssize_t send(int fd, const void *data, size_t size, int flags) {
+    REAL(send);
+    if (fails(fd, 'w')) return -1;
+    if (!is_last(fd)) return real(fd, data, size, flags);
+    AT_LAST(real(fd, data, size / 2, flags));
+    (void)!real(fd, data, size, flags);
     die();
     return -1;
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::child::Home;
+use crate::place::written;
 
 /// Built when it is asked for; see `shim.c`.
 pub(crate) struct Shim {
@@ -34,33 +35,18 @@ impl Shim {
         self.directory.path().join("shim.so")
     }
 
-    /// A process whose writes to the database's files are watched.
+    /// A process whose writes to its store are watched.
     pub(crate) fn process(&self, home: &Home, role: &str) -> Command {
         let mut process = home.process(role);
-        fs::create_dir_all(home.synced()).expect("made");
+        let synced = home.file("synced");
+        fs::create_dir_all(&synced).expect("made");
         process
             .env("LD_PRELOAD", self.library())
-            .env("ABIDE_FILES", home.database())
+            .env("ABIDE_FILES", written(home))
             .env("ABIDE_COUNTS", home.file("counts"))
             .env("ABIDE_FAULT", home.file("fault"))
-            .env("ABIDE_SYNCED", home.synced());
+            .env("ABIDE_SYNCED", synced);
         process
-    }
-
-    /// What is left after a process that kept what it synced, if the power failed when it ended: of every
-    /// file, what it was at its last sync.
-    pub(crate) fn fail_power(&self, home: &Home) {
-        for suffix in ["", "-wal", "-journal"] {
-            let file = home.file(&format!("app.db{suffix}"));
-            let kept = home.synced().join(format!("app.db{suffix}"));
-            match (file.exists(), kept.exists()) {
-                (true, true) => drop(fs::copy(kept, file).expect("copied")),
-                (true, false) => fs::write(file, "").expect("emptied"),
-                (false, _) => {}
-            }
-        }
-        // Shared memory.
-        fs::remove_file(home.file("app.db-shm")).ok();
     }
 
     /// How many calls a process made, and how many of them failed because they were made to.

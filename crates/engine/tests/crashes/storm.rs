@@ -11,14 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::child::Home;
 use crate::kill_points::{check_finished, check_invariants, lines};
+use crate::place::{BETWEEN_LOOKS, BUSY_TIMEOUT, KILLS, Place};
 use crate::record::{Record, Stage};
 use crate::scene::Log;
 
 const EXECUTIONS: u32 = 500;
 /// How many a process sees through, if not all of them.
 pub(crate) const EXECUTIONS_VARIABLE: &str = "ABIDE_STORM_EXECUTIONS";
-/// Kills, unless `ABIDE_STORM_KILLS` says otherwise.
-const KILLS: u32 = 200;
 /// About as many bodies run in a whole storm.
 const BODIES: u64 = 2400;
 /// The longest that a process may live without a body that runs.
@@ -163,7 +162,7 @@ pub(crate) async fn run(home: &Home) {
         .max_concurrent_tasks(16)
         .max_parked_tasks(50)
         .max_crashes(10_000)
-        .busy_timeout(Duration::from_millis(50))
+        .busy_timeout(BUSY_TIMEOUT)
         .start()
         .await
         .expect("starts");
@@ -238,8 +237,8 @@ impl Random {
 
 #[test]
 fn five_hundred_executions_survive_a_storm_of_kills() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let home = Home::at(directory.path());
+    let place = Place::new();
+    let home = place.home();
     let kills = kills();
     let mut random = Random(kills.into());
     let mut stages: BTreeMap<Stage, u32> = BTreeMap::new();
@@ -247,6 +246,10 @@ fn five_hundred_executions_survive_a_storm_of_kills() {
     let mut before = Record::default();
     for round in 0..kills {
         live_and_die(&home, round, &mut random);
+        place.bury();
+        if !(round + 1).is_multiple_of(BETWEEN_LOOKS) {
+            continue;
+        }
         seen = check_finished(&before, &home, seen).expect("nothing is done again");
         before = Record::of(&home, EXECUTIONS as usize);
         check_invariants("after a kill", &before).expect("every invariant holds");

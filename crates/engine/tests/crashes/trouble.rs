@@ -6,7 +6,10 @@ use std::fs;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use abide::{Store, StoreError};
 use abide_core::event::EventType;
+use abide_core::ids::WorkerId;
+use abide_store::{NewWorker, StoreOptions};
 use rusqlite::Connection;
 
 use crate::child::Home;
@@ -129,6 +132,28 @@ fn events(home: &Home, kind: EventType) -> i64 {
     let sql = "SELECT count(*) FROM execution_events WHERE type = ?1";
     let count = sqlite.query_row(sql, [kind.code()], |row| row.get(0));
     count.expect("a number")
+}
+
+/// Writes something, and says what comes of it.
+pub(crate) async fn write(home: &Home) {
+    let says = |error: StoreError| {
+        println!("SAID {error:?}, definite: {}: {error}", error.is_definite());
+    };
+    let store = match Store::open(home.url(), StoreOptions::default()).await {
+        Ok(store) => store,
+        Err(error) => return says(error),
+    };
+    let now = store.now();
+    let worker = NewWorker {
+        id: WorkerId(now.0),
+        host: "host".to_owned(),
+        pid: std::process::id(),
+    };
+    match store.register_worker(worker, Duration::ZERO).await {
+        Ok(()) => println!("SAID written"),
+        Err(error) => says(error),
+    }
+    store.close().await;
 }
 
 #[test]
