@@ -16,6 +16,7 @@ mod graphs;
 mod health;
 mod hints;
 mod job;
+mod listing;
 mod postgres;
 mod reading;
 mod retention;
@@ -28,6 +29,7 @@ mod upkeep;
 mod verify;
 mod views;
 mod within;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,9 +12,10 @@ use serde_json::{Map, Value};
 use crate::error::StoreError;
 use crate::rows::{self, Columns};
 use crate::views::{ContextView, TaskInputs};
+use crate::words::input_of;
 
 use super::needs::{changes, context_base};
-use super::queries::{Reader, all, input_of, int, key, one};
+use super::queries::{Reader, all, int, key, one};
 use super::rows::{Cells, Content, Read};
 use super::statement::{Execute, Param, Statement};
 

@@ -8,13 +8,14 @@
 use std::sync::{Arc, LazyLock};
 
 use abide_core::execution::Execution;
-use abide_core::ids::{ExecutionId, Timestamp, VersionId};
+use abide_core::ids::{ExecutionId, Timestamp};
 use abide_core::kernel::{Latest, Need, Working};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::error::StoreError;
 use crate::graphs::GraphCache;
 use crate::rows::{self, Columns, EXECUTION};
+use crate::words;
 
 use super::low_water::LowWater;
 use super::needs;
@@ -160,7 +161,7 @@ impl<'n> Plan<'n> {
 
 impl Filling<'_> {
     fn fail(&mut self, need: &Need, error: Content) {
-        let error = error.of(describe(need));
+        let error = error.of(words::need(need));
         self.failed.push((need.clone(), error));
     }
 }
@@ -274,26 +275,4 @@ pub(crate) fn lock_free(ids: &[ExecutionId]) -> Statement<'static> {
         "SELECT id FROM ~executions WHERE id = ANY ($1::bigint[]) FOR NO KEY UPDATE SKIP LOCKED",
         vec![Param::Ints(ids)],
     )
-}
-
-fn describe(need: &Need) -> String {
-    match need {
-        Need::Execution(id) => format!("execution {id}"),
-        Need::Task(key) => format!("task {key}"),
-        Need::Graph(id, version, own) => describe_graph(*id, *version, *own),
-        Need::OpenTasks(id) | Need::Failures(id) => format!("a task of execution {id}"),
-        Need::Context(id) => format!("the context of execution {id}"),
-        Need::Waits(key) | Need::StepCount(key) | Need::Step(key, _) => {
-            format!("the recorded operations of task {key}")
-        }
-        Need::Mailbox(id, name) => format!("mailbox `{name}` of execution {id}"),
-        other => format!("{other:?}"),
-    }
-}
-
-pub(super) fn describe_graph(id: ExecutionId, version: VersionId, own: bool) -> String {
-    match own {
-        true => format!("graph of execution {id}"),
-        false => format!("graph of workflow version {}", version.0),
-    }
 }

@@ -16,13 +16,15 @@ use rustc_hash::FxHashMap;
 
 use crate::error::StoreError;
 use crate::graphs::GraphCache;
+use crate::listing::{Dialect, Listing, Operand, Page};
 use crate::rows::{self, Columns, EXECUTION, STEP, TASK, of};
 use crate::views::{
     EndView, ExecutionFilter, ExecutionView, TaskView, VersionInfo, WorkerRow, WorkflowKind,
 };
+use crate::words::{self, input_of, result_of};
 
 use super::gathered::Found;
-use super::load::{by_place, describe_graph};
+use super::load::by_place;
 use super::needs::parse_graph;
 use super::rows::{Cells, Read};
 use super::statement::{Execute, Param, Row, Statement};
@@ -31,15 +33,6 @@ use super::statement::{Execute, Param, Row, Statement};
 pub(crate) struct Reader<'a, E> {
     pub(crate) execute: &'a E,
     pub(crate) graphs: &'a GraphCache,
-}
-
-fn result_of(id: ExecutionId) -> String {
-    format!("the result of execution {id}")
-}
-
-/// A task's input in words, for errors.
-pub(super) fn input_of(task: TaskKey) -> String {
-    format!("the input of task {task}")
 }
 
 /// A parameter of an id or another number.
@@ -126,34 +119,25 @@ impl<E: Execute + Sync> Reader<'_, E> {
         one(self.execute, statement, what, rows::execution_view).await
     }
 
-    /// Newest first; `before` is the last id of the page before. One that cannot be read is left
-    /// out, and its place is filled, so that a short page is still the last.
+    /// Newest first; `before` is the last id of the list before.
     pub(crate) async fn executions(
         &self,
         filter: &ExecutionFilter,
-        mut before: Option<ExecutionId>,
+        before: Option<ExecutionId>,
         limit: u32,
     ) -> Result<Vec<ExecutionView>, StoreError> {
-        let mut found = Vec::new();
-        loop {
-            let left = limit - found.len() as u32;
-            let page = rows_of(self.execute, page(filter, before, left)).await?;
-            let is_last = page.len() < left as usize;
-            for row in page {
+        let mut listing = Listing::new(before, limit);
+        while let Some(page) = listing.next() {
+            let rows = rows_of(self.execute, select(page, filter)).await?;
+            let view = |row: Row| {
                 let id = Cells::new(row[..1].to_vec()).int().map(ExecutionId);
-                before = Some(id.expect("an id is a number"));
-                match rows::execution_view(&mut Cells::new(row)) {
-                    Ok(view) => found.push(view),
-                    Err(error) => {
-                        let error = error.of("an execution");
-                        tracing::error!(execution = ?before, %error, "an execution is left out of a list");
-                    }
-                }
-            }
-            if is_last || found.len() == limit as usize {
-                return Ok(found);
-            }
+                let view = rows::execution_view(&mut Cells::new(row));
+                let view = view.map_err(|error| error.of("an execution"));
+                (id.expect("an id is a number"), view)
+            };
+            listing.add(page, rows.into_iter().map(view).collect());
         }
+        Ok(listing.done())
     }
 
     pub(crate) async fn tasks(
@@ -320,7 +304,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
                 version.0,
             ),
         };
-        let what = describe_graph(id, version, own);
+        let what = words::graph(id, version, own);
         let statement = Statement::new(sql, vec![int(stored_at)]);
         let found = all(self.execute, statement, &what, Cells::payload).await?;
         let graph = parse_graph(found).map_err(|error| error.of(what))?;
@@ -372,7 +356,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
                     open_executions,
                 }),
                 Some(Err(error)) => {
-                    let error = error.of(describe_graph(ExecutionId(0), id, false));
+                    let error = error.of(words::graph(ExecutionId(0), id, false));
                     tracing::error!(workflow = name, version, %error, "a workflow version is left aside");
                 }
                 None => {}
@@ -439,47 +423,21 @@ fn executions_sql(condition: &str) -> String {
     )
 }
 
-/// A page of a list of executions.
-fn page(filter: &ExecutionFilter, before: Option<ExecutionId>, limit: u32) -> Statement<'_> {
-    let mut conditions = vec!["e.generation IS NOT NULL".to_owned()];
-    let mut params = Vec::new();
-    let mut add = |condition: &str, param| {
-        params.push(param);
-        conditions.push(condition.replace("??", &format!("${}", params.len())));
+const DIALECT: Dialect = Dialect {
+    number: "${n}::bigint",
+    text: "${n}",
+    begins: "starts_with(e.instance, ??)",
+    tagged: "e.tags IS NOT NULL AND e.tags::jsonb ? ??",
+};
+
+fn select(page: Page, filter: &ExecutionFilter) -> Statement<'_> {
+    let (conditions, operands) = page.conditions(filter, &DIALECT);
+    let param = |operand| match operand {
+        Operand::Number(number) => int(number),
+        Operand::Text(words) => text(words),
     };
-    if let Some(before) = before {
-        add("e.id < ??::bigint", int(before.0));
-    }
-    if let Some(workflow) = &filter.workflow {
-        add("w.name = ??", text(workflow));
-    }
-    if let Some(prefix) = &filter.instance_prefix {
-        add("starts_with(e.instance, ??)", text(prefix));
-    }
-    if let Some(tag) = &filter.tag {
-        add("e.tags IS NOT NULL AND e.tags::jsonb ? ??", text(tag));
-    }
-    if let Some(from) = filter.created_from {
-        add("e.created_at >= ??::bigint", int(from.0));
-    }
-    if let Some(before) = filter.created_before {
-        add("e.created_at < ??::bigint", int(before.0));
-    }
-    if !filter.statuses.is_empty() {
-        let names = filter.statuses.iter().map(|status| format!("'{status}'"));
-        let names = names.collect::<Vec<_>>().join(", ");
-        conditions.push(format!("e.status IN ({names})"));
-        if filter.statuses.iter().all(|status| !status.is_terminal()) {
-            // Lets the query use executions_open.
-            conditions.push("e.closed_at IS NULL".to_owned());
-        }
-    }
-    let sql = executions_sql(&format!(
-        "{} ORDER BY e.id DESC LIMIT {limit}",
-        conditions.join(" AND ")
-    ));
     Statement {
-        sql: Cow::Owned(sql),
-        params,
+        sql: Cow::Owned(executions_sql(&conditions)),
+        params: operands.into_iter().map(param).collect(),
     }
 }

@@ -15,6 +15,7 @@ use crate::error::StoreError;
 use crate::flush::Flush;
 use crate::graphs::GraphCache;
 use crate::rows::{self, EXECUTION, STEP, TASK};
+use crate::words;
 
 use super::connection::Database;
 use super::maintenance;
@@ -52,7 +53,7 @@ impl Loader<'_> {
     /// Reads one need into the working set.
     pub(crate) fn load(&self, working: &mut Working, need: &Need) -> Result<(), StoreError> {
         let connection = self.connection;
-        let of = |error| self.database.read_error(error, describe(need));
+        let of = |error| self.database.read_error(error, words::need(need));
         match need {
             Need::Instance(instance) => {
                 let latest = self.latest(instance).map_err(of)?;
@@ -296,13 +297,7 @@ pub(crate) fn load_graph(
     if let Some(graph) = cache.get(id, version, own) {
         return Ok(graph);
     }
-    let what = || {
-        if own {
-            format!("graph of execution {id}")
-        } else {
-            format!("graph of workflow version {}", version.0)
-        }
-    };
+    let what = || words::graph(id, version, own);
     let read = || -> Read<Option<Payload>> {
         let (sql, key) = match own {
             true => ("SELECT graph FROM executions WHERE id = ?1", id.0),
@@ -382,18 +377,4 @@ fn context_parts(connection: &Connection, id: ExecutionId) -> Read<ContextParts>
 /// What a task changed, from its stored form.
 pub(crate) fn changes(payload: &Payload) -> Read<Changes> {
     serde_json::from_str(payload.as_str()).map_err(|error| mismatch(0, format!("changes: {error}")))
-}
-
-fn describe(need: &Need) -> String {
-    match need {
-        Need::Execution(id) => format!("execution {id}"),
-        Need::Task(key) => format!("task {key}"),
-        Need::OpenTasks(id) | Need::Failures(id) => format!("a task of execution {id}"),
-        Need::Context(id) => format!("the context of execution {id}"),
-        Need::Waits(key) | Need::StepCount(key) | Need::Step(key, _) => {
-            format!("the recorded operations of task {key}")
-        }
-        Need::Mailbox(id, name) => format!("mailbox `{name}` of execution {id}"),
-        other => format!("{other:?}"),
-    }
 }

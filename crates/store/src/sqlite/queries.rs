@@ -10,17 +10,19 @@ use abide_core::kernel::{Claimed, Held};
 use abide_core::payload::Payload;
 use abide_core::step::StepRecord;
 use abide_core::trigger::Ending;
-use rusqlite::types::Value as Sql;
+use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::error::StoreError;
 use crate::graphs::GraphCache;
 use crate::health::{Health, Ready};
+use crate::listing::{Dialect, Listing, Operand, Page};
 use crate::rows::{self, Columns, EVENT, EXECUTION, STEP, TASK, of};
 use crate::views::{
     ContextView, EndView, EventFilter, EventView, ExecutionFilter, ExecutionView, TaskInputs,
     TaskView, VersionInfo, WorkerRow, WorkflowKind,
 };
+use crate::words::{input_of, result_of};
 
 use super::connection::Database;
 use super::load;
@@ -90,98 +92,41 @@ impl Reader<'_> {
         read().map_err(self.fail(format!("generation {generation} of instance `{instance}`")))
     }
 
-    /// Newest first; `before` is the last id of the page before. One that cannot be read is left
-    /// out, and its place is filled, so that a short page is still the last.
+    /// Newest first; `before` is the last id of the list before.
     pub(crate) fn executions(
-        &self,
-        filter: &ExecutionFilter,
-        mut before: Option<ExecutionId>,
-        limit: u32,
-    ) -> Result<Vec<ExecutionView>, StoreError> {
-        let mut found = Vec::new();
-        loop {
-            let left = limit - found.len() as u32;
-            let page = self.page(filter, before, left)?;
-            let is_last = page.len() < left as usize;
-            for (id, view) in page {
-                before = Some(id);
-                match view {
-                    Ok(view) => found.push(view),
-                    Err(error) => {
-                        tracing::error!(execution = %id, %error, "an execution is left out of a list")
-                    }
-                }
-            }
-            if is_last || found.len() == limit as usize {
-                return Ok(found);
-            }
-        }
-    }
-
-    fn page(
         &self,
         filter: &ExecutionFilter,
         before: Option<ExecutionId>,
         limit: u32,
-    ) -> Result<Vec<(ExecutionId, Read<ExecutionView>)>, StoreError> {
-        let mut conditions = vec!["e.generation IS NOT NULL".to_owned()];
-        let mut values: Vec<Sql> = Vec::new();
-        let mut add = |condition: &str, value: Sql| {
-            values.push(value);
-            conditions.push(condition.replace("??", &format!("?{}", values.len())));
+    ) -> Result<Vec<ExecutionView>, StoreError> {
+        let mut listing = Listing::new(before, limit);
+        while let Some(page) = listing.next() {
+            let rows = self.page(page, filter).map_err(self.fail("an execution"))?;
+            listing.add(page, rows);
+        }
+        Ok(listing.done())
+    }
+
+    fn page(
+        &self,
+        page: Page,
+        filter: &ExecutionFilter,
+    ) -> Read<Vec<(ExecutionId, Read<ExecutionView>)>> {
+        let (conditions, operands) = page.conditions(filter, &DIALECT);
+        let value = |operand| match operand {
+            Operand::Number(number) => ToSqlOutput::from(number),
+            Operand::Text(text) => ToSqlOutput::from(text),
         };
-        if let Some(before) = before {
-            add("e.id < ??", before.0.into());
-        }
-        if let Some(workflow) = &filter.workflow {
-            add("w.name = ??", workflow.clone().into());
-        }
-        if let Some(prefix) = &filter.instance_prefix {
-            add(
-                "substr(e.instance, 1, length(??)) = ??",
-                prefix.clone().into(),
-            );
-        }
-        if let Some(tag) = &filter.tag {
-            add(
-                "e.tags IS NOT NULL AND EXISTS (SELECT 1 FROM json_each(e.tags) WHERE value = ??)",
-                tag.clone().into(),
-            );
-        }
-        if let Some(from) = filter.created_from {
-            add("e.created_at >= ??", from.0.into());
-        }
-        if let Some(before) = filter.created_before {
-            add("e.created_at < ??", before.0.into());
-        }
-        if !filter.statuses.is_empty() {
-            let names: Vec<String> = filter
-                .statuses
-                .iter()
-                .map(|status| format!("'{status}'"))
-                .collect();
-            conditions.push(format!("e.status IN ({})", names.join(", ")));
-            if filter.statuses.iter().all(|status| !status.is_terminal()) {
-                // Lets the query use executions_open.
-                conditions.push("e.closed_at IS NULL".to_owned());
+        let values = params_from_iter(operands.into_iter().map(value));
+        let mut statement = self.connection.prepare(&executions_sql(&conditions))?;
+        let rows = statement.query_map(values, |row| {
+            let id = ExecutionId(row.get(0)?);
+            match rows::execution_view(&mut self.cells(row)) {
+                Err(error) if !is_content(&error) => Err(error),
+                view => Ok((id, view)),
             }
-        }
-        let sql = executions_sql(&format!(
-            "{} ORDER BY e.id DESC LIMIT {limit}",
-            conditions.join(" AND ")
-        ));
-        let read = || -> Read<Vec<_>> {
-            let mut statement = self.connection.prepare(&sql)?;
-            let rows = statement.query_map(params_from_iter(values.iter()), |row| {
-                let id = ExecutionId(row.get(0)?);
-                match rows::execution_view(&mut self.cells(row)) {
-                    Err(error) if !is_content(&error) => Err(error),
-                    view => Ok((id, view)),
-                }
-            })?;
-            rows.collect()
-        };
-        read().map_err(self.fail("an execution"))
+        })?;
+        rows.collect()
     }
 
     pub(crate) fn tasks(
@@ -259,7 +204,7 @@ impl Reader<'_> {
 
     /// How an execution stands, with what it gave if it has ended.
     pub(crate) fn end(&self, id: ExecutionId) -> Result<Option<EndView>, StoreError> {
-        let what = format!("the result of execution {id}");
+        let what = result_of(id);
         let execution = load::execution(self.connection, id).map_err(self.fail(&what))?;
         let Some(execution) = execution.filter(|execution| execution.generation.is_some()) else {
             return Ok(None);
@@ -329,7 +274,7 @@ impl Reader<'_> {
     /// What a claimed task is given to work with, as far as its code asks for it.
     pub(crate) fn inputs(&self, claimed: &Claimed, uses: &Uses) -> Result<TaskInputs, StoreError> {
         let key = claimed.task.key;
-        let fail = self.fail(format!("the input of task {key}"));
+        let fail = self.fail(input_of(key));
         let mut inputs = TaskInputs::default();
         if uses.input {
             inputs.input = match &claimed.input {
@@ -528,3 +473,10 @@ fn executions_sql(condition: &str) -> String {
         of("e", EXECUTION)
     )
 }
+
+const DIALECT: Dialect = Dialect {
+    number: "?{n}",
+    text: "?{n}",
+    begins: "substr(e.instance, 1, length(??)) = ??",
+    tagged: "e.tags IS NOT NULL AND EXISTS (SELECT 1 FROM json_each(e.tags) WHERE value = ??)",
+};
