@@ -187,7 +187,7 @@ pub fn chargeable(
     number: u32,
     sources: &Sources,
     has_checkpoint: &dyn Fn(u32) -> bool,
-) -> Vec<u32> {
+) -> HashSet<u32> {
     let mut charged = HashSet::from([number]);
     // Backwards, so that a node's heir has been decided on before it.
     for node in sources.changes.iter().rev() {
@@ -196,8 +196,8 @@ pub fn chargeable(
             charged.insert(*node);
         }
     }
-    let in_order = sources.changes.iter().copied();
-    in_order.filter(|node| charged.contains(node)).collect()
+    charged.remove(&number);
+    charged
 }
 
 /// Whether a node that just ended should record a checkpoint: when it is no larger than what has been

@@ -103,7 +103,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
                 .get(number)
                 .and_then(|source| source.changes.as_ref());
             let Some(changes) = changes else { continue };
-            if charged.binary_search(number).is_ok() || charged.contains(number) {
+            if charged.contains(number) {
                 charged_bytes += changes.len() + context::SOURCE_COST;
             }
             parts.push(changes.clone());

@@ -363,7 +363,7 @@ impl Reader<'_> {
             let Some(changes) = self.column(sql, of(number))? else {
                 continue;
             };
-            if charged.binary_search(&number).is_ok() || charged.contains(&number) {
+            if charged.contains(&number) {
                 charged_bytes += changes.len() + context::SOURCE_COST;
             }
             parts.push(load::changes(&changes)?);
