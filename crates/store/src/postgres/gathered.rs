@@ -12,7 +12,6 @@ use crate::error::StoreError;
 use crate::views::EndView;
 
 use super::Shared;
-use super::queries::Reader;
 
 /// The most that is read at once.
 const MAX_BATCH: usize = 1024;
@@ -95,11 +94,7 @@ impl Lookup for Ends {
         ids: &[ExecutionId],
     ) -> Result<Vec<Found<Option<EndView>>>, StoreError> {
         let session = shared.readers.get().await?;
-        let reader = Reader {
-            execute: &*session,
-            graphs: &shared.graphs,
-        };
-        reader.ends(ids).await
+        shared.reader(&session).ends(ids).await
     }
 }
 
@@ -115,10 +110,6 @@ impl Lookup for Inputs {
         tasks: &[TaskKey],
     ) -> Result<Vec<Found<Option<Payload>>>, StoreError> {
         let session = shared.readers.get().await?;
-        let reader = Reader {
-            execute: &*session,
-            graphs: &shared.graphs,
-        };
-        reader.task_inputs(tasks).await
+        shared.reader(&session).task_inputs(tasks).await
     }
 }

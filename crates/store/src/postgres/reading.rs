@@ -13,7 +13,7 @@ use super::connect::Session;
 use super::pool;
 use super::queries::Reader;
 use super::statement::{Execute, Param, Statement, Value};
-use super::{Postgres, connect, export, health};
+use super::{Postgres, Shared, connect, export, health};
 
 impl Postgres {
     /// A connection to read on.
@@ -57,10 +57,7 @@ impl Postgres {
 
     /// The queries, on that connection.
     pub(crate) fn reader<'a>(&'a self, session: &'a Session) -> Reader<'a, Session> {
-        Reader {
-            execute: session,
-            graphs: &self.shared.graphs,
-        }
+        self.shared.reader(session)
     }
 
     /// Verifies a copy of the store as of one moment. On a thread of its own: it may take long.
@@ -89,6 +86,16 @@ impl Postgres {
         };
         let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|error| Err(StoreError::Internal(error.to_string())))
+    }
+}
+
+impl Shared {
+    /// The queries, on that connection.
+    pub(super) fn reader<'a>(&'a self, session: &'a Session) -> Reader<'a, Session> {
+        Reader {
+            execute: session,
+            graphs: &self.graphs,
+        }
     }
 }
 
