@@ -22,6 +22,8 @@ mod home;
 mod large;
 #[path = "doors/leftovers.rs"]
 mod leftovers;
+#[path = "doors/lists.rs"]
+mod lists;
 #[path = "doors/looks.rs"]
 mod looks;
 #[path = "doors/mailboxes.rs"]

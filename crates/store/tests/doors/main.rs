@@ -16,6 +16,7 @@ mod flushes;
 mod home;
 mod large;
 mod leftovers;
+mod lists;
 mod mailboxes;
 mod model;
 mod neighbours;
