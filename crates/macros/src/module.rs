@@ -128,9 +128,9 @@ fn surroundings(items: &[Item]) -> Option<Item> {
     let said = items
         .iter()
         .any(|item| matches!(item, Item::Use(item) if is_super_glob(&item.tree)));
+    // Nobody is told if it goes unused: that is not looked at in what macros write.
     (!said).then(|| {
         parse_quote!(
-            #[allow(unused_imports)]
             use super::*;
         )
     })
@@ -152,7 +152,7 @@ fn workflow(
     let doc = format!("The workflow `{}`.", name.value());
     quote! {
         #[doc = #doc]
-        #[allow(missing_debug_implementations)]
+        #[allow(missing_debug_implementations, reason = "it stands for its types alone")]
         #visibility struct Workflow {}
 
         #[automatically_derived]

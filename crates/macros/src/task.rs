@@ -51,7 +51,7 @@ fn beside(
     quote! {
         #(#cfgs)*
         #[doc = #doc]
-        #[allow(non_camel_case_types, missing_debug_implementations)]
+        #[allow(non_camel_case_types, missing_debug_implementations, reason = "it is named as its function and stands for its types alone")]
         #visibility struct #name {}
 
         #(#cfgs)*
