@@ -14,7 +14,7 @@ use tokio_postgres::AsyncMessage;
 use crate::error::StoreError;
 
 use super::Shared;
-use super::connect::Session;
+use super::connect::{Session, by_index};
 use super::name::quoted;
 use super::news::{self, Pending};
 use super::statement::{Execute, Param, Statement, Value};
@@ -71,7 +71,7 @@ async fn connect(shared: &Shared) -> Result<Listening, StoreError> {
     };
     // A hint needs not survive a crash, and is not to wait for the disk.
     let at_once = Statement::new("SET synchronous_commit = off", Vec::new());
-    session.run(vec![listen, at_once]).await?;
+    session.run(vec![listen, at_once, by_index()]).await?;
     Ok(Listening { session, messages })
 }
 
@@ -134,11 +134,12 @@ async fn tell(shared: &Shared, listening: &Listening, news: &Pending) -> Result<
     listening.session.run(vec![notify]).await.map(drop)
 }
 
-/// Looks whether there is anything that nobody told of: one statement while there is nothing.
+/// Looks whether there is anything that nobody told of: one statement while there is nothing. Relies on
+/// the keys of both tables, whose indexes lead past rows that are dead.
 async fn poll(shared: &Shared, listening: &Listening) -> Result<(), StoreError> {
     let params = vec![Param::Int(Some(NEVER.0))];
     let look = Statement::new(
-        "SELECT EXISTS (SELECT FROM ~task_outbox ORDER BY worker LIMIT 1), (SELECT min(due_at) FROM ~timers WHERE due_at < $1::bigint)",
+        "SELECT EXISTS (SELECT FROM ~task_outbox), (SELECT min(due_at) FROM ~timers WHERE due_at < $1::bigint)",
         params,
     );
     let answers = listening.session.run(vec![look]).await?;
