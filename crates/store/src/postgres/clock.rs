@@ -43,7 +43,8 @@ impl DatabaseClock {
         self.given.as_ref().map(|given| given())
     }
 
-    /// What time it is. Never goes back by less than the database's clock was set back.
+    /// What time it is. Goes back only if the database's clock was set back, and by more than two
+    /// estimates of the same time may differ.
     pub(crate) fn now(&self) -> Timestamp {
         if let Some(given) = &self.given {
             return given();

@@ -74,8 +74,8 @@ pub(super) fn insert<T>(table: &str, columns: &[Column<'_, T>]) -> String {
     )
 }
 
-/// Sets columns of the rows of a table that have these keys. `set` and `key` name columns of the
-/// table, in which `u` is what is given.
+/// Updates the rows `t` of a table that have the keys of the rows `u` that are given. `set` says what
+/// a column that is no key is set to, or nothing if it stays as it is.
 pub(super) fn update<T>(
     table: &str,
     columns: &[Column<'_, T>],

@@ -43,8 +43,8 @@ pub(crate) fn by_key() -> Statement<'static> {
     )
 }
 
-/// Settings for a session that reads: a plan that was made while a table was empty is kept when it
-/// has grown.
+/// Settings for a session that reads: by indexes from the beginning, since a plan that was made while
+/// a table was empty is kept when it has grown.
 pub(crate) fn by_index() -> Statement<'static> {
     Statement::new(
         "SELECT set_config('enable_seqscan', 'off', false)",

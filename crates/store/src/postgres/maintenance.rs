@@ -1,6 +1,6 @@
 //! What keeps a store going besides transitions: workers and their leases, workflow versions, and
-//! leftovers of starts that were never finished. Everything runs in a transaction of the caller, at
-//! READ COMMITTED.
+//! leftovers of starts that were never finished. Everything runs at READ COMMITTED, and what takes
+//! several statements that belong together in a transaction of the caller.
 //!
 //! Leases are compared by one clock, the database's, unless the caller brings another: `now` is for
 //! stores whose time is not real.
@@ -200,8 +200,8 @@ pub(crate) async fn left_behind(
     all(execute, statement, "a worker", worker_id).await
 }
 
-/// The next batch of a dead worker's tasks. Relies on executions_open, like
-/// `Reader::held_by`, but reads nothing besides keys, so that a row whose other columns make no sense is no trouble here.
+/// The next batch of a dead worker's tasks. Relies on executions_open, like `Reader::held_by`, but
+/// reads nothing besides keys, so that a row whose other columns make no sense is no trouble here.
 pub(crate) async fn left_by(
     execute: &(impl Execute + Sync),
     worker: WorkerId,

@@ -2,7 +2,7 @@
 //! order of time: the first holds everything before the month in which the store was made, then
 //! comes one for each month, made ahead. A stretch of months in which no program ran is one
 //! partition. So every id below the end of the last one has its place, whatever clock made it, and
-//! an old month goes by detaching and dropping a table.
+//! an old month goes by emptying a table (`retention`).
 
 use abide_core::ids::{ExecutionId, Timestamp, first_id_at};
 use tokio_postgres::GenericClient;

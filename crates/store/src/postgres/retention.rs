@@ -13,7 +13,7 @@ use super::{Postgres, error};
 
 impl Postgres {
     /// Empties the partitions whose executions all ended before that time. Answers how many
-    /// executions that were.
+    /// executions lost their history.
     pub(crate) async fn prune_history(&self, before: Timestamp) -> Result<u64, StoreError> {
         let mut session = self.session().await?;
         let (address, now) = (&self.shared.address, self.now());

@@ -6,11 +6,10 @@ use abide_core::ids::Timestamp;
 use tokio_postgres::GenericClient;
 
 use super::address::Address;
-use super::connect::Session;
 use super::name::{SchemaName, quoted};
 use super::partitions::lock;
 use super::schema::{self, Found, MARK};
-use super::{error, start_thread};
+use super::{connect, error, start_thread};
 use crate::error::StoreError;
 
 /// A tenant, as listed.
@@ -89,12 +88,6 @@ async fn on_own_thread<T: Send + 'static>(
     let done = runtime.spawn(work).await;
     drop(thread);
     done.unwrap_or_else(|error| Err(StoreError::Internal(error.to_string())))
-}
-
-async fn connect(address: &Address) -> Result<Session, StoreError> {
-    let (session, link) = Session::connect(address).await?;
-    tokio::spawn(link.run());
-    Ok(session)
 }
 
 async fn create(address: &Address, role: Option<&TenantRole>) -> Result<TenantCreated, StoreError> {
