@@ -38,8 +38,12 @@ pub(crate) async fn database_now(session: &Session) -> Result<Timestamp, StoreEr
     }
 }
 
+/// The longest lease: its end is a time still.
+const LONGEST_LEASE_US: i64 = i64::MAX / 2;
+
 fn micros(lease: Duration) -> i64 {
-    i64::try_from(lease.as_micros()).unwrap_or(i64::MAX)
+    let us = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
+    us.min(LONGEST_LEASE_US)
 }
 
 async fn only(session: &Session, sql: &'static str) -> Result<(), StoreError> {
@@ -121,7 +125,7 @@ impl Postgres {
         }
         let session = self.session().await?;
         let age_us = maintenance::server_age(&*session).await?;
-        Ok(age_us > micros(lease + STARTUP))
+        Ok(age_us > micros(lease.saturating_add(STARTUP)))
     }
 
     pub(crate) async fn has_workers(&self) -> Result<bool, StoreError> {

@@ -1,7 +1,10 @@
 //! Workers that come and go.
 
+use std::time::Duration;
+
+use abide_core::ids::WorkerId;
 use abide_core::status::Phase;
-use abide_store::RecoverySummary;
+use abide_store::{NewWorker, RecoverySummary};
 
 use crate::home::{Home, SECOND_US, single};
 
@@ -52,4 +55,23 @@ async fn whoever_was_declared_dead_by_a_process_that_died_is_looked_after() {
     let summary = look().await;
     assert_eq!((summary.workers, summary.recovered), (1, 1));
     assert_eq!(home.phase(id, 1).await, Phase::Ready);
+}
+
+#[tokio::test]
+async fn a_lease_may_be_as_long_as_any_time() {
+    let home = Home::new().await;
+    let id = WorkerId(home.next_id());
+    let worker = NewWorker {
+        id,
+        host: "host".into(),
+        pid: 1,
+    };
+    let store = &home.store;
+    let begun = store.register_worker(worker, Duration::MAX).await;
+    begun.expect("registered");
+    assert!(store.heartbeat(id, Duration::MAX).await.expect("renewed"));
+    home.advance(1_000_000 * SECOND_US);
+    let live = store.live_workers().await.expect("reads");
+    assert!(live.contains(&id), "{live:?}");
+    store.is_settled(Duration::MAX).await.expect("answers");
 }
