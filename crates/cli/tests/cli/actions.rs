@@ -37,7 +37,7 @@ async fn a_signal_reaches_the_task_that_waits_for_it() {
 async fn a_payload_comes_from_an_argument_a_file_or_standard_input() {
     let mut world = World::new().await;
     let id = world.start("order-1", "ship", &chain(&["a"])).await.id;
-    let file = world.path().with_file_name("payload.json");
+    let file = world.place.file("payload.json");
     std::fs::write(&file, "[1, 2]\n").expect("written");
     let at_file = format!("@{}", file.display());
     let numbers: Vec<i64> = [&["s"][..], &["s", "-1"], &["s", &at_file], &["s", "-"]]
@@ -70,7 +70,7 @@ async fn a_payload_that_is_no_json_is_not_sent() {
     refuse("\"\\u0000\"", "NUL");
     refuse("\"\\ud800\"", "surrogate");
     refuse("@/nowhere/file.json", "cannot read `/nowhere/file.json`");
-    let large = world.path().with_file_name("large.json");
+    let large = world.place.file("large.json");
     std::fs::write(&large, format!("\"{}\"", "x".repeat(5_000_000))).expect("written");
     refuse(&format!("@{}", large.display()), "limit");
     world

@@ -19,48 +19,6 @@ fn a_database_must_be_named() {
 }
 
 #[test]
-fn a_database_must_be_there_and_be_one() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let refuse = |name: &str, part: &str| {
-        let path = directory.path().join(name);
-        let run = run(&["list", "--db", path.to_str().expect("utf-8")]);
-        run.failed_with(1, part);
-        assert_eq!(run.err.lines().count(), 1, "{run:?}");
-        assert!(run.err.starts_with("error: "), "{run:?}");
-    };
-    refuse("missing.db", "no such file");
-    assert!(!directory.path().join("missing.db").exists());
-    refuse("no/where.db", "no/where.db");
-    refuse("", "directory");
-    std::fs::write(
-        directory.path().join("text.db"),
-        "just a text, long enough to be looked at ".repeat(50),
-    )
-    .expect("written");
-    refuse("text.db", "is not an Abide database");
-    std::fs::write(directory.path().join("empty.db"), "").expect("written");
-    refuse("empty.db", "is not an Abide database");
-    assert_eq!(
-        std::fs::read(directory.path().join("empty.db")).expect("reads"),
-        b""
-    );
-}
-
-#[tokio::test]
-async fn a_newer_database_asks_for_a_newer_program() {
-    let world = World::new().await;
-    let path = world.path();
-    world.store.close().await;
-    // The schema's number, `user_version`, stands at offset 60 of the file.
-    let mut file = std::fs::read(&path).expect("reads");
-    file[60..64].copy_from_slice(&9999_u32.to_be_bytes());
-    let newer = path.with_file_name("newer.db");
-    std::fs::write(&newer, file).expect("written");
-    let run = run(&["list", "--db", newer.to_str().expect("utf-8")]);
-    run.failed_with(1, "written by a newer version");
-}
-
-#[test]
 fn misuse_is_explained_by_the_option() {
     let refuse = |arguments: &[&str], part: &str| run(arguments).failed_with(2, part);
     refuse(&[], "Usage: abide");

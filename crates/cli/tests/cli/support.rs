@@ -1,7 +1,6 @@
 //! A store to look at, and the program to look with.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,6 +19,8 @@ use abide_core::step::{Operation, StepEnd, StepId, StepKind, StepRecord};
 use abide_core::table::By;
 use abide_store::{EventFilter, NewWorker, Store, StoreOptions, WorkflowKind, system_now};
 
+use crate::place::Place;
+
 pub(crate) const SECOND: i64 = 1_000_000;
 pub(crate) const MINUTE: i64 = 60 * SECOND;
 
@@ -33,7 +34,7 @@ pub(crate) struct World {
     pub(crate) store: Store,
     clock: Arc<AtomicI64>,
     ids: IdGenerator,
-    directory: tempfile::TempDir,
+    pub(crate) place: Place,
 }
 
 impl World {
@@ -48,17 +49,15 @@ impl World {
     }
 
     async fn at(begin: Timestamp) -> World {
-        let directory = tempfile::tempdir().expect("a directory");
+        let place = Place::new();
         let clock = Arc::new(AtomicI64::new(begin.0));
         let now = clock.clone();
         let options = StoreOptions {
             now: Some(Arc::new(move || Timestamp(now.load(Ordering::SeqCst)))),
             ..StoreOptions::default()
         };
-        let path = directory.path().join("app.db");
-        let store = Store::open(path.to_str().expect("utf-8"), options)
-            .await
-            .expect("opens");
+        let store = Store::open(&place.url(), options).await;
+        let store = store.expect("opens");
         let worker = NewWorker {
             id: WORKER,
             host: "host".into(),
@@ -72,16 +71,12 @@ impl World {
             store,
             clock,
             ids: IdGenerator::new(5),
-            directory,
+            place,
         }
     }
 
     pub(crate) fn pass(&self, us: i64) {
         self.clock.fetch_add(us, Ordering::SeqCst);
-    }
-
-    pub(crate) fn path(&self) -> PathBuf {
-        self.directory.path().join("app.db")
     }
 
     /// The worker's process is gone.
@@ -250,7 +245,7 @@ impl World {
     /// The program with these arguments, on this store.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = abide(arguments);
-        command.env("ABIDE_DB", self.path());
+        command.env("ABIDE_DB", self.place.url());
         command
     }
 

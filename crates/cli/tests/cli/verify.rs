@@ -1,6 +1,6 @@
 //! `abide verify`: what it finds decides how it ends.
 
-use crate::support::{Run, SECOND, World, abide, chain, held};
+use crate::support::{SECOND, World, chain, held};
 
 async fn world() -> World {
     let mut world = World::new().await;
@@ -33,13 +33,8 @@ async fn what_is_wrong_is_said_and_ends_with_1() {
     let world = world().await;
     let id = world.output(&["list", "-o", "name"]);
     let subject = format!("task {}/1", id.trim());
-    let connection = rusqlite::Connection::open(world.path()).expect("opens");
-    connection
-        .execute(
-            "UPDATE task_executions SET active_us = 7 WHERE number = 1",
-            [],
-        )
-        .expect("planted");
+    let planted = "UPDATE task_executions SET active_us = 7 WHERE number = 1";
+    world.place.execute(planted).await;
     let run = world.abide(&["verify"]);
     assert_eq!((run.code, run.err.as_str()), (1, ""), "{run:?}");
     assert!(run.out.starts_with(&format!("I6 {subject}: ")), "{run:?}");
@@ -52,43 +47,4 @@ async fn what_is_wrong_is_said_and_ends_with_1() {
     );
     let names = world.abide(&["verify", "-o", "name"]);
     assert_eq!((names.code, names.out), (1, format!("{subject}\n")));
-}
-
-#[tokio::test]
-async fn a_damaged_file_is_a_finding_not_a_crash() {
-    let world = world().await;
-    let path = world.path();
-    world.store.close().await;
-    let mut file = std::fs::read(&path).expect("reads");
-    let half = file.len() / 2;
-    for page in file[half..].chunks_mut(512) {
-        page[..64].fill(0xa5);
-    }
-    let damaged = path.with_file_name("damaged.db");
-    std::fs::write(&damaged, file).expect("written");
-    let damaged = damaged.to_str().expect("utf-8");
-    let run = Run::of(&mut abide(&["--db", damaged, "verify"]), "");
-    assert_eq!(run.code, 1, "{run:?}");
-    assert!(run.out.contains("I12 database: "), "{run:?}");
-    for command in [
-        &["list"][..],
-        &["describe", "order-1"],
-        &["events", "order-1"],
-        &["cancel", "order-1"],
-    ] {
-        let run = Run::of(abide(command).env("ABIDE_DB", damaged), "");
-        assert!([0, 1, 3].contains(&run.code), "{command:?}: {run:?}");
-        assert!(!run.err.contains("panicked"), "{run:?}");
-    }
-}
-
-#[test]
-fn what_is_no_store_cannot_be_verified() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("missing.db");
-    let path = path.to_str().expect("utf-8");
-    Run::of(&mut abide(&["verify", "--db", path]), "").failed_with(1, "missing.db");
-    std::fs::write(path, "no database at all, but text").expect("written");
-    Run::of(&mut abide(&["verify", "--db", path]), "").failed_with(1, "not an Abide database");
-    Run::of(&mut abide(&["verify"]), "").failed_with(2, "--db FILE");
 }
