@@ -1,4 +1,4 @@
-//! Where the live rows of the outbox and of the timers begin. Their tables are queues: rows come at
+//! Where the live rows of the outbox, of inboxes and of the timers begin. Their tables are queues: rows come at
 //! one end of an index and go at the other, and as long as any transaction anywhere can see them,
 //! dead ones pile up where a scan begins (a hundred milliseconds for each scan after a minute of a
 //! foreign transaction's sleep). So scans begin at a mark, a moment before the oldest row that was
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use abide_core::ids::{Timestamp, VersionId};
+use abide_core::ids::{Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{Change, Effects, OutboxRow};
 use abide_core::timer::Timer;
 use rustc_hash::FxHashMap;
@@ -30,14 +30,17 @@ use super::statement::{Execute, Param, Statement};
 /// clocks that differ.
 const MARGIN_US: i64 = 250_000;
 
-/// Ranks of a queue that have marks. What is beyond is scanned whole.
-const MOST_RANKS: usize = 64;
+/// Ranks of a queue, or queues and ranks of an inbox, that have marks. What is beyond is scanned whole.
+const MOST_MARKS: usize = 64;
 
 /// How long after something was picked what lies below the marks is looked at.
 const SOUND_AFTER: Duration = Duration::from_secs(1);
 
 /// A look that took long is followed by a pause that is so many times as long.
 const PAUSES: u32 = 20;
+
+/// Whoever a row of the outbox is for that is for no worker in particular.
+const ANYONE: i64 = 0;
 
 /// Below every rank and time, and above.
 const LOWEST: i64 = i32::MIN as i64;
@@ -54,6 +57,8 @@ pub(crate) struct LowWater {
 struct Marks {
     /// For each queue: where the rows of a rank begin.
     queues: FxHashMap<VersionId, BTreeMap<i64, Timestamp>>,
+    /// For each worker of this process: where the notices to it of a queue and rank begin.
+    inboxes: FxHashMap<WorkerId, BTreeMap<(VersionId, i64), Timestamp>>,
     /// Where timers begin.
     timers: Timestamp,
 }
@@ -62,6 +67,7 @@ impl Default for Marks {
     fn default() -> Marks {
         Marks {
             queues: FxHashMap::default(),
+            inboxes: FxHashMap::default(),
             timers: Timestamp(i64::MIN),
         }
     }
@@ -130,33 +136,70 @@ impl LowWater {
         stretches
     }
 
+    /// Where to look for notices to a worker: from the mark for queues and ranks that have one, and
+    /// everywhere between them. As arrays, in the order of a statement's first five parameters. A
+    /// stretch is a queue, the rank and time where it begins and the rank where it ends; or what lies
+    /// between two queues, the first and the fifth.
+    pub(crate) fn inbox(&self, worker: WorkerId) -> Vec<Param<'static>> {
+        let marks = self.marks();
+        let mut stretches: Vec<[Option<i64>; 5]> = Vec::new();
+        let between = |first, next| [Some(first), None, None, None, Some(next)];
+        let within = |queue, (lowest, since), highest| {
+            let is_any = lowest <= highest;
+            is_any.then_some([Some(queue), Some(lowest), Some(since), Some(highest), None])
+        };
+        let (mut queue, mut lowest) = (i64::MIN, HIGHEST + 1);
+        for (&(VersionId(next), rank), &Timestamp(mark)) in
+            marks.inboxes.get(&worker).into_iter().flatten()
+        {
+            if queue != next {
+                stretches.extend(within(queue, (lowest, i64::MIN), HIGHEST));
+                stretches.push(between(queue, next));
+                (queue, lowest) = (next, LOWEST);
+            }
+            stretches.extend(within(queue, (lowest, i64::MIN), rank - 1));
+            stretches.extend(within(queue, (rank, mark), rank));
+            lowest = rank + 1;
+        }
+        stretches.extend(within(queue, (lowest, i64::MIN), HIGHEST));
+        stretches.push(between(queue, i64::MAX));
+        let column = |at: usize| stretches.iter().map(|stretch| stretch[at]).collect();
+        (0..5).map(|at| Param::Ints(column(at))).collect()
+    }
+
+    /// Notices to a worker were picked, in the order of the outbox's key, at most so many.
+    pub(crate) fn inbox_picked(
+        &self,
+        worker: WorkerId,
+        rows: &[OutboxRow],
+        limit: u32,
+        now: Timestamp,
+    ) {
+        // Nothing passes its mark by much before it is picked, so none at all needs no new marks.
+        if rows.is_empty() {
+            return;
+        }
+        let mut marks = self.marks();
+        let of_worker = marks.inboxes.entry(worker).or_default();
+        let keys = rows
+            .iter()
+            .map(|row| ((row.queue, rank(row)), row.ready_at));
+        advance(of_worker, keys, rows.len() < limit as usize, now);
+        drop(marks);
+        self.picked.notify_one();
+    }
+
     /// Rows were picked, in the order of the outbox's key for each queue, at most so many of each.
     pub(crate) fn picked(&self, rows: &[OutboxRow], limit: u32, now: Timestamp) {
         // None at all may mean that the worker is no longer one.
         if rows.is_empty() {
             return;
         }
-        let settled = now.plus_us(-MARGIN_US);
         let mut marks = self.marks();
         for rows in rows.chunk_by(|a, b| a.queue == b.queue) {
             let ranks = marks.queues.entry(rows[0].queue).or_default();
-            let is_all = rows.len() < limit as usize;
-            let last = rows.last().map_or(LOWEST, rank);
-            let mut firsts: BTreeMap<i64, Timestamp> = BTreeMap::new();
-            for row in rows {
-                firsts.entry(rank(row)).or_insert(row.ready_at);
-            }
-            for (rank, mark) in ranks.iter_mut() {
-                if is_all || *rank <= last {
-                    let first = firsts.remove(rank).unwrap_or(settled);
-                    *mark = (*mark).max(first.min(settled));
-                }
-            }
-            for (rank, first) in firsts {
-                if ranks.len() < MOST_RANKS {
-                    ranks.insert(rank, first.min(settled));
-                }
-            }
+            let keys = rows.iter().map(|row| (rank(row), row.ready_at));
+            advance(ranks, keys, rows.len() < limit as usize, now);
         }
         drop(marks);
         self.picked.notify_one();
@@ -184,8 +227,8 @@ impl LowWater {
         }
         let mut marks = self.marks();
         for change in &effects.outbox {
-            if let Change::Add(row @ OutboxRow { worker: None, .. }) = change {
-                marks.lower(row.queue, rank(row), row.ready_at);
+            if let Change::Add(row) = change {
+                marks.lower(row.worker, row.queue, rank(row), row.ready_at);
             }
         }
         for change in &effects.timers {
@@ -203,8 +246,12 @@ impl LowWater {
     /// Rows were added that may be as old as that, of any queue.
     pub(crate) fn came(&self, since: Timestamp) {
         let mut marks = self.marks();
+        let marks = &mut *marks;
         let ranks = marks.queues.values_mut().flat_map(BTreeMap::values_mut);
-        ranks.for_each(|mark| *mark = (*mark).min(since));
+        let notices = marks.inboxes.values_mut().flat_map(BTreeMap::values_mut);
+        ranks
+            .chain(notices)
+            .for_each(|mark| *mark = (*mark).min(since));
         marks.timers = marks.timers.min(since);
     }
 
@@ -214,26 +261,26 @@ impl LowWater {
         &self,
         execute: &(impl Execute + Sync),
     ) -> Result<(bool, Option<Timestamp>), StoreError> {
-        let (mut queues, mut ranks, mut since) = (Vec::new(), Vec::new(), Vec::new());
+        let mut columns: [Vec<Option<i64>>; 4] = Default::default();
         let timers = {
             let marks = self.marks();
-            for (queue, of_queue) in &marks.queues {
-                for (rank, mark) in of_queue {
-                    queues.push(Some(queue.0));
-                    ranks.push(Some(*rank));
-                    since.push(Some(mark.0));
+            for mark in marks.all() {
+                for (column, value) in columns.iter_mut().zip(mark) {
+                    column.push(Some(value));
                 }
             }
             marks.timers
         };
         let outbox = Statement::new(
-            "SELECT u.queue, u.rank, t.ready_at FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) \
-             AS u (queue, rank, mark) CROSS JOIN LATERAL (SELECT ready_at FROM ~task_outbox WHERE worker = 0 \
+            "SELECT u.worker, u.queue, u.rank, t.ready_at FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) \
+             AS u (worker, queue, rank, mark) CROSS JOIN LATERAL (SELECT ready_at FROM ~task_outbox WHERE worker = u.worker \
              AND queue = u.queue AND rank = u.rank AND ready_at < u.mark ORDER BY ready_at LIMIT 1) t",
-            vec![Param::Ints(queues), Param::Ints(ranks), Param::Ints(since)],
+            columns.into_iter().map(Param::Ints).collect(),
         );
-        let read = |cells: &mut Cells| Ok((VersionId(cells.int()?), cells.int()?, cells.time()?));
-        let below = all(execute, outbox, "a row of the outbox", read).await?;
+        let read =
+            |cells: &mut Cells| Ok(([cells.int()?, cells.int()?, cells.int()?], cells.time()?));
+        let below: Vec<([i64; 3], Timestamp)> =
+            all(execute, outbox, "a row of the outbox", read).await?;
         let first = Statement::new(
             "SELECT due_at FROM ~timers WHERE due_at < $1::bigint ORDER BY due_at LIMIT 1",
             vec![int(timers.0)],
@@ -242,8 +289,9 @@ impl LowWater {
             .await?
             .pop();
         let mut marks = self.marks();
-        for (queue, rank, ready_at) in &below {
-            marks.lower(*queue, *rank, *ready_at);
+        for &([worker, queue, rank], ready_at) in &below {
+            let worker = (worker != ANYONE).then_some(WorkerId(worker));
+            marks.lower(worker, VersionId(queue), rank, ready_at);
         }
         if let Some(first) = first {
             marks.timers = marks.timers.min(first);
@@ -253,10 +301,66 @@ impl LowWater {
 }
 
 impl Marks {
-    fn lower(&mut self, queue: VersionId, rank: i64, ready_at: Timestamp) {
-        let ranks = self.queues.get_mut(&queue);
-        if let Some(mark) = ranks.and_then(|ranks| ranks.get_mut(&rank)) {
+    /// Every mark but that of the timers: worker, queue, rank, time.
+    fn all(&self) -> impl Iterator<Item = [i64; 4]> {
+        let queues = self.queues.iter().flat_map(|(queue, ranks)| {
+            let mark = |(rank, mark): (&i64, &Timestamp)| [ANYONE, queue.0, *rank, mark.0];
+            ranks.iter().map(mark)
+        });
+        let inboxes = self.inboxes.iter().flat_map(|(worker, notices)| {
+            notices
+                .iter()
+                .map(|((queue, rank), mark)| [worker.0, queue.0, *rank, mark.0])
+        });
+        queues.chain(inboxes)
+    }
+
+    fn lower(
+        &mut self,
+        worker: Option<WorkerId>,
+        queue: VersionId,
+        rank: i64,
+        ready_at: Timestamp,
+    ) {
+        let mark = match worker {
+            None => self
+                .queues
+                .get_mut(&queue)
+                .and_then(|ranks| ranks.get_mut(&rank)),
+            Some(worker) => {
+                let notices = self.inboxes.get_mut(&worker);
+                notices.and_then(|notices| notices.get_mut(&(queue, rank)))
+            }
+        };
+        if let Some(mark) = mark {
             *mark = (*mark).min(ready_at);
+        }
+    }
+}
+
+/// Moves marks to the first of the rows that were picked, in the order of their keys: all there are,
+/// or else as many as were asked for.
+fn advance<K: Copy + Ord>(
+    marks: &mut BTreeMap<K, Timestamp>,
+    rows: impl Iterator<Item = (K, Timestamp)>,
+    is_all: bool,
+    now: Timestamp,
+) {
+    let settled = now.plus_us(-MARGIN_US);
+    let mut firsts: BTreeMap<K, Timestamp> = BTreeMap::new();
+    for (key, ready_at) in rows {
+        firsts.entry(key).or_insert(ready_at);
+    }
+    let last = firsts.last_key_value().map(|(key, _)| *key);
+    for (key, mark) in marks.iter_mut() {
+        if is_all || Some(*key) <= last {
+            let first = firsts.remove(key).unwrap_or(settled);
+            *mark = (*mark).max(first.min(settled));
+        }
+    }
+    for (key, first) in firsts {
+        if marks.len() < MOST_MARKS {
+            marks.insert(key, first.min(settled));
         }
     }
 }

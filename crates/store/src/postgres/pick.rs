@@ -16,15 +16,25 @@ use super::queries::int;
 use super::statement::{Param, Row, Statement, Value};
 
 /// The most notices that one claim takes out of a worker's inbox.
-const INBOX: i64 = 1000;
+const INBOX: u32 = 1000;
 
 /// Timers of a kind beyond are left alone; `verify` finds them.
 const LAST_KIND: i64 = TimerKind::ALL.len() as i64;
 
-/// A worker's inbox, but for what is about executions that cannot be locked now.
-const SELECT_INBOX: &str = "SELECT queue, rank, ready_at, execution, task FROM ~task_outbox \
-     WHERE worker = $1 AND execution <> ALL ($2::bigint[]) \
-     ORDER BY queue, rank, ready_at, execution, task LIMIT $3 FOR UPDATE SKIP LOCKED";
+/// A worker's inbox, but for what is about executions that cannot be locked now. Its stretches are
+/// looked at one after another, each from its place in the index, past what is dead: those of a queue
+/// by the first half, what lies between two queues by the second. (One condition for both would not
+/// end a scan where it should.)
+const SELECT_INBOX: &str = "SELECT o.* FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) \
+     AS s (queue, lowest, since, highest, next) CROSS JOIN LATERAL (\
+     SELECT a.* FROM (SELECT t.queue, t.rank, t.ready_at, t.execution, t.task FROM ~task_outbox t WHERE t.worker = $6 \
+     AND t.queue = s.queue AND (t.rank, t.ready_at) >= (s.lowest, s.since) AND t.rank <= s.highest \
+     AND t.execution <> ALL ($7::bigint[]) ORDER BY t.rank, t.ready_at, t.execution, t.task LIMIT $8 \
+     FOR UPDATE SKIP LOCKED) a UNION ALL \
+     SELECT b.* FROM (SELECT t.queue, t.rank, t.ready_at, t.execution, t.task FROM ~task_outbox t WHERE t.worker = $6 \
+     AND t.queue > s.queue AND t.queue < s.next \
+     AND t.execution <> ALL ($7::bigint[]) ORDER BY t.queue, t.rank, t.ready_at, t.execution, t.task LIMIT $8 \
+     FOR UPDATE SKIP LOCKED) b) o LIMIT $8";
 
 /// The first rows of each queue, in the order of the outbox's key, but for those of executions that
 /// cannot be locked now; nothing for a worker that was declared dead. A queue's stretches are looked
@@ -63,7 +73,8 @@ pub(crate) fn statements(
             max,
             ..
         } => {
-            let inbox = vec![int(worker.0), stuck(), int(INBOX)];
+            let mut inbox = low_water.inbox(*worker);
+            inbox.extend([int(worker.0), stuck(), int(INBOX)]);
             let mut statements = vec![Statement::new(SELECT_INBOX, inbox)];
             if *max > 0 && !queues.is_empty() {
                 let mut ready = low_water.stretches(queues).params();
@@ -104,6 +115,7 @@ pub(crate) fn picked(
             ..
         } => {
             picked.inbox = outbox_rows(answers.next().unwrap_or_default(), Some(*worker))?;
+            low_water.inbox_picked(*worker, &picked.inbox, INBOX, now);
             if *max > 0 && !queues.is_empty() {
                 picked.ready = outbox_rows(answers.next().unwrap_or_default(), None)?;
                 low_water.picked(&picked.ready, *max, now);
