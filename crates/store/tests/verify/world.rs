@@ -1,5 +1,4 @@
-//! Random sequences of everything that can be asked of a store, one by one and many in one
-//! transaction, in words that mean the same to every store.
+//! A world: one store under random operations, in words that mean the same to every store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
