@@ -381,13 +381,23 @@ impl Working {
         self.undo.push(Undo::Waits(key, before));
     }
 
-    /// How many operations the task has recorded, those of this flush included.
+    /// How many operations the task has recorded, with what this flush added and withdrew. It
+    /// superseded none: what it makes ready for another attempt it does not claim from the outbox.
     pub(super) fn step_count(&self, key: TaskKey) -> Result<u32, Stop> {
-        let recorded = *self.step_counts.get(&key).ok_or(Need::StepCount(key))?;
-        let fresh = self.effects.steps.iter().filter(
-            |change| matches!(change, StepChange::Write(write) if write.key == key && !write.answers),
-        );
-        Ok(recorded + fresh.count() as u32)
+        let stored = *self.step_counts.get(&key).ok_or(Need::StepCount(key))?;
+        let count = |which: fn(&StepChange) -> Option<TaskKey>| {
+            let changes = self.effects.steps.iter().filter_map(which);
+            changes.filter(|of| *of == key).count() as u32
+        };
+        let added = count(|change| match change {
+            StepChange::Write(write) if !write.answers => Some(write.key),
+            _ => None,
+        });
+        let withdrawn = count(|change| match change {
+            StepChange::Withdraw(key, _) => Some(*key),
+            _ => None,
+        });
+        Ok(stored + added - withdrawn)
     }
 
     /// Writes a step where none is.

@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use abide_core::context::Changes;
 use abide_core::graph::{Graph, TaskSpec};
-use abide_core::ids::ExecutionId;
+use abide_core::ids::{ExecutionId, TaskKey};
 use abide_core::kernel::{
     Await, Cancel, Defer, Held, IfExists, Outcome, Record, Recover, Request, Resume, Signal, Start,
 };
 use abide_core::payload::Payload;
 use abide_core::retry::{Backoff, RetryPolicy};
+use abide_core::status::Phase;
 use abide_core::step::{StepEnd, StepKind, StepRecord};
 use abide_core::timer::{Timer, TimerKind};
 use abide_core::trigger::{ContextOp, Trigger};
@@ -17,8 +18,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use crate::home::{
-    Dump, Home, SECOND_US, completed, failed, failed_once, finish, graph, held, signal, sleep,
-    step_id,
+    Dump, Home, SECOND_US, await_operations, completed, failed, failed_once, finish, graph, held,
+    signal, single, sleep, step_id,
 };
 
 #[tokio::test]
@@ -30,6 +31,39 @@ async fn a_task_made_ready_and_cancelled_at_once_leaves_nothing_in_the_outbox() 
     home.apply_at_once(vec![finish(first, completed()), cancel(id)])
         .await;
     assert_eq!(home.dump().await["task_outbox"], Vec::<Vec<_>>::new());
+}
+
+#[tokio::test]
+async fn a_wait_that_is_withdrawn_is_no_step_of_a_task_that_is_recovered_at_once() {
+    let home = Home::new().await;
+    let id = home.start(&single()).await;
+    let task = held(&home.claim().await);
+    let later = home.now().plus_us(SECOND_US);
+    home.apply(await_operations(task, vec![sleep(1, later)], false))
+        .await;
+    let resume = Resume {
+        held: task,
+        always: true,
+        next_order: 1,
+    };
+    let recover = Recover {
+        key: task.key,
+        worker: task.worker,
+        crash_cap: 1,
+        reason: "taken for dead".into(),
+    };
+    home.apply_at_once(vec![
+        Request::Resume(resume),
+        await_operations(task, vec![sleep(2, home.now())], false),
+        Request::Recover(recover),
+    ])
+    .await;
+    let view = home.store.task(TaskKey::new(id, 1)).await;
+    let task = view.expect("reads").expect("exists").task;
+    assert_eq!(
+        (task.phase, task.crashes, task.crash_steps),
+        (Phase::Ready, 1, 1)
+    );
 }
 
 // ---- any requests ----
