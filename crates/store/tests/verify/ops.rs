@@ -44,7 +44,8 @@ pub(crate) enum Op {
     Record(u8, u8, bool),
     Progress(u8),
     Signal(u8, u8),
-    Cancel(u8, bool),
+    /// Which, and how much time running tasks get.
+    Cancel(u8, u8),
     Advance(u8),
     Fire(u8),
     /// The worker's process dies, and others take back what it held at once.
@@ -61,7 +62,7 @@ pub(crate) enum Op {
 
 pub(crate) fn ends() -> impl Strategy<Value = End> {
     prop_oneof![
-        5 => (any::<bool>(), 0..4_u8).prop_map(|(big, changes)| End::Completed { big, changes }),
+        8 => (any::<bool>(), 0..4_u8).prop_map(|(big, changes)| End::Completed { big, changes }),
         4 => (0..4_u8, any::<bool>()).prop_map(|(kind, supersede)| End::Failed { kind, supersede }),
         1 => Just(End::Released),
         1 => Just(End::Cancelled),
@@ -72,7 +73,7 @@ pub(crate) fn ends() -> impl Strategy<Value = End> {
 pub(crate) fn request_ops() -> impl Strategy<Value = Op> {
     let task = || any::<u8>();
     prop_oneof![
-        4 => (any::<u8>(), 0..4_u8, 0..9_u8, any::<bool>(), 0..15_u8, 0..20_u8, 0..5_u8).prop_map(
+        4 => (any::<u8>(), 0..4_u8, 0..9_u8, any::<bool>(), 0..15_u8, 0..12_u8, 0..5_u8).prop_map(
             |(shape, instance, exists, own_graph, start_in, deadline_in, slots)| Op::Start {
                 shape, instance, exists, own_graph, start_in, deadline_in, slots
             }
@@ -88,7 +89,7 @@ pub(crate) fn request_ops() -> impl Strategy<Value = Op> {
         1 => task().prop_map(Op::Progress),
         4 => (0..4_u8, 0..2_u8).prop_map(|(instance, name)| Op::Signal(instance, name)),
         2 => (task(), 0..3_u8).prop_map(|(task, cap)| Op::Recover(task, cap)),
-        1 => (any::<u8>(), any::<bool>()).prop_map(|(execution, grace)| Op::Cancel(execution, grace)),
+        2 => (any::<u8>(), 0..4_u8).prop_map(|(execution, grace)| Op::Cancel(execution, grace)),
     ]
 }
 

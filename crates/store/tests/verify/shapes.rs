@@ -16,7 +16,7 @@ pub(crate) struct Shape(pub(crate) Vec<(u16, u8, u8, i8)>);
 pub(crate) fn shapes() -> impl Strategy<Value = Vec<Shape>> {
     let node = (any::<u16>(), 0..10_u8, 0..3_u8, -2..3_i8);
     // Small ones too, so that the same task meets many things.
-    let nodes = prop_oneof![2 => 1..=2_usize, 1 => 3..=12_usize];
+    let nodes = prop_oneof![2 => 1..=2_usize, 2 => 3..=4_usize, 1 => 5..=12_usize];
     let shape = nodes
         .prop_flat_map(move |nodes| vec(node.clone(), nodes))
         .prop_map(Shape);
@@ -86,7 +86,7 @@ fn trigger(rule: u8, dependencies: &[String]) -> Option<Trigger> {
     let context = |op| Trigger::Context {
         key: "n".into(),
         op,
-        value: serde_json::json!(2),
+        value: serde_json::json!(1),
     };
     Some(match rule {
         0 => Trigger::Failed(first),
@@ -99,6 +99,7 @@ fn trigger(rule: u8, dependencies: &[String]) -> Option<Trigger> {
             Trigger::Failed(first),
             Trigger::Failed(last),
         ])]),
+        7 => Trigger::Success(first),
         _ => return None,
     })
 }

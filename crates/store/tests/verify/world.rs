@@ -249,7 +249,7 @@ impl World {
                 let cancel = Cancel {
                     execution: *self.executions.get(at)?,
                     reason: "enough".into(),
-                    grace_us: if *grace { SECOND } else { 0 },
+                    grace_us: [0, SECOND, 60 * SECOND, 600 * SECOND][usize::from(*grace)],
                     actor: Some("user:test".into()),
                 };
                 (Request::Cancel(cancel), None)

@@ -29,7 +29,9 @@ struct Made {
     claimed: bool,
     /// By a start, which goes behind what has its own priority; a successor doesn't.
     by_start: bool,
-    /// Its siblings that were claimed, and how many slots there were.
+    /// What the same request made ready, itself included.
+    beside: Vec<TaskKey>,
+    /// What was claimed of that.
     with: Vec<Queued>,
     offer: Offer,
 }
@@ -69,6 +71,7 @@ impl Offers {
                 row: *row,
                 claimed: with.contains(row),
                 by_start,
+                beside: ready.iter().map(|row| row.key).collect(),
                 with: with.clone(),
                 offer: offer.clone(),
             });
@@ -84,7 +87,7 @@ impl Offers {
 
     fn complaint(&self, made: &Made) -> Option<String> {
         let (row, slots) = (made.row, made.offer.slots as usize);
-        let of_the_same = |other: &Queued| self.made.iter().any(|made| made.row.key == other.key);
+        let beside = |other: &Queued| made.beside.contains(&other.key);
         let goes_first = |other: &&Queued| {
             made.offer.queues.contains(&other.queue)
                 && (other.rank < row.rank || (made.by_start && other.rank == row.rank))
@@ -105,7 +108,7 @@ impl Offers {
             let lower = made.with.iter().find(|other| other.rank > row.rank)?;
             return Some(format!("a slot went to {lower:?} instead of to {row:?}"));
         }
-        let others = self.seen.iter().filter(|other| !of_the_same(other));
+        let others = self.seen.iter().filter(|other| !beside(other));
         match others.chain(&self.before).any(|other| goes_first(&other)) {
             true => None,
             false => Some(format!("{row:?} was not claimed into a free slot")),
