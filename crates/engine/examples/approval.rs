@@ -29,6 +29,30 @@ struct Args {
     db: String,
 }
 
+impl Args {
+    /// The address that the engine is built with.
+    fn url(&self) -> String {
+        if self.is_address() {
+            self.db.clone()
+        } else {
+            format!("sqlite:{}", self.db)
+        }
+    }
+
+    /// As a shell takes it: an address may hold `?` and `&`.
+    fn shown(&self) -> String {
+        if self.is_address() {
+            format!("'{}'", self.db)
+        } else {
+            self.db.clone()
+        }
+    }
+
+    fn is_address(&self) -> bool {
+        self.db.contains("://")
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
     item: String,
@@ -104,12 +128,10 @@ async fn main() -> ExitCode {
 }
 
 async fn take_order(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let url = if args.db.contains("://") {
-        args.db.clone()
-    } else {
-        format!("sqlite:{}", args.db)
-    };
-    let engine = Engine::builder(url).register::<checkout>().start().await?;
+    let engine = Engine::builder(args.url())
+        .register::<checkout>()
+        .start()
+        .await?;
     let order = Order {
         item: "teapot".to_owned(),
         cents: 4_200,
@@ -130,20 +152,21 @@ async fn take_order(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>>
     println!("{}: {}.\n", receipt.order, receipt.outcome);
     println!(
         "Its history:   abide --db {} events {}",
-        args.db, args.order
+        args.shown(),
+        args.order
     );
     Ok(ExitCode::SUCCESS)
 }
 
 /// Says what there is already, and what to do next.
 async fn introduce(args: &Args, engine: &Engine, run: &Run<Receipt>) -> Result<(), EngineError> {
-    let (order, db) = (&args.order, &args.db);
+    let order = &args.order;
     if run.status().await?.execution.status.is_terminal() {
         println!("{order} has ended before. For another one, give another id.");
         return Ok(());
     }
     if run.is_new() {
-        println!("{order}: new execution {} in {db}.", run.id());
+        println!("{order}: new execution {} in {}.", run.id(), args.db);
     } else {
         println!(
             "{order}: resuming execution {}. Recorded, and not run again:",
@@ -156,8 +179,9 @@ async fn introduce(args: &Args, engine: &Engine, run: &Run<Receipt>) -> Result<(
     }
     println!(
         "It waits for your approval. From another terminal, now or later:\n\n  \
-         abide --db {db} signal {order} approval '{{\"by\":\"you\",\"approved\":true}}'\n\n\
+         abide --db {} signal {order} approval '{{\"by\":\"you\",\"approved\":true}}'\n\n\
          Or stop it (Ctrl-C, kill -9 {}) and run it again: what is done stays done.\n",
+        args.shown(),
         std::process::id()
     );
     Ok(())
