@@ -24,6 +24,29 @@ impl Working {
             Existing::Next(generation) => generation,
         };
         let whole = start.graph.len() <= PIECE;
+        self.make(start, whole.then_some(generation))?;
+        if !whole {
+            return Ok(Reply::Started(Started {
+                id: start.id,
+                generation: 0,
+                status: ExecutionStatus::Pending,
+                created: true,
+                claimed: Vec::new(),
+            }));
+        }
+        let claimed = self.open_whole(start, generation)?;
+        let status = self.execution(start.id)?.status;
+        Ok(Reply::Started(Started {
+            id: start.id,
+            generation,
+            status,
+            created: true,
+            claimed,
+        }))
+    }
+
+    /// Records the execution, without a generation if its tasks are still to come.
+    fn make(&mut self, start: &Start, generation: Option<u32>) -> Result<(), Stop> {
         let cause = Cause {
             at: self.now,
             by: start.by,
@@ -34,7 +57,7 @@ impl Working {
             NewExecution {
                 id: start.id,
                 instance: start.instance.clone(),
-                generation: whole.then_some(generation),
+                generation,
                 workflow: start.workflow,
                 tasks: start.graph.len(),
                 input: start.input.as_ref().map(|input| input.digest()),
@@ -46,12 +69,8 @@ impl Working {
             &cause,
             &mut self.effects.events,
         )?;
-        self.load_graph(
-            start.id,
-            start.workflow,
-            start.own_graph,
-            start.graph.clone(),
-        );
+        let graph = start.graph.clone();
+        self.load_graph(start.id, start.workflow, start.own_graph, graph);
         self.add_execution(execution);
         self.effects.new_executions.push(NewExecutionRow {
             id: start.id,
@@ -60,46 +79,21 @@ impl Working {
             tags: start.tags.clone(),
             graph: start.own_graph.then(|| start.graph.clone()),
         });
-        if !whole {
-            return Ok(Reply::Started(Started {
-                id: start.id,
-                generation: 0,
-                status: ExecutionStatus::Pending,
-                created: true,
-                claimed: Vec::new(),
-            }));
-        }
+        Ok(())
+    }
+
+    /// Makes all tasks, and claims what the start's offer takes, with its input.
+    fn open_whole(&mut self, start: &Start, generation: u32) -> Result<Vec<Claimed>, Stop> {
         self.begin_context(start);
-        self.create_tasks(
-            start.id,
-            &start.graph,
-            1,
-            start.graph.len(),
-            &start.node_inputs,
-        )?;
-        let mut claimed = self.open_up(
-            start.id,
-            generation,
-            &start.input_hash,
-            start.offer.as_ref(),
-        )?;
+        let (id, inputs) = (start.id, &start.node_inputs);
+        self.create_tasks(id, &start.graph, 1, start.graph.len(), inputs)?;
+        let mut claimed = self.open_up(id, generation, &start.input_hash, start.offer.as_ref())?;
         for task in &mut claimed {
-            let own = start
-                .node_inputs
-                .binary_search_by_key(&task.task.key.number, |(number, _)| *number);
-            task.input = own
-                .ok()
-                .map(|at| start.node_inputs[at].1.clone())
-                .or_else(|| start.input.clone());
+            let own = inputs.binary_search_by_key(&task.task.key.number, |(number, _)| *number);
+            let own = own.ok().map(|at| inputs[at].1.clone());
+            task.input = own.or_else(|| start.input.clone());
         }
-        let status = self.execution(start.id)?.status;
-        Ok(Reply::Started(Started {
-            id: start.id,
-            generation,
-            status,
-            created: true,
-            claimed,
-        }))
+        Ok(claimed)
     }
 
     /// The rules of roots read what the execution begins with, which is not in the store yet.
