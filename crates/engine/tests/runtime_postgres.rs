@@ -2,6 +2,8 @@
 
 #[path = "runtime/attempts.rs"]
 mod attempts;
+#[path = "runtime/authoring.rs"]
+mod authoring;
 #[path = "runtime/common.rs"]
 mod common;
 #[path = "runtime/deferral.rs"]

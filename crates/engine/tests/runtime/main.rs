@@ -2,6 +2,7 @@
 //! `runtime_postgres.rs` runs the same on PostgreSQL, but for what is about files.
 
 mod attempts;
+mod authoring;
 mod bad_rows;
 mod chains;
 mod common;

@@ -5,24 +5,13 @@ use std::collections::BTreeMap;
 use std::io;
 
 use abide::{
-    Context, Ending, Engine, EngineBuilder, Input, Output, Outputs, RunError, State, TaskBuilder,
-    TaskError, TaskHandle, WorkflowBuilder, task, trigger, workflow,
+    Context, Ending, Input, Output, Outputs, RunError, State, TaskBuilder, TaskError, TaskHandle,
+    WorkflowBuilder, task, trigger, workflow,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-struct Home(TempDir);
-
-impl Home {
-    fn new() -> Home {
-        Home(tempfile::tempdir().expect("a temporary directory"))
-    }
-
-    fn engine(&self) -> EngineBuilder {
-        Engine::builder(format!("sqlite:{}", self.0.path().join("app.db").display()))
-    }
-}
+use crate::common::Home;
 
 struct Factor {
     by: u32,
@@ -232,7 +221,10 @@ async fn an_engine_without_a_task_s_state_does_not_start() {
         .map(drop);
     assert_eq!(
         refused.expect_err("nobody brought a factor").to_string(),
-        "task `scale` of workflow `numbers` takes `State<authoring_runs::Factor>`, but the engine has no such state"
+        format!(
+            "task `scale` of workflow `numbers` takes `State<{}>`, but the engine has no such state",
+            std::any::type_name::<Factor>()
+        )
     );
 }
 
