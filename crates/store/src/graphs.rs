@@ -8,6 +8,9 @@ use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, VersionId};
 use rustc_hash::FxHashMap;
 
+/// The most executions whose workflow version is remembered.
+const KEPT_EXECUTIONS: usize = 10_000;
+
 /// The most nodes of run-time graphs that are kept, over all executions.
 const KEPT_NODES: u64 = 1_000_000;
 
@@ -20,6 +23,9 @@ struct Kept {
     own: FxHashMap<ExecutionId, Arc<Graph>>,
     order: VecDeque<ExecutionId>,
     nodes: u64,
+    /// The versions of executions, and these in the order in which they came.
+    of: FxHashMap<ExecutionId, VersionId>,
+    came: VecDeque<ExecutionId>,
 }
 
 impl GraphCache {
@@ -29,6 +35,27 @@ impl GraphCache {
             kept.own.get(&id).cloned()
         } else {
             kept.versions.get(&version).cloned()
+        }
+    }
+
+    /// The graph of an execution that is known without reading its row.
+    pub(crate) fn of(&self, id: ExecutionId) -> Option<Arc<Graph>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_version = || kept.versions.get(kept.of.get(&id)?);
+        kept.own.get(&id).or_else(of_version).cloned()
+    }
+
+    /// Remembers that an execution is of that version and has no graph of its own.
+    pub(crate) fn remember(&self, id: ExecutionId, version: VersionId) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.of.insert(id, version).is_some() {
+            return;
+        }
+        kept.came.push_back(id);
+        if kept.came.len() > KEPT_EXECUTIONS
+            && let Some(oldest) = kept.came.pop_front()
+        {
+            kept.of.remove(&oldest);
         }
     }
 

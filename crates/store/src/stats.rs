@@ -8,6 +8,7 @@ pub(crate) struct Counters {
     jobs: AtomicU64,
     reads: AtomicU64,
     statements: AtomicU64,
+    round_trips: AtomicU64,
     deadlocks: AtomicU64,
 }
 
@@ -22,6 +23,8 @@ pub struct Stats {
     pub reads: u64,
     /// PostgreSQL: statements of any kind.
     pub statements: u64,
+    /// PostgreSQL: times that statements were sent, so many at once, and their answers waited for.
+    pub round_trips: u64,
     /// PostgreSQL: transactions that the server ended because others waited in a circle.
     pub deadlocks: u64,
 }
@@ -39,6 +42,7 @@ impl Counters {
     pub(crate) fn add_statements(&self, statements: usize) {
         self.statements
             .fetch_add(statements as u64, Ordering::Relaxed);
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn add_deadlock(&self) {
@@ -51,6 +55,7 @@ impl Counters {
             requests: self.jobs.load(Ordering::Relaxed),
             reads: self.reads.load(Ordering::Relaxed),
             statements: self.statements.load(Ordering::Relaxed),
+            round_trips: self.round_trips.load(Ordering::Relaxed),
             deadlocks: self.deadlocks.load(Ordering::Relaxed),
         }
     }

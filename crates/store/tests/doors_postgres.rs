@@ -40,6 +40,8 @@ mod raw;
 mod refusals;
 #[path = "doors/retention.rs"]
 mod retention;
+#[path = "doors/rounds.rs"]
+mod rounds;
 #[path = "doors/rules.rs"]
 mod rules;
 #[path = "doors/situations.rs"]

@@ -387,7 +387,7 @@ pub struct Claimed {
     pub deadline_at: Option<Timestamp>,
     /// The graph it is part of.
     pub graph: Arc<Graph>,
-    /// The input it was started with, if the same transaction recorded it.
+    /// Its input, where the transaction that claimed it had it at hand.
     pub input: Option<Payload>,
     /// How many claims in a row came without asking the outbox.
     pub hop: u8,

@@ -25,12 +25,13 @@ use crate::job::{Done, Job};
 use super::Shared;
 use super::connect::Session;
 use super::fate::{Fate, Mark, SELECT_XID};
+use super::foresight::foresee;
 use super::load::{self, Plan};
 use super::low_water::LowWater;
 use super::pool::{FIRST_PAUSE, LONGEST_PAUSE};
 use super::queue::{Batch, Queued, UnderWay};
 use super::statement::{Execute, Param, Row, Statement, Value};
-use super::{pick, write};
+use super::{at_hand, pick, write};
 
 /// How often a flush is run again because another process came between, before its jobs are tried
 /// one by one.
@@ -305,8 +306,14 @@ impl Committer {
             }
         }
         locks.add(&flush.missing(), &flush);
+        let mut foreseen = Vec::new();
+        for queued in batch {
+            if let Job::Apply(request, _) = queued.job() {
+                foresee(request, &self.shared.graphs, &mut foreseen);
+            }
+        }
         let xid = self
-            .read_through(session, &mut flush, statements, locks)
+            .read_through(session, &mut flush, statements, locks, foreseen)
             .await?;
         let left = flush.left_behind();
         let flushed = flush.finish()?;
@@ -321,6 +328,7 @@ impl Committer {
         flush: &mut Flush<'_>,
         begin: Vec<Statement<'static>>,
         locks: &mut Locks,
+        foreseen: Vec<Need>,
     ) -> Result<i64, Failed> {
         if flush.is_done() {
             session.run(begin).await?;
@@ -328,6 +336,7 @@ impl Committer {
         }
         let mut needs: Vec<Need> = locks.0.iter().cloned().collect();
         needs.extend(flush.missing());
+        needs.extend(foreseen);
         let mut statements: Vec<Statement<'_>> = begin;
         statements.push(Statement::new(SELECT_XID, Vec::new()));
         let before = statements.len();
@@ -508,6 +517,9 @@ async fn write(
     let writes = !statements.is_empty();
     low_water.added(&effects);
     let mark = Mark::of(now, &effects);
+    let inputs_at = statements.len();
+    statements.extend(at_hand::statement(&mut done));
+    let claimed = statements.len() > inputs_at;
     let fired = done.iter().any(|done| matches!(done, Done::Fired(_)));
     if fired {
         statements.push(pick::next_due(low_water));
@@ -517,7 +529,7 @@ async fn write(
     after.work |= left;
     statements.push(Statement::new("COMMIT", Vec::new()));
     let count = statements.len();
-    let answers = match session.run(statements).await {
+    let mut answers = match session.run(statements).await {
         Ok(answers) => answers,
         Err(error) if writes && !error.is_definite() => {
             return Err(Failed::Unknown(xid, mark, Committed { done, after }));
@@ -529,6 +541,9 @@ async fn write(
         }
         Err(error) => return Err(error.into()),
     };
+    if claimed {
+        at_hand::hand_out(&mut done, std::mem::take(&mut answers[inputs_at]));
+    }
     if fired {
         let next = answers.into_iter().nth(count - 2).unwrap_or_default();
         let next = match next.into_iter().flatten().next() {

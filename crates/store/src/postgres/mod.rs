@@ -5,6 +5,7 @@
 //! Deliberately absent: rules. What is locked, read and written as sets is decided by core.
 
 mod address;
+mod at_hand;
 mod clock;
 mod columns;
 mod committer;
@@ -13,6 +14,7 @@ mod error;
 mod events;
 mod export;
 mod fate;
+mod foresight;
 mod gathered;
 mod health;
 mod inputs;

@@ -144,6 +144,10 @@ fn cached<'n>(
     for (need, (id, version, own)) in wanted {
         match cache.get(id, version, own) {
             Some(graph) => plan.add(Vec::new(), move |filling, _| {
+                // Where one task is all, nothing follows.
+                if !own && graph.len() > 1 {
+                    filling.graphs.remember(id, version);
+                }
                 filling.working.load_graph(id, version, own, graph);
             }),
             None => missing.push((need, (id, version, own))),

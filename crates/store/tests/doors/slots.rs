@@ -6,7 +6,7 @@ use abide_core::kernel::{Claimed, Offer, Reply, Request};
 use crate::home::{Home, completed, finish, graph, held};
 
 impl Home {
-    async fn offer(&self, slots: u32) -> Option<Offer> {
+    pub(crate) async fn offer(&self, slots: u32) -> Option<Offer> {
         Some(Offer {
             worker: self.worker,
             slots,
