@@ -63,7 +63,8 @@ async fn open_execution(
     db: &str,
     instance: &str,
 ) -> Result<Option<(ExecutionView, usize)>, EngineError> {
-    if !Path::new(db).exists() {
+    // A file that isn't there is made once there is something to do.
+    if !is_url(db) && !Path::new(db).exists() {
         return Ok(None);
     }
     let engine = Engine::connect(url(db)).await?;
@@ -176,9 +177,12 @@ fn own_files(db: &str, out: &Path) -> HashSet<PathBuf> {
 
 /// The address of the database, whatever characters are in its name.
 pub(crate) fn url(db: &str) -> String {
-    if db.contains("://") {
-        db.to_owned()
-    } else {
-        format!("sqlite:{db}")
+    match is_url(db) {
+        true => db.to_owned(),
+        false => format!("sqlite:{db}"),
     }
+}
+
+fn is_url(db: &str) -> bool {
+    db.contains("://")
 }
