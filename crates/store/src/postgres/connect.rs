@@ -52,6 +52,15 @@ pub(crate) fn by_index() -> Statement<'static> {
     )
 }
 
+/// Settings for the session that renews leases. A renewal that a crash of the server undoes does no
+/// harm, since everybody gets a lease's time afterwards: it need not wait for the disk.
+pub(crate) fn by_index_at_once() -> Statement<'static> {
+    Statement::new(
+        "SELECT set_config('enable_seqscan', 'off', false), set_config('synchronous_commit', 'off', false)",
+        Vec::new(),
+    )
+}
+
 /// The oldest server that the tests run on; older ones are no longer kept up.
 const OLDEST_SERVER: i64 = 14_0000;
 /// A transaction that does nothing for so long belongs to a process that was stopped. Others wait

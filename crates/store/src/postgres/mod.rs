@@ -116,6 +116,8 @@ pub(crate) struct Shared {
     runtime: Handle,
     queue: Arc<Queue>,
     readers: Readers,
+    /// A session for renewing leases, however many queries are under way.
+    keeper: Readers,
     graphs: GraphCache,
     hints: Arc<Hints>,
     counters: Arc<Counters>,
@@ -177,12 +179,12 @@ impl Postgres {
             clock.now(),
         )
         .await?;
-        let readers = Readers::new(
-            address.clone(),
-            runtime.clone(),
-            MOST_READERS,
-            counters.clone(),
-        );
+        let sessions = |limit, settings| {
+            let (address, runtime) = (address.clone(), runtime.clone());
+            Readers::new(address, runtime, limit, settings, counters.clone())
+        };
+        let readers = sessions(MOST_READERS, connect::by_index);
+        let keeper = sessions(1, connect::by_index_at_once);
         let shared = Arc::new(Shared {
             token: token(),
             queue: Queue::new(address.database()),
@@ -194,6 +196,7 @@ impl Postgres {
             events_end: AtomicI64::new(opened.events_end.0),
             runtime,
             readers,
+            keeper,
             graphs: GraphCache::default(),
             hints,
             counters,

@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::address::Address;
-use super::connect::{Session, by_index};
-use super::statement::Execute as _;
+use super::connect::Session;
+use super::statement::{Execute as _, Statement};
 use crate::error::StoreError;
 use crate::stats::Counters;
 
@@ -35,14 +35,16 @@ pub(crate) struct Connecting {
     address: Arc<Address>,
     runtime: Handle,
     counters: Arc<Counters>,
+    settings: fn() -> Statement<'static>,
 }
 
 impl Readers {
-    /// At most `limit` sessions, whose connections run on `runtime`.
+    /// At most `limit` sessions with these settings, whose connections run on `runtime`.
     pub(crate) fn new(
         address: Arc<Address>,
         runtime: Handle,
         limit: usize,
+        settings: fn() -> Statement<'static>,
         counters: Arc<Counters>,
     ) -> Readers {
         let database = address.database();
@@ -50,6 +52,7 @@ impl Readers {
             address,
             runtime,
             counters,
+            settings,
         };
         let pool = Pool::builder(connecting)
             .max_size(limit)
@@ -107,10 +110,11 @@ impl Manager for Connecting {
 
     async fn create(&self) -> Result<Session, StoreError> {
         let (address, counters) = (self.address.clone(), self.counters.clone());
+        let settings = (self.settings)();
         let connecting = self.runtime.spawn(async move {
             let (session, link) = Session::connect(&address).await?;
             tokio::spawn(link.run());
-            session.run(vec![by_index()]).await?;
+            session.run(vec![settings]).await?;
             Ok(session.counted(&counters))
         });
         // The task ends early only with its runtime.

@@ -16,7 +16,7 @@ use crate::views::{NewWorker, WorkflowKind};
 use super::connect::{BEGIN, COMMIT, Session};
 use super::looks::Looks;
 use super::statement::{Execute, Statement, Value};
-use super::{Postgres, maintenance, pool};
+use super::{Postgres, maintenance};
 
 /// How long before it is needed the next partition of the history is made at the latest.
 const AHEAD_US: i64 = 30 * 86_400 * 1_000_000;
@@ -76,24 +76,29 @@ impl Postgres {
         worker: WorkerId,
         lease: Duration,
     ) -> Result<bool, StoreError> {
-        let session = self.session().await?;
+        let session = self.shared.keeper.get().await?;
         let asked = Instant::now();
         let given = self.given();
         let now = maintenance::heartbeat(&*session, given, worker, micros(lease)).await?;
         if let Some(now) = now {
             self.shared.clock.set(now, asked);
-            self.look_ahead(session).await;
+            drop(session);
+            self.look_ahead().await;
         }
         Ok(now.is_some())
     }
 
     /// Makes the partitions of the coming months while nobody needs them yet.
-    async fn look_ahead(&self, mut session: pool::Reader) {
+    async fn look_ahead(&self) {
         let ahead = self.now().plus_us(AHEAD_US);
         if first_id_at(ahead) < self.shared.events_end.load(Ordering::Relaxed) {
             return;
         }
-        if let Err(error) = self.shared.make_room(&mut session, self.now()).await {
+        let made = async {
+            let mut session = self.session().await?;
+            self.shared.make_room(&mut session, self.now()).await
+        };
+        if let Err(error) = made.await {
             tracing::warn!(%error, "no partitions of the history could be made ahead of time");
         }
     }

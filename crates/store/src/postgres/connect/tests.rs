@@ -365,6 +365,7 @@ async fn a_reader_left_in_the_middle_is_not_given_out_again() {
         address,
         tokio::runtime::Handle::current(),
         1,
+        by_index,
         Default::default(),
     );
     let reader = readers.get().await.expect("connects");
