@@ -20,7 +20,9 @@ const EXECUTIONS: u32 = 500;
 pub(crate) const EXECUTIONS_VARIABLE: &str = "ABIDE_STORM_EXECUTIONS";
 /// About as many bodies run in a whole storm.
 const BODIES: u64 = 2400;
-/// The longest that a process may live without a body that runs.
+/// The longest that a process may live without a body that runs: at first, while it starts on a
+/// machine that may be busy, and then.
+const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A process that is killed early lives so long.
 const YOUTH_MS: u64 = 100;
@@ -306,12 +308,12 @@ fn live_and_die(home: &Home, round: u32, random: &mut Random) {
 
 /// Waits until so many bodies have run, or none has for a while.
 pub(crate) fn until_lines(home: &Home, enough: usize) {
-    let (mut found, mut since) = (0, Instant::now());
-    while found < enough && since.elapsed() < PATIENCE {
+    let (mut found, mut since, mut patience) = (lines(home).len(), Instant::now(), FIRST_PATIENCE);
+    while found < enough && since.elapsed() < patience {
         std::thread::sleep(Duration::from_millis(1));
         let now = lines(home).len();
         if now > found {
-            (found, since) = (now, Instant::now());
+            (found, since, patience) = (now, Instant::now(), PATIENCE);
         }
     }
 }

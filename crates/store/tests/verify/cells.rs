@@ -45,9 +45,9 @@ const NOTHING_VOUCHES_FOR: &[(&str, &[&str])] = &[
     ("payloads", &["body"]),
     // The graph of its version is the same.
     ("executions", &["graph"]),
-    // Between a park and an eviction, which count alike; when a wait was over that came to its end;
-    // who made the first claim; the first of all events.
-    ("execution_events", &["at", "data", "worker", "position"]),
+    // Between a park and an eviction, which count alike; who made the first claim; the first of all
+    // events.
+    ("execution_events", &["data", "worker", "position"]),
     ("steps", &["due_at"]),
     // A wake-up may be of any time.
     ("task_outbox", &["ready_at"]),
