@@ -39,11 +39,14 @@ outbox AS (INSERT INTO task_outbox (worker, queue, rank, ready_at, execution, ta
 INSERT INTO execution_events (execution, task, n, type, at, attempt, from_status, to_status) \
     SELECT execution, number, 2, 14, $3, 1, 'Pending', 'Ready' FROM given";
 
-/// What is ready becomes Running; where that is the first task of an execution, that does too.
+/// What is ready becomes Running; where that is the first task of an execution, that does too. A row
+/// of the queue is found by its whole key: for a join, the planner would read the queue, with all that
+/// is dead in it, once for each row.
 const CLAIM: &str = "\
 WITH given AS (SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS g (execution, number)), \
-outbox AS (DELETE FROM task_outbox o USING given g WHERE o.worker = 0 AND o.queue = 1 AND o.rank = 0 AND o.ready_at = $3::bigint \
-    AND o.execution = g.execution AND o.task = g.number), \
+outbox AS (DELETE FROM task_outbox WHERE ctid = ANY (ARRAY(SELECT r.ctid FROM given g CROSS JOIN LATERAL \
+    (SELECT o.ctid FROM task_outbox o WHERE o.worker = 0 AND o.queue = 1 AND o.rank = 0 AND o.ready_at = $3::bigint \
+    AND o.execution = g.execution AND o.task = g.number LIMIT 1) r))), \
 task AS (UPDATE task_executions t SET status = 'Running', sub_status = 'Active', epoch = 1, worker = 7, started_at = $3, \
     version = 4 FROM given g WHERE t.execution = g.execution AND t.number = g.number), \
 execution AS (UPDATE executions e SET status = 'Running', started_at = $3, version = 2 FROM given g \
