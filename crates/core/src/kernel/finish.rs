@@ -204,7 +204,7 @@ impl Working {
             Ok(())
         })?;
         let graph = self.graph_of(self.execution(key.execution)?)?;
-        let mut spread = Spread::new(key.execution, graph, offer, false);
+        let mut spread = Spread::new(key.execution, graph, offer);
         spread.ended(key.number, 0);
         self.spread(&mut spread)?;
         self.end_if_done(key.execution)?;

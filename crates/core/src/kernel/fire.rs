@@ -46,7 +46,7 @@ impl Working {
             TimerKind::Propagate if !self.task(key)?.phase.is_terminal() => {}
             TimerKind::Propagate => {
                 let graph = self.graph_of(self.execution(id)?)?;
-                let mut spread = Spread::new(id, graph, None, false);
+                let mut spread = Spread::new(id, graph, None);
                 spread.ended(key.number, timer.from);
                 self.spread(&mut spread)?;
                 self.end_if_done(id)?;

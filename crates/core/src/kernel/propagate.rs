@@ -26,8 +26,6 @@ pub(super) struct Spread<'a> {
     execution: ExecutionId,
     graph: Arc<Graph>,
     offer: Option<&'a Offer>,
-    /// A start waits behind ready rows of its own priority; a successor only behind higher ones.
-    first: bool,
     ended: VecDeque<(u32, u32)>,
     budget: u32,
     /// A task was skipped, and those after it may be too.
@@ -42,13 +40,11 @@ impl<'a> Spread<'a> {
         execution: ExecutionId,
         graph: Arc<Graph>,
         offer: Option<&'a Offer>,
-        first: bool,
     ) -> Spread<'a> {
         Spread {
             execution,
             graph,
             offer,
-            first,
             ended: VecDeque::new(),
             budget: PIECE,
             skips: false,
@@ -262,7 +258,7 @@ impl Working {
         for (priority, key) in ready {
             if let Some(offer) = spread.offer
                 && spread.claimed.len() < offer.slots as usize
-                && self.may_bypass_outbox(offer, priority, spread.first)?
+                && self.may_bypass_outbox(offer, priority)?
             {
                 let claimed = self.claim_ready(key, offer.worker, offer.hop)?;
                 spread.claimed.push(claimed);
@@ -313,7 +309,10 @@ impl Working {
             .saturating_add(graph.priority_of(key.number)))
     }
 
-    fn may_bypass_outbox(&self, offer: &Offer, priority: i16, first: bool) -> Result<bool, Stop> {
+    /// Never past a ready row of higher priority. Past those of its own it may go: most of them are
+    /// being claimed already, and the slot is one that whoever asks the outbox left free. If it might
+    /// not, one burst through the outbox would keep all that follows it in the outbox.
+    fn may_bypass_outbox(&self, offer: &Offer, priority: i16) -> Result<bool, Stop> {
         if offer.hop >= super::MAX_HOPS {
             return Ok(false);
         }
@@ -330,11 +329,6 @@ impl Working {
             (Err(stop), _) | (_, Err(stop)) => return Err(stop),
         };
         // What one claims that was declared dead nobody would recover any more.
-        Ok(alive
-            && match head {
-                None => true,
-                Some(head) if first => head < priority,
-                Some(head) => head <= priority,
-            })
+        Ok(alive && head.is_none_or(|head| head <= priority))
     }
 }

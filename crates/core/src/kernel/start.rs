@@ -242,7 +242,7 @@ impl Working {
         }
         // A root of an execution that was already published may have been cancelled meanwhile.
         self.require_tasks(piece.iter().map(|&number| TaskKey::new(id, number)))?;
-        let mut spread = Spread::new(id, graph.clone(), offer, true);
+        let mut spread = Spread::new(id, graph.clone(), offer);
         for number in piece {
             self.decide(&mut spread, number)?;
         }

@@ -55,3 +55,20 @@ async fn the_most_urgent_successor_gets_the_slot_that_a_result_leaves() {
     assert_eq!(numbers(&finished.claimed), [3]);
     assert_eq!(numbers(&home.claim_all().await), [2]);
 }
+
+#[tokio::test]
+async fn a_start_goes_past_ready_tasks_of_its_own_priority_but_not_past_more_urgent_ones() {
+    let home = Home::new().await;
+    let plain = graph(vec![task("plain", 0)], &[]);
+    home.start(&plain).await;
+    let mut start = home.request(&plain).await;
+    start.offer = home.offer(1).await;
+    let started = home.store.start(start).await.expect("starts");
+    assert_eq!(numbers(&started.claimed), [1]);
+    home.start(&graph(vec![task("urgent", 1)], &[])).await;
+    let mut start = home.request(&plain).await;
+    start.offer = home.offer(1).await;
+    let started = home.store.start(start).await.expect("starts");
+    assert!(started.claimed.is_empty(), "the urgent task goes first");
+    assert_eq!(home.claim_all().await.len(), 3);
+}

@@ -47,7 +47,6 @@ impl Oracle {
         id: ExecutionId,
         ready: &[u32],
         offer: Option<&Offer>,
-        by_start: bool,
         offers: &mut Offers,
     ) -> Vec<Taken> {
         let Some(offer) = offer else {
@@ -57,7 +56,7 @@ impl Oracle {
         let mut rows = self.queue();
         rows.retain(made_ready);
         let mut claimed: Vec<Taken> = offers
-            .divide(&rows, offer, by_start)
+            .divide(&rows, offer)
             .into_iter()
             .map(|key| self.take(key, offer.worker, offer.hop + 1))
             .collect();

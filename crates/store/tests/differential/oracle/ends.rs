@@ -33,7 +33,7 @@ impl Oracle {
             ready = self.settle(key.execution);
         }
         let offer = finish.offer.as_ref();
-        let claimed = self.hand_out(key.execution, &ready, offer, false, offers);
+        let claimed = self.hand_out(key.execution, &ready, offer, offers);
         Ok(Said::Finished {
             recorded: true,
             phase: self.node(key).phase,

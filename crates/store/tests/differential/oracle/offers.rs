@@ -1,5 +1,5 @@
 //! Slots that come with a request. The documents say who may be claimed into them: what the very
-//! request made ready, never past something in the queue that goes first, and among several those of
+//! request made ready, never past something in the queue of higher priority, and among several those of
 //! higher priority. They don't say in which order the requests of a transaction that are about
 //! different executions take effect. So the oracle takes over whom the engine claimed, and at the end
 //! of the transaction asks for each task that was made ready whether that was right.
@@ -27,8 +27,6 @@ pub(super) struct Offers {
 struct Made {
     row: Queued,
     claimed: bool,
-    /// By a start, which goes behind what has its own priority; a successor doesn't.
-    by_start: bool,
     /// What the same request made ready, itself included.
     beside: Vec<TaskKey>,
     /// What was claimed of that.
@@ -55,12 +53,7 @@ impl Offers {
     }
 
     /// Which of the tasks that a request made ready are claimed.
-    pub(super) fn divide(
-        &mut self,
-        ready: &[Queued],
-        offer: &Offer,
-        by_start: bool,
-    ) -> Vec<TaskKey> {
+    pub(super) fn divide(&mut self, ready: &[Queued], offer: &Offer) -> Vec<TaskKey> {
         let with: Vec<Queued> = ready
             .iter()
             .filter(|row| self.claimed.contains(&row.key))
@@ -70,7 +63,6 @@ impl Offers {
             self.made.push(Made {
                 row: *row,
                 claimed: with.contains(row),
-                by_start,
                 beside: ready.iter().map(|row| row.key).collect(),
                 with: with.clone(),
                 offer: offer.clone(),
@@ -88,10 +80,8 @@ impl Offers {
     fn complaint(&self, made: &Made) -> Option<String> {
         let (row, slots) = (made.row, made.offer.slots as usize);
         let beside = |other: &Queued| made.beside.contains(&other.key);
-        let goes_first = |other: &&Queued| {
-            made.offer.queues.contains(&other.queue)
-                && (other.rank < row.rank || (made.by_start && other.rank == row.rank))
-        };
+        let goes_first =
+            |other: &&Queued| made.offer.queues.contains(&other.queue) && other.rank < row.rank;
         if made.offer.hop >= MAX_HOPS {
             return made
                 .claimed

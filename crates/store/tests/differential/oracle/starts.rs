@@ -28,7 +28,7 @@ impl Oracle {
         let run = self.recorded(start, generation);
         self.runs.insert(start.id, run);
         let ready = self.settle(start.id);
-        let mut claimed = self.hand_out(start.id, &ready, start.offer.as_ref(), true, offers);
+        let mut claimed = self.hand_out(start.id, &ready, start.offer.as_ref(), offers);
         for taken in &mut claimed {
             let run = self.run(start.id);
             let own = run.node_inputs.get(&taken.key.number);
