@@ -58,6 +58,23 @@ impl Worker {
         Ok(Worker(child))
     }
 
+    /// Starts so many.
+    pub(crate) async fn start_all(workers: usize, url: &str) -> Result<Vec<Worker>, Error> {
+        let mut all = Vec::new();
+        for _ in 0..workers {
+            all.push(Worker::start(url).await?);
+        }
+        Ok(all)
+    }
+
+    /// Lets them finish what they do.
+    pub(crate) async fn stop_all(workers: Vec<Worker>) -> Result<(), Error> {
+        for worker in workers {
+            worker.stop().await?;
+        }
+        Ok(())
+    }
+
     /// Lets it finish what it does.
     pub(crate) async fn stop(mut self) -> Result<(), Error> {
         drop(self.0.stdin.take());

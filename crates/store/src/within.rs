@@ -47,7 +47,9 @@ pub(crate) mod sealed {
             &mut self,
             store: &Store,
             version: NewVersion<'_>,
-        ) -> impl Future<Output = Result<(VersionId, bool), StoreError>>;
+        ) -> impl Future<Output = Result<(VersionId, bool), StoreError>> {
+            store.version_apart(version)
+        }
     }
 
     /// A workflow version as it is recorded.
@@ -184,14 +186,6 @@ impl Within for tokio_postgres::Transaction<'_> {
             Driver::Sqlite(_) => Err(store.other_kind("PostgreSQL").into()),
         }
     }
-
-    async fn version(
-        &mut self,
-        store: &Store,
-        version: NewVersion<'_>,
-    ) -> Result<(VersionId, bool), StoreError> {
-        store.version_apart(version).await
-    }
 }
 
 #[cfg(feature = "sqlx")]
@@ -204,14 +198,6 @@ impl Within for sqlx::Transaction<'_, sqlx::Postgres> {
             Driver::Postgres(driver) => driver.apply_within_sqlx(self, &requests).await,
             Driver::Sqlite(_) => Err(store.other_kind("PostgreSQL").into()),
         }
-    }
-
-    async fn version(
-        &mut self,
-        store: &Store,
-        version: NewVersion<'_>,
-    ) -> Result<(VersionId, bool), StoreError> {
-        store.version_apart(version).await
     }
 }
 

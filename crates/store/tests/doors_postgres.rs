@@ -54,6 +54,8 @@ mod summaries;
 mod transitions;
 #[path = "doors/undecodable.rs"]
 mod undecodable;
+#[path = "backend/value.rs"]
+mod value;
 #[path = "doors/words.rs"]
 mod words;
 #[path = "doors/workers.rs"]

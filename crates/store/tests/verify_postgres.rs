@@ -28,5 +28,8 @@ mod regressions;
 mod scenario;
 #[path = "verify/shapes.rs"]
 mod shapes;
+#[path = "backend/value.rs"]
+#[expect(dead_code, reason = "other tests look at single columns")]
+mod value;
 #[path = "verify/world.rs"]
 mod world;

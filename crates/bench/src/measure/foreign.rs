@@ -36,10 +36,7 @@ async fn curve(setting: &Setting, name: &str, disturbed: bool) -> Result<Vec<Mea
     let whole = minute * setting.minutes;
     // Without a worker of its own, so that every task goes through the outbox.
     let client = home.builder().connect().await?;
-    let mut workers = Vec::new();
-    for _ in 0..WORKERS {
-        workers.push(Worker::start(&home.url()).await?);
-    }
+    let workers = Worker::start_all(WORKERS, &home.url()).await?;
     // The first minute is compared with the others, so it begins when everything is warm.
     let warm = minute / 6;
     let end = Instant::now() + warm + whole;
@@ -57,9 +54,7 @@ async fn curve(setting: &Setting, name: &str, disturbed: bool) -> Result<Vec<Mea
     if let Some(foreign) = foreign {
         foreign.end().await?;
     }
-    for worker in workers {
-        worker.stop().await?;
-    }
+    Worker::stop_all(workers).await?;
     client.store().close().await;
     expect(
         "completed executions",

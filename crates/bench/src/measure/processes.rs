@@ -65,14 +65,9 @@ pub(crate) async fn workers(setting: &Setting) -> Result<Vec<Measured>, Error> {
 async fn shared(setting: &Setting, workers: usize, workflows: u32) -> Result<f64, Error> {
     let home = Home::new(setting).await?;
     let client = home.builder().connect().await?;
-    let mut running = Vec::new();
-    for _ in 0..workers {
-        running.push(Worker::start(&home.url()).await?);
-    }
+    let running = Worker::start_all(workers, &home.url()).await?;
     submit(&client, workflows, true).await?;
-    for worker in running {
-        worker.stop().await?;
-    }
+    Worker::stop_all(running).await?;
     client.store().close().await;
     expect(
         "completed executions",

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use abide::authoring::{Handler, WorkflowSpec};
 use abide::{
-    Engine, EngineBuilder, EventView, ExecutionId, Run, TaskBuilder, TaskKey, VirtualClock,
-    WorkflowBuilder,
+    Engine, EngineBuilder, EventView, ExecutionId, Run, TaskBuilder, TaskError, TaskKey,
+    VirtualClock, WorkflowBuilder,
 };
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -27,6 +27,19 @@ pub(crate) fn function<Args, H: Handler<Args>>(id: &str, body: H) -> WorkflowSpe
 pub(crate) fn function_of(task: TaskBuilder) -> WorkflowSpec {
     let spec = WorkflowBuilder::function(task).build();
     spec.expect("a workflow without mistakes")
+}
+
+/// A durable function `gated` that says when it has begun, and ends once it is let pass.
+pub(crate) fn gated(begun: &Gate, gate: &Gate) -> WorkflowSpec {
+    let gates = (begun.clone(), gate.clone());
+    function("gated", move || {
+        let (begun, gate) = gates.clone();
+        async move {
+            begun.open(1);
+            gate.pass().await;
+            Ok::<_, TaskError>(())
+        }
+    })
 }
 
 /// Starts an execution without an input, whose instance is named like its workflow.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use abide::{Engine, EngineBuilder, ExecutionStatus, RunError, TaskError, TaskHandle};
 use serde_json::json;
 
-use crate::common::{Gate, Home, begin, first, function, task_events, until_event};
+use crate::common::{Gate, Home, begin, first, function, gated, task_events, until_event};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -47,15 +47,7 @@ async fn a_signal_wakes_a_task_that_another_process_holds() {
 async fn what_one_has_no_slot_for_another_runs_and_the_first_hears_of_the_end() {
     let home = Home::new();
     let (begun, gate) = (Gate::shut(), Gate::shut());
-    let gates = (begun.clone(), gate.clone());
-    let gated = function("gated", move || {
-        let (begun, pass) = gates.clone();
-        async move {
-            begun.open(1);
-            pass.pass().await;
-            Ok::<_, TaskError>(())
-        }
-    });
+    let gated = gated(&begun, &gate);
     let quick = || function("quick", || async { Ok::<_, TaskError>("done") });
     let busy = builder(&home).register_spec(gated).register_spec(quick());
     let busy = start(busy).await;

@@ -13,7 +13,7 @@ use abide_core::kernel::{Claimed, Defer, Held, Request};
 use abide_store::{NewWorker, StoreOptions};
 use serde_json::json;
 
-use crate::common::{Gate, Home, begin, first, function, history, task_events, until_event};
+use crate::common::{Gate, Home, begin, first, function, gated, history, task_events, until_event};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -57,15 +57,7 @@ async fn work_that_nobody_registered_is_left_alone_until_somebody_does() {
 async fn shutting_down_lets_running_tasks_finish_and_begins_no_other() {
     let home = Home::new();
     let (begun, gate) = (Gate::shut(), Gate::shut());
-    let gates = (begun.clone(), gate.clone());
-    let gated = function("gated", move || {
-        let (begun, pass) = gates.clone();
-        async move {
-            begun.open(1);
-            pass.pass().await;
-            Ok::<_, TaskError>(())
-        }
-    });
+    let gated = gated(&begun, &gate);
     let engine = home
         .engine()
         .max_concurrent_tasks(1)

@@ -1,39 +1,8 @@
 //! Everything that a store holds, in the same form from every backend.
 
-use std::collections::BTreeMap;
-
 use super::backend::Database;
 use super::raw::{PRIORITY, TABLES};
-
-/// What a column holds.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Value {
-    Null,
-    Integer(i64),
-    Text(String),
-}
-
-impl Value {
-    pub(crate) fn integer(&self) -> i64 {
-        match self {
-            Value::Integer(number) => *number,
-            other => panic!("{other:?} is no number"),
-        }
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        match self {
-            Value::Text(text) => text,
-            other => panic!("{other:?} is no text"),
-        }
-    }
-}
-
-/// A row's columns with their names.
-pub(crate) type Row = Vec<(String, Value)>;
-
-/// Every table's rows, in the order of their keys.
-pub(crate) type Dump = BTreeMap<String, Vec<Row>>;
+use crate::value::Dump;
 
 /// The tables that every backend has, but for the outbox, which spells its priorities differently.
 const COMMON: &[(&str, &str)] = &[
@@ -66,6 +35,12 @@ const COMMON: &[(&str, &str)] = &[
     ("workers", "SELECT * FROM workers ORDER BY id"),
 ];
 
+/// Every table's name.
+pub(crate) fn tables() -> impl Iterator<Item = &'static str> {
+    let read = COMMON.iter().chain(TABLES).map(|(table, _)| *table);
+    read.chain(["task_outbox"])
+}
+
 impl Database {
     pub(crate) async fn dump(&self) -> Dump {
         let outbox = format!(
@@ -82,17 +57,10 @@ impl Database {
 
     /// Removes every execution, and leaves what it takes to run others.
     pub(crate) async fn remove_executions(&self) {
-        let tables = COMMON.iter().chain(TABLES).map(|(table, _)| *table);
-        for table in tables.chain(["task_outbox"]) {
+        for table in tables() {
             if !["workflow_versions", "workers", "payloads"].contains(&table) {
                 self.execute(&format!("DELETE FROM {table}")).await;
             }
         }
     }
-}
-
-/// A row's column.
-pub(crate) fn column<'a>(row: &'a Row, name: &str) -> &'a Value {
-    let found = row.iter().find(|(column, _)| column == name);
-    &found.expect("the column exists").1
 }

@@ -3,6 +3,7 @@
 use abide_store::{Invariant, Store, StoreOptions, VerifyOptions, VerifyReport};
 
 use super::backend::Database;
+use super::dump::tables;
 use super::planted::{Plant, Who};
 use super::raw::NO_NUMBER;
 
@@ -26,18 +27,6 @@ pub(crate) const PLANTED_HERE: &[Plant] = &[Plant {
     says: "which is missing",
 }];
 
-const TABLES: &[&str] = &[
-    "workflow_versions",
-    "executions",
-    "task_executions",
-    "task_outbox",
-    "execution_events",
-    "steps",
-    "signals",
-    "timers",
-    "workers",
-];
-
 /// A store and a copy of its tables.
 pub(crate) struct Kept {
     store: Store,
@@ -46,7 +35,7 @@ pub(crate) struct Kept {
 
 impl Kept {
     pub(crate) async fn new(database: Database) -> Kept {
-        for table in TABLES {
+        for table in tables() {
             let copy = format!("CREATE TEMP TABLE kept_{table} AS TABLE {table}");
             database.execute(&copy).await;
         }
@@ -57,7 +46,7 @@ impl Kept {
 
     /// Puts back what was stored.
     pub(crate) async fn restore(&self) {
-        for table in TABLES {
+        for table in tables() {
             self.database.execute(&format!("DELETE FROM {table}")).await;
             let back = format!("INSERT INTO {table} TABLE kept_{table}");
             self.database.execute(&back).await;

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
 use super::backend::Database;
-use super::dump::{Row, Value};
+use crate::value::{Row, Value};
 
 /// What an integer column can hold that is no number of anything.
 pub(crate) const NO_NUMBER: &str = "'second'";

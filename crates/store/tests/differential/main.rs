@@ -19,6 +19,9 @@ mod oracle;
 #[path = "../verify/shapes.rs"]
 mod shapes;
 mod stored;
+#[path = "../backend/value.rs"]
+#[expect(dead_code, reason = "other tests look at single rows")]
+mod value;
 #[path = "../verify/world.rs"]
 #[expect(dead_code, reason = "the other tests that stand on it ask for more")]
 mod world;
@@ -111,8 +114,8 @@ async fn the_same_operations_come_to_the_same_on_both_databases_and_in_the_oracl
             }
             looks += 1;
             let stored = (
-                normalised(on_sqlite::stored(&of_sqlite).await),
-                normalised(on_postgres::stored(&of_postgres).await),
+                normalised(of_sqlite.dump().await),
+                normalised(of_postgres.dump().await),
             );
             for (table, rows) in &stored.0 {
                 assert_eq!(rows, &stored.1[table], "{table} {}", when());

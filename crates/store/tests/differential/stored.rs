@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 
-/// What a column holds.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Cell {
-    Null,
-    Integer(i64),
-    Text(String),
-}
+use crate::value::{Dump, Row, Value as Cell};
 
 /// Every table's rows, as columns with their names.
 pub(crate) type Stored = BTreeMap<String, Vec<BTreeMap<String, Cell>>>;
 
 /// With payloads where they belong, wherever they are kept, and the history in the order of its
 /// streams.
-pub(crate) fn normalised(mut stored: Stored) -> Stored {
+pub(crate) fn normalised(dump: Dump) -> Stored {
+    let named = |rows: Vec<Row>| rows.into_iter().map(|row| row.into_iter().collect());
+    let tables = dump.into_iter();
+    let mut stored: Stored = tables
+        .map(|(table, rows)| (table, named(rows).collect()))
+        .collect();
     let payloads = stored.remove("payloads").unwrap_or_default();
     let payloads: BTreeMap<String, Cell> = payloads
         .into_iter()

@@ -22,7 +22,7 @@ use abide_core::table::By;
 use abide_store::{ApplyError, NewWorker, RecoverySummary, Store, StoreOptions, WorkflowKind};
 
 use crate::backend::Database;
-pub(crate) use crate::dump::Dump;
+pub(crate) use crate::value::Dump;
 
 pub(crate) const SECOND_US: i64 = 1_000_000;
 const BEGIN: Timestamp = Timestamp(1_767_225_600_000_000);

@@ -8,8 +8,8 @@ use abide_core::kernel::{AddTasks, IfExists, PIECE, Publish, Reply, Request, Sta
 use abide_core::payload::Payload;
 use abide_store::ExecutionFilter;
 
-use crate::dump::column;
 use crate::home::{Home, SECOND_US};
+use crate::value::column;
 
 const NODES: u32 = PIECE + 100;
 

@@ -32,5 +32,7 @@ mod slots;
 mod summaries;
 mod transitions;
 mod undecodable;
+#[path = "../backend/value.rs"]
+mod value;
 mod words;
 mod workers;

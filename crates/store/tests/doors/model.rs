@@ -20,8 +20,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value, json};
 
-use crate::dump::column;
 use crate::home::{Home, SECOND_US, graph, held, sleep};
+use crate::value::column;
 
 // ---- what is tried ----
 

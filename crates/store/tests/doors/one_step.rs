@@ -9,8 +9,8 @@ use abide_core::payload::Payload;
 use abide_core::status::{ExecutionStatus, Phase};
 use abide_store::EventFilter;
 
-use crate::dump::{Row, Value, column};
 use crate::home::{Home, held};
+use crate::value::{Row, Value, column};
 
 fn graph() -> Arc<Graph> {
     let mut builder = GraphBuilder::new();

@@ -12,9 +12,9 @@ use abide_core::table::{Built, EXECUTIONS, ExecutionMove, TASKS, TaskMove};
 use abide_core::timer::{Timer, TimerKind};
 
 use crate::asks::{Ask, asks};
-use crate::dump::{Dump, Row, Value, column};
 use crate::home::Home;
 use crate::situations::{SITUATIONS, Situation, Situation as S, Subject};
+use crate::value::{Dump, Row, Value, column};
 
 // ---- what the tables say ----
 

@@ -14,11 +14,11 @@ use abide_core::trigger::{ContextOp, Trigger};
 use abide_store::VerifyOptions;
 use serde_json::json;
 
-use crate::dump::{Value, column};
 use crate::home::{
     Home, SECOND_US, await_operations, completed, failed, failed_once, graph, held, signal, single,
     sleep,
 };
+use crate::value::{Value, column};
 
 #[tokio::test]
 async fn every_row_of_the_tables_is_taken_and_nothing_else() {

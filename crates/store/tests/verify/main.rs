@@ -20,4 +20,7 @@ mod raw;
 mod regressions;
 mod scenario;
 mod shapes;
+#[path = "../backend/value.rs"]
+#[expect(dead_code, reason = "other tests look at single columns")]
+mod value;
 mod world;

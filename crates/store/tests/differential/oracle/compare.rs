@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Oracle;
-use crate::stored::{Cell, Stored};
+use crate::stored::Stored;
+use crate::value::Value as Cell;
 
 /// The columns of a table that say which row it is.
 const KEYS: &[(&str, &[&str])] = &[
