@@ -137,8 +137,7 @@ fn command(name: &str, home: &Path, args: &[&OsStr]) -> Command {
 }
 
 /// An engine that looks into a store of the test, and runs nothing.
-pub(crate) async fn look_into(db: &Path) -> Engine {
-    let url = format!("sqlite:{}", db.display());
+pub(crate) async fn look_into(url: String) -> Engine {
     Engine::connect(url).await.expect("a store")
 }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
 use crate::common::{Process, all_tasks, assert_sound, look_into, run};
+use crate::place::Place;
 
 /// Enough that there is time to kill it between any two of them, and little enough to take a second.
 const FILES: u32 = 1_500;
@@ -22,13 +23,15 @@ const OTHER_TASKS: u32 = 2;
 /// A directory to read, and a place for what comes of it.
 struct Home {
     directory: TempDir,
+    place: Place,
 }
 
 impl Home {
     fn new() -> Home {
         let directory = tempdir().expect("a directory");
         fs::create_dir(directory.path().join("data")).expect("a new directory");
-        Home { directory }
+        let place = Place::new();
+        Home { directory, place }
     }
 
     /// With files in directories of a hundred.
@@ -59,8 +62,13 @@ impl Home {
     }
 
     fn start(&self, args: &[&str]) -> Process {
-        let args = [&["data"], args].concat();
-        let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
+        let place = match args.contains(&"--db") {
+            true => Vec::new(),
+            false => self.place.arguments(),
+        };
+        let args = [&["data"], args].concat().into_iter();
+        let args = args.chain(place.iter().map(String::as_str));
+        let args: Vec<&OsStr> = args.map(OsStr::new).collect();
         Process::start("ingest", self.directory.path(), &args)
     }
 
@@ -71,7 +79,7 @@ impl Home {
     }
 
     async fn look(&self) -> Engine {
-        look_into(&self.path("ingest.db")).await
+        look_into(self.place.url(self.directory.path(), "ingest")).await
     }
 
     async fn latest(&self, engine: &Engine) -> ExecutionView {
@@ -123,6 +131,7 @@ async fn killed_at_any_moment_it_goes_on_and_reads_no_finished_file_again() {
     for kill_at in [0, 1, 400, 900, FILES] {
         finished.extend(done(&engine, id, kill_at).await);
         process.kill();
+        home.place.bury().await;
         process = home.start(&patient);
         process.prints("resuming");
     }
@@ -278,6 +287,7 @@ async fn interrupted() -> (Home, Engine, Vec<String>) {
         let mut process = home.start(&["--marker-timeout", "1h"]);
         process.prints("New execution");
         process.kill();
+        home.place.bury().await;
         let engine = home.look().await;
         let tasks = all_tasks(&engine, home.latest(&engine).await.execution.id).await;
         let open = tasks
