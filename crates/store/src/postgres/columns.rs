@@ -58,19 +58,26 @@ pub(super) fn names<T>(columns: &[Column<'_, T>]) -> String {
 
 /// `unnest($1::bigint[], $2::text[])`: the rows. Their order is that of the arrays.
 pub(super) fn unnest<T>(columns: &[Column<'_, T>]) -> String {
-    let arrays = columns.iter().zip(1..).map(|(column, at)| match column.of {
+    format!("unnest({})", parameters(columns).join(", "))
+}
+
+fn parameters<T>(columns: &[Column<'_, T>]) -> Vec<String> {
+    let parameters = columns.iter().zip(1..).map(|(column, at)| match column.of {
         Of::Int(_) => format!("${at}::bigint[]"),
         Of::Text(_) => format!("${at}::text[]"),
     });
-    format!("unnest({})", arrays.collect::<Vec<_>>().join(", "))
+    parameters.collect()
 }
 
-/// Inserts the rows into a table, in the order of the arrays.
+/// Inserts the rows into a table, in the order of the arrays. They are taken apart side by side: in
+/// `FROM` the server would store what comes of each array before it reads the first row.
 pub(super) fn insert<T>(table: &str, columns: &[Column<'_, T>]) -> String {
+    let parameters = parameters(columns);
+    let values = parameters.iter().map(|array| format!("unnest({array})"));
     format!(
-        "INSERT INTO ~{table} {} SELECT * FROM {}",
+        "INSERT INTO ~{table} {} SELECT {}",
         names(columns),
-        unnest(columns)
+        values.collect::<Vec<_>>().join(", ")
     )
 }
 
