@@ -17,7 +17,7 @@ impl Session {
     pub(crate) fn database(&self) -> Result<&str, Problem> {
         let named = self.database.as_deref().filter(|name| !name.is_empty());
         named.ok_or_else(|| {
-            Problem::Usage("no database named: say `--db FILE`, or set ABIDE_DB".to_owned())
+            Problem::Usage("no store named: say `--db FILE` or `--db postgres://user@host/database`, or set ABIDE_DB".to_owned())
         })
     }
 

@@ -7,8 +7,7 @@ use crate::ids::{ExecutionId, Timestamp, WorkerId};
 use crate::texts;
 
 texts! {
-    /// What happened. Task events are spelt as ADR-1 "Execution History and Task Distribution"
-    /// spells them; `execution.*` are its `pipeline.*`.
+    /// What happened.
     EventType {
         /// The execution was recorded.
         ExecutionCreated = "execution.created",

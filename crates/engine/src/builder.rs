@@ -74,7 +74,8 @@ impl EngineBuilder {
         self.with_registry(|registry| registry.add(workflow))
     }
 
-    /// Adds a task outside of workflows, for durable functions to call.
+    /// Adds a task outside of workflows, for durable functions to call. That is checked, but nothing
+    /// can call it yet.
     pub fn register_task<T: Task>(self) -> Self {
         self.with_registry(Registry::register_task::<T>)
     }

@@ -52,8 +52,8 @@ pub(crate) struct Parts {
 }
 
 impl Engine {
-    /// Describes an engine over a store: `sqlite:` and the path of a file, which is created if it
-    /// doesn't exist.
+    /// Describes an engine over a store: `sqlite:` and the path of a file, or a `postgres://` address.
+    /// A file or a schema that doesn't exist is created.
     pub fn builder(url: impl Into<String>) -> EngineBuilder {
         EngineBuilder::new(url.into())
     }

@@ -124,7 +124,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Adds a task outside of workflows, for durable functions to call.
+    /// Adds a task outside of workflows, for durable functions to call. That is checked, but nothing
+    /// can call it yet.
     pub fn register_task<T: Task>(&mut self) -> Result<(), RegistrationError> {
         self.add_callable(WorkflowBuilder::new(T::ID).add::<T>())
     }

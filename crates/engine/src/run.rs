@@ -61,7 +61,8 @@ pub enum RunError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// The execution is gone: its history was removed.
+    /// There is no such execution: the transaction that it was started in is not committed, or was
+    /// rolled back; or the store was restored from an earlier backup.
     #[error("no execution {0} in this store")]
     Unknown(ExecutionId),
     /// The store failed. The execution goes on regardless.

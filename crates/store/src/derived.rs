@@ -1,6 +1,6 @@
-//! What a schema has besides its tables, derived from core's tables of names: the views with the
-//! columns and names of the status and history documents (instance and generation numbers, status
-//! texts, event type names, times as ISO 8601), and the index of failures.
+//! What a schema has besides its tables, derived from core's tables of names: the views for
+//! people (instance and generation numbers, status texts, event type names, times as ISO 8601), and the
+//! index of failures.
 
 use abide_core::event::EventType;
 

@@ -6,8 +6,9 @@ use abide_core::kernel::Refusal;
 /// An error of the store.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process or transaction kept what this one needs locked for longer than the timeout.
-    #[error("the database {0} is locked by another process; nothing was written")]
+    /// Another process or transaction kept what this one needs locked for longer than the timeout; on
+    /// PostgreSQL also: a statement took longer than the `statement_timeout`.
+    #[error("the database {0} is locked by another process or too busy; nothing was written")]
     Busy(String),
     /// No space left.
     #[error(

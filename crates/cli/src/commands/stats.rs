@@ -28,11 +28,9 @@ struct StatsRecord {
     ready_tasks: u64,
     oldest_ready_us: Option<i64>,
     queues: Vec<QueueRecord>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// PostgreSQL alone counts the rows of its tables, and what follows.
     tables: Vec<TableRecord>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     deadlocks: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     oldest_snapshot_us: Option<i64>,
 }
 
@@ -69,7 +67,7 @@ impl StatsRecord {
     async fn read(store: &Store) -> Result<StatsRecord, Problem> {
         let (health, versions) = (store.health().await?, store.versions().await?);
         let workers = match store.has_workers().await? {
-            true => store.workers().await?.len(),
+            true => store.live_workers().await?.len(),
             false => 0,
         };
         let age = |at: Option<Timestamp>| at.map(|at| store.now().since_us(at));

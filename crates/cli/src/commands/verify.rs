@@ -13,10 +13,10 @@ use crate::session::Session;
 /// Check that a store keeps its promises.
 ///
 /// Every history is replayed and compared with what is stored, and everything open is found to go
-/// on. Nothing is written; the store may be in use, or damaged. Exit code 1 if anything is found.
+/// on. Nothing is changed; the store may be in use, or damaged. Exit code 1 if anything is found.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// How the database checks itself
+    /// How SQLite checks the file; of a PostgreSQL server's pages and indexes pg_amcheck tells
     #[arg(long, value_enum, default_value_t = Check::Full)]
     integrity: Check,
 

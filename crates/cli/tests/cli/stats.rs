@@ -14,6 +14,9 @@ async fn ready_tasks_are_counted_by_workflow() {
     assert_eq!(stats["ready_tasks"], 2);
     assert!(stats["oldest_ready_us"].as_i64() >= Some(60 * SECOND));
     assert!(stats["bytes"].as_u64() > Some(0));
+    for key in ["tables", "deadlocks", "oldest_snapshot_us"] {
+        assert!(stats.get(key).is_some(), "{key}");
+    }
     let queues = stats["queues"].as_array().expect("an array");
     assert_eq!(queues.len(), 1, "nothing is open of `pay`");
     assert_eq!(queues[0]["workflow"], "ship");

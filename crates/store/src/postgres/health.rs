@@ -31,7 +31,7 @@ pub(crate) async fn health(execute: &impl Execute) -> Result<Health, StoreError>
         plain(
             "SELECT (extract(epoch FROM max(clock_timestamp() - xact_start)) * 1000000)::bigint \
              FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
-             AND backend_xmin IS NOT NULL",
+             AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)",
         ),
     ];
     let mut answers = execute.run(statements).await?.into_iter();

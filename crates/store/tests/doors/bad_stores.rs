@@ -235,7 +235,7 @@ async fn a_store_locked_by_another_process_is_busy_until_it_is_not() {
             assert!(error.is_definite() && error.is_transient());
             let said = error.to_string();
             assert!(
-                said.contains("locked by another process; nothing was written"),
+                said.contains("locked by another process or too busy; nothing was written"),
                 "{said}"
             );
         }

@@ -72,10 +72,10 @@ async fn a_task_goes_through_the_outbox_to_its_end() {
         "execution.completed",
     ];
     assert_eq!(kinds, expected);
-    views_have_the_columns_of_the_documents(&home, started.id).await;
+    views_have_columns_for_people(&home, started.id).await;
 }
 
-async fn views_have_the_columns_of_the_documents(home: &Home, id: ExecutionId) {
+async fn views_have_columns_for_people(home: &Home, id: ExecutionId) {
     let views = home.database.rows(&[
         "SELECT id, instance_id, execution_id, status, completed_at FROM execution_status",
         "SELECT event_type, task_execution_id IS NULL AS of_execution, sequence_num FROM execution_history \

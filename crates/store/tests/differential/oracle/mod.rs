@@ -1,10 +1,10 @@
-//! The same store once more, as plain values in memory: what the documents say must come of every
+//! The same store once more, as plain values in memory: what is promised to come of every
 //! request, worked out in the most naive way. It shares no rule with the engine. Nothing is counted
 //! along and nothing is kept that can be seen: who is ready, what is in the queue, which timers run,
 //! what a row's counters say and whether an execution is over is found by looking at every node
 //! again. A fault of the rules, which both databases share, shows here.
 //!
-//! Where the documents leave a choice (who gets an offered slot among those who may), the oracle
+//! Where the promises leave a choice (who gets an offered slot among those who may), the oracle
 //! follows the engine and only asks whether that choice was allowed: see `offers`.
 
 mod claims;

@@ -1,4 +1,4 @@
-//! Slots that come with a request. The documents say who may be claimed into them: what the very
+//! Slots that come with a request. The promises say who may be claimed into them: what the very
 //! request made ready, never past something in the queue of higher priority, and among several those of
 //! higher priority. They don't say in which order the requests of a transaction that are about
 //! different executions take effect. So the oracle takes over whom the engine claimed, and at the end
