@@ -14,7 +14,9 @@ use super::report::{Invariant, Problems};
 use super::rows::{ExecutionCells, StoredOutbox, StoredTimer};
 use super::steps::Steps;
 
-/// Workers by id, and whether they have ended.
+/// Workers by id, and whether what they held has been forgotten: they have ended, and somebody else
+/// ran for long enough since to take it back. Until then it may be underway: whoever declared them
+/// dead may have died too, or an answer to their last claim was on its way.
 pub(super) type Workers = HashMap<i64, bool>;
 
 /// What the check of a task's queue needs of its execution.
@@ -174,7 +176,7 @@ impl Home<'_> {
         if row.worker != 0 {
             if self.workers.get(&row.worker) != Some(&false) {
                 let worker = super::worker(Some(row.worker));
-                let what = format!("a wake-up is addressed to {worker}, who has ended");
+                let what = format!("a wake-up is addressed to {worker}, who is gone");
                 problems.mendable(Invariant::I8, what, "delete the outbox row");
             }
         } else if task.holding.phase != Phase::Ready {
@@ -252,7 +254,7 @@ impl Home<'_> {
             .and_then(|worker| self.workers.get(&worker))
         {
             Some(false) => return,
-            Some(true) => "has ended, so that nobody recovers it",
+            Some(true) => "has ended long ago, and nobody recovers it",
             None => "is not known",
         };
         problems.add(

@@ -16,6 +16,10 @@ use super::report::{Checked, Findings, Invariant, Problems, Subject};
 /// The most that the database's own check says before it stops.
 const INTEGRITY_LINES: u32 = 100;
 
+/// Within this time, and two leases, everybody who runs has looked for what others left, whatever the
+/// database: see `postgres/looks`.
+const LOOKS_WITHIN_US: i64 = 900_000_000;
+
 /// The database's own check.
 pub(super) fn integrity(
     connection: &Connection,
@@ -39,13 +43,31 @@ pub(super) fn integrity(
     Ok(())
 }
 
-/// Every worker, and whether it has ended.
+/// Every worker, and whether what it held has been forgotten.
 pub(super) fn workers(connection: &Connection, checked: &mut Checked) -> rusqlite::Result<Workers> {
-    let mut statement = connection.prepare("SELECT id, ended_at IS NOT NULL FROM workers")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let workers: Workers = rows.collect::<rusqlite::Result<_>>()?;
-    checked.workers = workers.len() as u64;
-    Ok(workers)
+    let mut statement = connection
+        .prepare("SELECT id, ended_at, started_at, heartbeat_at, lease_until FROM workers")?;
+    let mut rows = statement.query([])?;
+    let (mut ends, mut looked_for) = (Vec::new(), i64::MIN);
+    while let Some(row) = rows.next()? {
+        let ended: Option<i64> = row.get(1)?;
+        ends.push((row.get(0)?, ended));
+        if ended.is_none() {
+            let (started, heard, until): (i64, i64, i64) = (row.get(2)?, row.get(3)?, row.get(4)?);
+            let lease = until.saturating_sub(heard).max(0);
+            let before =
+                heard.saturating_sub(LOOKS_WITHIN_US.saturating_add(lease.saturating_mul(2)));
+            if started < before {
+                looked_for = looked_for.max(before);
+            }
+        }
+    }
+    checked.workers = ends.len() as u64;
+    let is_forgotten = |ended: Option<i64>| ended.is_some_and(|ended| ended < looked_for);
+    Ok(ends
+        .into_iter()
+        .map(|(id, ended)| (id, is_forgotten(ended)))
+        .collect())
 }
 
 /// Every workflow version: its graph reads back, and is the one it was recorded with.

@@ -420,9 +420,9 @@ planted! { nothing_is_forgotten:
     an_outbox_row_of_a_task_beyond_the_graph:
         "INSERT INTO task_outbox SELECT 0, workflow_version, 0, 5, id, 40 FROM executions WHERE id = {ready}"
         => I8, Task("ready", 40), "names it, but it is not stored";
-    a_wake_up_for_a_worker_that_is_gone:
-        "UPDATE task_outbox SET worker = {worker0} WHERE execution = {parked}"
-        => I8, Task("parked", 1), "who has ended";
+    a_wake_up_for_a_worker_that_is_not_known:
+        "UPDATE task_outbox SET worker = 4711 WHERE execution = {parked}"
+        => I8, Task("parked", 1), "who is gone";
     a_retry_without_a_timer:
         "DELETE FROM timers WHERE execution = {retrying}"
         => I8, Task("retrying", 1), "neither in the outbox nor waiting for a retry";
@@ -465,8 +465,15 @@ planted! { nothing_is_forgotten:
 #[tokio::test]
 async fn tasks_held_by_a_worker_that_has_ended_are_named() {
     let field = Field::new().await;
-    let ended = "UPDATE workers SET ended_at = 5 WHERE id = {worker3}";
+    let ended = "UPDATE workers SET ended_at = heartbeat_at WHERE id = {worker3}";
     let found = field.verify_after(ended).await;
+    assert!(
+        found.is_empty(),
+        "whoever runs next takes it back: {found:#?}"
+    );
+    let ended_long_ago =
+        "UPDATE workers SET started_at = 5, ended_at = CASE id WHEN {worker3} THEN 5 END";
+    let found = field.verify_after(ended_long_ago).await;
     for (name, what) in [
         ("active", "it is Running::Active, but worker"),
         ("polling", "it is Running::Deferred, but worker"),
