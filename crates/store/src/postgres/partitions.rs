@@ -94,21 +94,24 @@ pub(crate) async fn lock(
     Ok(())
 }
 
-/// The partitions that there are, oldest first.
+/// The partitions that there are, oldest first. What their bounds are is asked of no other schema's:
+/// it locks them for a moment, and so would wait for somebody who drops one.
 pub(crate) async fn partitions(
     client: &impl GenericClient,
     schema: &SchemaName,
 ) -> Result<Vec<Partition>, tokio_postgres::Error> {
     let rows = client
         .query(
-            "SELECT name, substring(bounds FROM 'FROM \\(''?(-?[0-9]+)')::bigint, \
+            "WITH own AS MATERIALIZED (\
+                 SELECT c.relname::text AS name, c.oid, c.relpartbound \
+                 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+                 JOIN pg_class p ON p.oid = i.inhparent \
+                 JOIN pg_namespace s ON s.oid = p.relnamespace \
+                 WHERE s.nspname = $1::text AND p.relname = 'execution_events'), \
+             bound AS (SELECT name, pg_get_expr(relpartbound, oid) AS bounds FROM own) \
+             SELECT name, substring(bounds FROM 'FROM \\(''?(-?[0-9]+)')::bigint, \
                     substring(bounds FROM 'TO \\(''?(-?[0-9]+)')::bigint AS upper \
-             FROM (SELECT c.relname::text AS name, pg_get_expr(c.relpartbound, c.oid) AS bounds \
-                   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
-                   JOIN pg_class p ON p.oid = i.inhparent \
-                   JOIN pg_namespace s ON s.oid = p.relnamespace \
-                   WHERE s.nspname = $1::text AND p.relname = 'execution_events') AS partitions \
-             WHERE bounds LIKE '% TO (%' ORDER BY upper",
+             FROM bound WHERE bounds LIKE '% TO (%' ORDER BY upper",
             &[&schema.as_str()],
         )
         .await?;

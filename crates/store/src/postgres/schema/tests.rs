@@ -181,3 +181,21 @@ async fn views_tell_times_and_types_in_words() {
     assert_eq!(row.get::<_, String>(0), "execution.created");
     assert_eq!(row.get::<_, String>(1), "2026-01-01T00:00:01.500Z");
 }
+
+#[tokio::test]
+async fn a_store_opens_while_somebody_keeps_another_one_s_history_locked() {
+    let (schema, other) = (fresh_schema(), fresh_schema());
+    for schema in [&schema, &other] {
+        open(schema, NOW).await.expect("opens");
+    }
+    let mut neighbour = client(&other.url).await;
+    let lock = neighbour.transaction().await.expect("begins");
+    let sql = name(&other).qualify("LOCK TABLE ~execution_events IN ACCESS EXCLUSIVE MODE");
+    lock.batch_execute(&sql).await.expect("locked");
+    let mut own = client(&schema.url).await;
+    let patience = "SET lock_timeout = '1s'";
+    own.batch_execute(patience).await.expect("sound");
+    let opened = migrate(&mut own, &name(&schema), "db", false, NOW).await;
+    opened.expect("it has nothing to do with the other one");
+    lock.rollback().await.expect("rolls back");
+}
