@@ -2,9 +2,8 @@
 
 use std::future::IntoFuture;
 use std::marker::PhantomData;
-use std::pin::Pin;
+use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use abide_core::graph::Graph;
@@ -16,7 +15,6 @@ use abide_store::{ApplyError, StoreError, Transaction};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::authoring::{BoxFuture, BuiltGraph, GraphOf};
@@ -260,11 +258,22 @@ async fn send_once(engine: &Engine, mut start: Start) -> Result<Started, ApplyEr
         return engine.store().start(start).await;
     };
     start.offer = Some(offer);
-    let heard = Heard {
-        runtime: worker.runtime.clone(),
-        start: Some(Box::pin(begin_here(Arc::clone(worker), start, permits))),
-    };
-    heard.await
+    // By itself, however seldom the caller polls and even if it drops the start: the slots and what is
+    // claimed into them must not wait for it.
+    let begun = worker
+        .runtime
+        .spawn(begin_here(Arc::clone(worker), start, permits));
+    match begun.await {
+        Ok(answer) => answer,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            Err(_) => Err(ApplyError::Store(StoreError::Io {
+                path: engine.store().name(),
+                detail: "the engine's runtime ended before the answer came".to_owned(),
+                unknown: true,
+            })),
+        },
+    }
 }
 
 /// Sends a start with an offer of these slots, and runs in them what the store claimed.
@@ -273,6 +282,7 @@ async fn begin_here(
     start: Start,
     permits: Vec<OwnedSemaphorePermit>,
 ) -> Result<Started, ApplyError> {
+    let _claims = worker.claims.read().await;
     let answer = worker.store.start(start).await;
     if matches!(&answer, Err(ApplyError::Store(error)) if !error.is_definite()) {
         worker.doubt();
@@ -281,32 +291,6 @@ async fn begin_here(
     let claimed = std::mem::take(&mut started.claimed);
     worker.launch(claimed, permits);
     Ok(started)
-}
-
-/// A start with an offer, once it was sent: it is heard to its end even if the caller drops it, or
-/// the worker would hold tasks that it doesn't know of.
-struct Heard {
-    runtime: Handle,
-    start: Option<BoxFuture<'static, Result<Started, ApplyError>>>,
-}
-
-impl Future for Heard {
-    type Output = Result<Started, ApplyError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let start = self.start.as_mut().expect("it is not polled after its end");
-        let answer = ready!(start.as_mut().poll(context));
-        self.start = None;
-        Poll::Ready(answer)
-    }
-}
-
-impl Drop for Heard {
-    fn drop(&mut self) {
-        if let Some(start) = self.start.take() {
-            self.runtime.spawn(start);
-        }
-    }
 }
 
 /// By number, ascending, leaving out nodes without one.

@@ -54,6 +54,7 @@ pub(super) async fn run(worker: Arc<Worker>) {
 async fn claim(worker: &Arc<Worker>, permits: Vec<OwnedSemaphorePermit>) -> Result<bool, ()> {
     let max = u32::try_from(permits.len()).expect("at most a batch");
     let queues = Arc::clone(&worker.queues);
+    let _claims = worker.claims.read().await;
     let claims = worker.store.claim(worker.id(), queues, max).await;
     let claims = claims.map_err(|error| {
         if !error.is_definite() {

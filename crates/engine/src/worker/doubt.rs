@@ -1,7 +1,6 @@
 //! After an answer was lost, the store may count tasks as this worker's that it has never heard of.
 //! They are found by comparison and given back.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,38 +9,34 @@ use abide_core::kernel::{Finish, Held, Outcome, Request};
 use super::Worker;
 use super::persist::Backoff;
 
-/// How long a transaction whose answer was lost may still be under way, and an answer that was sent
-/// may take to be heard. What is unknown before and after is not coming.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The pauses between looks: a transaction whose answer was lost may still be under way, for as long
+/// as a server lets a commit take that waits for its disk or a standby.
+const PAUSES: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(16),
+    Duration::from_secs(32),
+];
 
 /// Runs until it is aborted; does something only when there is doubt.
 pub(super) async fn run(worker: Arc<Worker>) {
     loop {
         worker.doubt.notified().await;
-        let mut before: HashSet<_> = unknown(&worker).await.into_iter().map(identity).collect();
-        loop {
-            tokio::time::sleep(PATIENCE).await;
-            let unknown = unknown(&worker).await;
-            let (lost, new): (Vec<_>, Vec<_>) = unknown
-                .into_iter()
-                .partition(|held| before.contains(&identity(*held)));
-            for held in lost {
+        for pause in PAUSES {
+            tokio::time::sleep(pause).await;
+            for held in unknown(&worker).await {
                 give_back(&worker, held).await;
             }
-            if new.is_empty() {
-                break;
-            }
-            before = new.into_iter().map(identity).collect();
         }
     }
 }
 
-fn identity(held: Held) -> (abide_core::ids::TaskKey, u32) {
-    (held.key, held.epoch)
-}
-
-/// The tasks that the store counts as this worker's and that are not in memory.
+/// The tasks that the store counts as this worker's and that are not in memory. Whatever was claimed
+/// and answered by then is there: nothing is being claimed meanwhile.
 async fn unknown(worker: &Worker) -> Vec<Held> {
+    let _nobody_claims = worker.claims.write().await;
     let mut backoff = Backoff::default();
     let held = loop {
         match worker.store.held_by(worker.id()).await {

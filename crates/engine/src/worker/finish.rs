@@ -6,7 +6,7 @@ use std::sync::Arc;
 use abide_core::failure::Failure;
 use abide_core::kernel::{Finish, Finished, Offer, Outcome, Reply, Request};
 use abide_store::{ApplyError, StoreError};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, RwLockReadGuard};
 
 use super::drive::failed;
 use super::persist::{Backoff, is_about_the_request};
@@ -31,7 +31,8 @@ pub(super) async fn finish(worker: &Arc<Worker>, mut work: Work, outcome: Outcom
     {
         tracing::debug!(task = %attempt.key(), %error, "the last progress was not written");
     }
-    let finished = record(worker, &attempt, finish).await;
+    let mut claims = None;
+    let finished = record(worker, &attempt, finish, &mut claims).await;
     // Whoever claims it again may begin.
     drop(work.registered);
     let mut claimed = finished?.claimed.into_iter();
@@ -62,11 +63,20 @@ fn offer(
     (Some(offer), extra)
 }
 
-async fn record(worker: &Worker, attempt: &Attempt, mut finish: Finish) -> Option<Finished> {
+/// With an offer, `claims` is held from before it is sent.
+async fn record<'w>(
+    worker: &'w Worker,
+    attempt: &Attempt,
+    mut finish: Finish,
+    claims: &mut Option<RwLockReadGuard<'w, ()>>,
+) -> Option<Finished> {
     let mut backoff = Backoff::default();
     let mut replaced = false;
     loop {
         let request = Request::Finish(Box::new(finish.clone()));
+        if finish.offer.is_some() {
+            *claims = Some(worker.claims.read().await);
+        }
         let error = match worker.store.apply(request).await {
             Ok(Reply::Finished(finished)) => return told(attempt, finished),
             Ok(reply) => {
@@ -75,6 +85,7 @@ async fn record(worker: &Worker, attempt: &Attempt, mut finish: Finish) -> Optio
             }
             Err(error) => error,
         };
+        *claims = None;
         tracing::warn!(task = %attempt.key(), %error, "how a task ended could not be recorded");
         match error {
             ApplyError::Store(StoreError::Closed) => return None,

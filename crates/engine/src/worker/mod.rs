@@ -70,6 +70,8 @@ pub(crate) struct Worker {
     parked: Arc<Parked>,
     stopping: AtomicBool,
     stop: Notify,
+    /// Held for reading from before something may be claimed until all that was is in memory.
+    pub(crate) claims: tokio::sync::RwLock<()>,
     /// Tasks may be held that nobody here knows of: an answer was lost.
     doubt: Notify,
     /// Another worker may have died.

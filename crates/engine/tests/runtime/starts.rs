@@ -38,6 +38,26 @@ async fn the_same_start_again_is_the_same_execution() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_polled_once_and_forgotten_keeps_no_slot() {
+    let home = Home::new();
+    let engine = home.engine().max_concurrent_tasks(1);
+    let engine = engine.register::<double>().start().await.expect("starts");
+    // So that the version is known, and the slot stays free.
+    let later = engine.start::<double>("later", &1).delay(HOUR).await;
+    later.expect("a durable start");
+    let mut forgotten = std::pin::pin!(engine.start::<double>("forgotten", &2).into_future());
+    let polled = std::future::poll_fn(|context| {
+        std::task::Poll::Ready(forgotten.as_mut().poll(context).is_ready())
+    });
+    assert!(!polled.await, "it is sent, and waits for the store");
+    let other = engine.start::<double>("other", &3).await.expect("a start");
+    assert_eq!(other.result().await.expect("has the slot"), 6);
+    let run = forgotten.await.expect("was started");
+    assert_eq!(run.result().await.expect("has run meanwhile"), 4);
+    engine.shutdown().await;
+}
+
+#[tokio::test]
 async fn another_input_for_the_same_instance_is_refused() {
     let home = Home::new();
     let engine = doubling(&home).await;
