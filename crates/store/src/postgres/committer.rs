@@ -516,7 +516,8 @@ async fn write(
     let mut statements = write::statements(now, &executions, &tasks, &effects)?;
     let writes = !statements.is_empty();
     low_water.added(&effects);
-    let mark = Mark::of(now, &effects);
+    let changes_rows = !executions.is_empty() || !tasks.is_empty();
+    let mark = Mark::of(now, changes_rows, &effects);
     let inputs_at = statements.len();
     statements.extend(at_hand::statement(&mut done));
     let claimed = statements.len() > inputs_at;

@@ -5,7 +5,7 @@
 
 use abide_core::event::Event;
 use abide_core::ids::Timestamp;
-use abide_core::kernel::{Effects, SignalWrite, StepChange, StepWrite};
+use abide_core::kernel::{Change, Effects, SignalWrite, StepChange, StepWrite};
 
 use crate::error::StoreError;
 
@@ -30,13 +30,13 @@ pub(crate) enum Mark {
     Row(Statement<'static>),
     /// Nothing of lasting interest, so that it does no harm to write it again.
     Again,
-    /// Nothing but that wake-ups were taken, which their receiver is told in any case.
+    /// Nothing but that wake-ups and timers were taken: those who asked are told in any case.
     Nothing,
 }
 
 impl Mark {
-    /// The mark of a flush at `now`.
-    pub(crate) fn of(now: Timestamp, effects: &Effects) -> Mark {
+    /// The mark of a flush at `now`, which changed rows of executions and tasks or not.
+    pub(crate) fn of(now: Timestamp, changes_rows: bool, effects: &Effects) -> Mark {
         let written = |change: &StepChange| match change {
             StepChange::Write(write) => Some(step(now, write)),
             _ => None,
@@ -44,10 +44,15 @@ impl Mark {
         let row = effects.events.first().map(event);
         let row = row.or_else(|| effects.signals.first().map(signal));
         let row = row.or_else(|| effects.steps.iter().find_map(written));
+        let writes = changes_rows
+            || !effects.progress.is_empty()
+            || !effects.steps.is_empty()
+            || effects.outbox.iter().any(|it| matches!(it, Change::Add(_)))
+            || effects.timers.iter().any(|it| matches!(it, Change::Add(_)));
         match row {
             Some(row) => Mark::Row(row),
-            None if effects.progress.is_empty() && effects.steps.is_empty() => Mark::Nothing,
-            None => Mark::Again,
+            None if writes => Mark::Again,
+            None => Mark::Nothing,
         }
     }
 
@@ -121,4 +126,35 @@ fn step(now: Timestamp, write: &StepWrite) -> Statement<'static> {
             Param::Int(Some(now.0)),
         ],
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use abide_core::ids::{ExecutionId, TaskKey};
+    use abide_core::timer::{Timer, TimerKind};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
+
+    fn timer() -> Timer {
+        Timer::of_task(
+            NOW,
+            TimerKind::Propagate,
+            TaskKey::new(ExecutionId(1), 1),
+            0,
+        )
+    }
+
+    #[test]
+    fn only_a_flush_that_writes_nothing_is_taken_for_committed_unseen() {
+        let mark = |changes_rows, effects: &Effects| Mark::of(NOW, changes_rows, effects);
+        let mut effects = Effects::default();
+        effects.timers.push(Change::Remove(timer()));
+        assert!(matches!(mark(false, &effects), Mark::Nothing));
+        // The publication of a large graph that starts later makes no event.
+        assert!(matches!(mark(true, &effects), Mark::Again));
+        effects.timers.push(Change::Add(timer()));
+        assert!(matches!(mark(false, &effects), Mark::Again));
+    }
 }

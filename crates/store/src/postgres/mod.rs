@@ -127,6 +127,8 @@ pub(crate) struct Shared {
     /// Places for requests that wait for what somebody keeps locked.
     apart: Semaphore,
     low_water: Arc<LowWater>,
+    /// Held by whoever makes partitions ahead of time.
+    looking_ahead: tokio::sync::Mutex<()>,
     /// Tells this process's notifications from those of others.
     token: String,
     /// How long a request may wait for a server that is away, or for a locked execution.
@@ -205,6 +207,7 @@ impl Postgres {
             stuck: Stuck::default(),
             apart: Semaphore::new(MOST_APART),
             low_water: Arc::default(),
+            looking_ahead: tokio::sync::Mutex::default(),
         });
         tokio::spawn(low_water::keep_sounding(
             shared.low_water.clone(),
@@ -310,7 +313,11 @@ impl Shared {
     /// A new connection for a committer.
     async fn connect(&self) -> Result<Session, StoreError> {
         let session = connect(&self.address).await?;
-        let timeout = self.address.lock_timeout.min(FLUSH_LOCK_TIMEOUT);
+        // 0 means without end, which other executions must not wait for.
+        let timeout = match self.address.lock_timeout {
+            Duration::ZERO => FLUSH_LOCK_TIMEOUT,
+            timeout => timeout.min(FLUSH_LOCK_TIMEOUT),
+        };
         let set = Statement {
             sql: format!("SET lock_timeout = {}", timeout.as_millis()).into(),
             params: Vec::new(),

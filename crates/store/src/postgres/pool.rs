@@ -77,14 +77,15 @@ impl Readers {
 
 /// How long a query is asked again while the server is away. A query changes nothing, so it may be.
 pub(crate) struct Patience {
-    until: Instant,
+    /// None without an end.
+    until: Option<Instant>,
     pause: Duration,
 }
 
 impl Patience {
     pub(crate) fn of(whole: Duration) -> Patience {
         Patience {
-            until: Instant::now() + whole,
+            until: Instant::now().checked_add(whole),
             pause: FIRST_PAUSE,
         }
     }
@@ -95,7 +96,8 @@ impl Patience {
             error,
             StoreError::Unavailable { .. } | StoreError::Io { .. }
         );
-        if !is_away || Instant::now() + self.pause > self.until {
+        let next = Instant::now() + self.pause;
+        if !is_away || self.until.is_some_and(|until| next > until) {
             return false;
         }
         tokio::time::sleep(self.pause).await;

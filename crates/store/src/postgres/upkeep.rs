@@ -83,24 +83,30 @@ impl Postgres {
         if let Some(now) = now {
             self.shared.clock.set(now, asked);
             drop(session);
-            self.look_ahead().await;
+            self.look_ahead();
         }
         Ok(now.is_some())
     }
 
-    /// Makes the partitions of the coming months while nobody needs them yet.
-    async fn look_ahead(&self) {
+    /// Makes the partitions of the coming months while nobody needs them yet. No lease waits for that.
+    fn look_ahead(&self) {
         let ahead = self.now().plus_us(AHEAD_US);
         if first_id_at(ahead) < self.shared.events_end.load(Ordering::Relaxed) {
             return;
         }
-        let made = async {
-            let mut session = self.session().await?;
-            self.shared.make_room(&mut session, self.now()).await
-        };
-        if let Err(error) = made.await {
-            tracing::warn!(%error, "no partitions of the history could be made ahead of time");
-        }
+        let (shared, now) = (self.shared.clone(), self.now());
+        self.shared.runtime.spawn(async move {
+            let Ok(_alone) = shared.looking_ahead.try_lock() else {
+                return;
+            };
+            let made = async {
+                let mut session = shared.readers.get().await?;
+                shared.make_room(&mut session, now).await
+            };
+            if let Err(error) = made.await {
+                tracing::warn!(%error, "no partitions of the history could be made ahead of time");
+            }
+        });
     }
 
     /// The connection lives on the driver's own thread, so a thread of any kind may wait for it.
