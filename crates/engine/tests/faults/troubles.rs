@@ -169,6 +169,40 @@ async fn an_execution_that_a_foreign_transaction_locks_keeps_nobody_else_waiting
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_locked_instances_have_nobody_refused_but_those_who_ask_for_them() {
+    let server = Server::start(Durability::None);
+    let home = Home::of(&server.url());
+    let engine = home.engine().busy_timeout(Duration::from_secs(1));
+    let engine = engine.connect().await.expect("opens");
+    let start = async |number| {
+        let order = Order { number };
+        engine.start::<visit>(&order.instance(), &order).await
+    };
+    for number in 0..8 {
+        start(number).await.expect("durable");
+    }
+    let mut foreign = client(&server.url()).await;
+    let foreign = foreign.transaction().await.expect("begins");
+    let lock = "SELECT FROM abide.executions FOR UPDATE";
+    foreign.batch_execute(lock).await.expect("sound");
+    let signals = (0..8).map(|number| {
+        let (sender, order) = (engine.clone(), Order { number });
+        tokio::spawn(async move { sender.signal(&order.instance(), "extra", &5).await })
+    });
+    let signals: Vec<_> = signals.collect();
+    let (a, b, c, d) = tokio::join!(start(8), start(9), start(10), start(11));
+    for other in [a, b, c, d] {
+        other.expect("nothing locks it");
+    }
+    for signal in signals {
+        let error = signal.await.expect("is answered").expect_err("locked");
+        assert!(error.to_string().contains("locked"), "{error}");
+    }
+    foreign.rollback().await.expect("rolls back");
+    engine.store().close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_waits_for_a_server_that_is_coming_back() {
     let mut server = Server::start(Durability::Full);
     let home = Home::of(&server.url());

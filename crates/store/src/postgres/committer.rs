@@ -130,11 +130,16 @@ impl Committer {
         let mut waiting = vec![jobs];
         let mut collisions = 0;
         let mut pause = FIRST_PAUSE;
+        let mut was_tried = false;
         while let Some(jobs) = waiting.pop() {
-            let jobs = self.give_up_late(jobs);
+            let jobs = match self.must_try(&jobs, was_tried) {
+                true => jobs,
+                false => self.give_up_late(jobs),
+            };
             if jobs.is_empty() {
                 continue;
             }
+            was_tried = true;
             let (error, jobs) = match self.commit(jobs).await {
                 Ok(()) => {
                     pause = FIRST_PAUSE;
@@ -179,6 +184,16 @@ impl Committer {
                     waiting.extend(one_by_one(jobs));
                 }
             }
+        }
+    }
+
+    /// Whether these are tried however long they have waited: they may have waited only for others
+    /// that stand in somebody's way. A request that does so itself is set aside after one try.
+    fn must_try(&self, jobs: &[Queued], was_tried: bool) -> bool {
+        match jobs {
+            _ if self.is_apart => !was_tried,
+            [alone] => self.away.is_none() && alone.subject().is_some(),
+            _ => false,
         }
     }
 
