@@ -36,20 +36,22 @@ pub(super) async fn run(worker: Arc<Worker>) {
 /// The tasks that the store counts as this worker's and that are not in memory. Whatever was claimed
 /// and answered by then is there: nothing is being claimed meanwhile.
 async fn unknown(worker: &Worker) -> Vec<Held> {
-    let _nobody_claims = worker.claims.write().await;
     let mut backoff = Backoff::default();
-    let held = loop {
-        match worker.store.held_by(worker.id()).await {
-            Ok(held) => break held,
-            Err(error) => tracing::warn!(%error, "can't tell which tasks this worker holds"),
-        }
-        backoff.pause(&worker.random).await;
-    };
     let is_unknown = |held: &Held| {
         let attempt = worker.attempts.get(held.key);
         attempt.is_none_or(|attempt| attempt.held.epoch != held.epoch)
     };
-    held.into_iter().filter(is_unknown).collect()
+    loop {
+        {
+            let _nobody_claims = worker.claims.write().await;
+            match worker.store.held_by(worker.id()).await {
+                Ok(held) => return held.into_iter().filter(is_unknown).collect(),
+                Err(error) => tracing::warn!(%error, "can't tell which tasks this worker holds"),
+            }
+        }
+        // Those who claim have their turn, and are told that the store is away.
+        backoff.pause(&worker.random).await;
+    }
 }
 
 async fn give_back(worker: &Worker, held: Held) {
