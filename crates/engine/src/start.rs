@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use abide_core::graph::Graph;
 use abide_core::ids::Timestamp;
-use abide_core::kernel::{IfExists, Start, Started};
+use abide_core::kernel::{IfExists, PIECE, Start, Started};
 use abide_core::payload::{Payload, canonical_digest};
 use abide_core::table::By;
 use abide_store::{ApplyError, StoreError, Transaction};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit};
 
 use crate::authoring::{BoxFuture, BuiltGraph, GraphOf};
 use crate::clock::{timestamp_of, us_of};
@@ -252,9 +252,12 @@ async fn send(engine: &Engine, mut start: Start) -> Result<Started, EngineError>
 /// Sends a start to the store; with a free slot, its first tasks begin in the same transaction.
 async fn send_once(engine: &Engine, mut start: Start) -> Result<Started, ApplyError> {
     let worker = engine.worker().filter(|_| start.start_at.is_none());
+    // A large graph is written piece by piece, and nothing of it is claimed meanwhile.
+    let worker = worker.filter(|_| start.graph.len() <= PIECE);
     let roots = start.graph.roots().take(MAX_ROOTS_CLAIMED).count();
-    let offered = worker.and_then(|worker| Some((worker, worker.offer(roots)?)));
-    let Some((worker, (offer, permits))) = offered else {
+    let offered =
+        worker.and_then(|worker| Some((worker, worker.may_claim()?, worker.offer(roots)?)));
+    let Some((worker, claims, (offer, permits))) = offered else {
         return engine.store().start(start).await;
     };
     start.offer = Some(offer);
@@ -262,7 +265,7 @@ async fn send_once(engine: &Engine, mut start: Start) -> Result<Started, ApplyEr
     // claimed into them must not wait for it.
     let begun = worker
         .runtime
-        .spawn(begin_here(Arc::clone(worker), start, permits));
+        .spawn(begin_here(Arc::clone(worker), start, permits, claims));
     match begun.await {
         Ok(answer) => answer,
         Err(error) => match error.try_into_panic() {
@@ -281,8 +284,8 @@ async fn begin_here(
     worker: Arc<Worker>,
     start: Start,
     permits: Vec<OwnedSemaphorePermit>,
+    _claims: OwnedRwLockReadGuard<()>,
 ) -> Result<Started, ApplyError> {
-    let _claims = worker.claims.read().await;
     let answer = worker.store.start(start).await;
     if matches!(&answer, Err(ApplyError::Store(error)) if !error.is_definite()) {
         worker.doubt();

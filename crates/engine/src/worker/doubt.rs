@@ -33,25 +33,28 @@ pub(super) async fn run(worker: Arc<Worker>) {
     }
 }
 
-/// The tasks that the store counts as this worker's and that are not in memory. Whatever was claimed
-/// and answered by then is there: nothing is being claimed meanwhile.
+/// The tasks that the store counts as this worker's and that are not in memory, also once whatever
+/// was being claimed is there.
 async fn unknown(worker: &Worker) -> Vec<Held> {
     let mut backoff = Backoff::default();
+    let held = loop {
+        match worker.store.held_by(worker.id()).await {
+            Ok(held) => break held,
+            Err(error) => tracing::warn!(%error, "can't tell which tasks this worker holds"),
+        }
+        backoff.pause(&worker.random).await;
+    };
     let is_unknown = |held: &Held| {
         let attempt = worker.attempts.get(held.key);
         attempt.is_none_or(|attempt| attempt.held.epoch != held.epoch)
     };
-    loop {
-        {
-            let _nobody_claims = worker.claims.write().await;
-            match worker.store.held_by(worker.id()).await {
-                Ok(held) => return held.into_iter().filter(is_unknown).collect(),
-                Err(error) => tracing::warn!(%error, "can't tell which tasks this worker holds"),
-            }
-        }
-        // Those who claim have their turn, and are told that the store is away.
-        backoff.pause(&worker.random).await;
+    let mut unknown: Vec<Held> = held.into_iter().filter(is_unknown).collect();
+    if !unknown.is_empty() {
+        // Everybody who was claiming has been answered, or never will be.
+        drop(worker.claims.write().await);
+        unknown.retain(is_unknown);
     }
+    unknown
 }
 
 async fn give_back(worker: &Worker, held: Held) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use abide_core::failure::Failure;
 use abide_core::kernel::{Finish, Finished, Offer, Outcome, Reply, Request};
 use abide_store::{ApplyError, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, RwLockReadGuard};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit};
 
 use super::drive::failed;
 use super::persist::{Backoff, is_about_the_request};
@@ -20,7 +20,7 @@ const UNRECORDABLE: &str = "unrecordable";
 pub(super) async fn finish(worker: &Arc<Worker>, mut work: Work, outcome: Outcome) -> Option<Work> {
     let attempt = Arc::clone(&work.registered.attempt);
     let (offer, extra) = offer(worker, &work, &outcome);
-    let finish = Finish {
+    let mut finish = Finish {
         held: attempt.held,
         outcome,
         offer,
@@ -31,7 +31,10 @@ pub(super) async fn finish(worker: &Arc<Worker>, mut work: Work, outcome: Outcom
     {
         tracing::debug!(task = %attempt.key(), %error, "the last progress was not written");
     }
-    let mut claims = None;
+    let mut claims = worker.may_claim();
+    if claims.is_none() {
+        finish.offer = None;
+    }
     let finished = record(worker, &attempt, finish, &mut claims).await;
     // Whoever claims it again may begin.
     drop(work.registered);
@@ -63,20 +66,17 @@ fn offer(
     (Some(offer), extra)
 }
 
-/// With an offer, `claims` is held from before it is sent.
-async fn record<'w>(
-    worker: &'w Worker,
+/// What it offers may be claimed as long as `claims` says so, which is for one try.
+async fn record(
+    worker: &Worker,
     attempt: &Attempt,
     mut finish: Finish,
-    claims: &mut Option<RwLockReadGuard<'w, ()>>,
+    claims: &mut Option<OwnedRwLockReadGuard<()>>,
 ) -> Option<Finished> {
     let mut backoff = Backoff::default();
     let mut replaced = false;
     loop {
         let request = Request::Finish(Box::new(finish.clone()));
-        if finish.offer.is_some() {
-            *claims = Some(worker.claims.read().await);
-        }
         let error = match worker.store.apply(request).await {
             Ok(Reply::Finished(finished)) => return told(attempt, finished),
             Ok(reply) => {
@@ -86,6 +86,7 @@ async fn record<'w>(
             Err(error) => error,
         };
         *claims = None;
+        finish.offer = None;
         tracing::warn!(task = %attempt.key(), %error, "how a task ended could not be recorded");
         match error {
             ApplyError::Store(StoreError::Closed) => return None,

@@ -77,7 +77,7 @@ pub(crate) async fn start(
         parked: Arc::new(Parked::new(options.max_parked_tasks)),
         stopping: AtomicBool::new(false),
         stop: Notify::new(),
-        claims: tokio::sync::RwLock::new(()),
+        claims: Arc::default(),
         doubt: Notify::new(),
         death: Notify::new(),
         contact: Contact::new(Instant::now()),

@@ -32,7 +32,7 @@ use abide_core::ids::{IdGenerator, VersionId, WorkerId};
 use abide_core::kernel::{Claimed, Offer};
 use abide_store::Store;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedSemaphorePermit, Semaphore};
 
 use crate::attempt::Attempt;
 use crate::authoring::StateMap;
@@ -71,7 +71,7 @@ pub(crate) struct Worker {
     stopping: AtomicBool,
     stop: Notify,
     /// Held for reading from before something may be claimed until all that was is in memory.
-    pub(crate) claims: tokio::sync::RwLock<()>,
+    claims: Arc<tokio::sync::RwLock<()>>,
     /// Tasks may be held that nobody here knows of: an answer was lost.
     doubt: Notify,
     /// Another worker may have died.
@@ -122,6 +122,11 @@ impl Worker {
     /// Says that the worker may hold tasks which it doesn't know of.
     pub(crate) fn doubt(&self) {
         self.doubt.notify_one();
+    }
+
+    /// That something may be claimed. Not while somebody in doubt waits until nothing is.
+    pub(crate) fn may_claim(&self) -> Option<OwnedRwLockReadGuard<()>> {
+        Arc::clone(&self.claims).try_read_owned().ok()
     }
 
     /// Free slots to offer with a request that may make up to `tasks` tasks ready, and the permits
