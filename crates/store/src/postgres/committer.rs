@@ -12,7 +12,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use abide_core::ids::{ExecutionId, made_at};
 use abide_core::kernel::{Need, Request};
@@ -36,6 +36,8 @@ use super::{at_hand, pick, write};
 /// How often a flush is run again because another process came between, before its jobs are tried
 /// one by one.
 const MAX_COLLISIONS: u32 = 16;
+/// How much longer than somebody is patient a request may wait for its one try.
+const LAST_TRIES: Duration = Duration::from_secs(10);
 /// How many requests wait at once, each on a connection of its own, for what somebody keeps locked.
 pub(super) const MOST_APART: usize = 4;
 
@@ -166,7 +168,7 @@ impl Committer {
                     }
                     Err(error) => {
                         tracing::warn!(%error, "can't tell which executions are locked");
-                        waiting.push(jobs);
+                        waiting.push(self.give_up_late(jobs));
                     }
                 },
                 StoreError::Unavailable { .. } => {
@@ -192,7 +194,10 @@ impl Committer {
     fn must_try(&self, jobs: &[Queued], was_tried: bool) -> bool {
         match jobs {
             _ if self.is_apart => !was_tried,
-            [alone] => self.away.is_none() && alone.subject().is_some(),
+            [alone] => {
+                let is_late = alone.waited() > self.shared.patience.saturating_add(LAST_TRIES);
+                !is_late && self.away.is_none() && alone.subject().is_some()
+            }
             _ => false,
         }
     }
@@ -406,7 +411,13 @@ impl Committer {
                     self.answer(batch, committed);
                     return Ok(());
                 }
-                Ok(Fate::Aborted) => return Err((self.shared.away(), batch)),
+                Ok(Fate::Aborted) => {
+                    let batch = match mark {
+                        Mark::Again => self.answer_notices(batch, committed),
+                        _ => batch,
+                    };
+                    return Err((self.shared.away(), batch));
+                }
                 Ok(Fate::Open) => {}
                 Err(error) => tracing::warn!(%error, "can't tell yet whether a commit happened"),
             }
@@ -420,6 +431,22 @@ impl Committer {
         };
         refuse(batch, &error);
         Ok(())
+    }
+
+    /// What is to be done again may have been done. So everybody looks, and those who asked for work
+    /// are told what they were told by a flush that claimed nothing: it is not there a second time.
+    /// Answers the others.
+    fn answer_notices(&self, batch: Vec<Queued>, committed: Committed) -> Vec<Queued> {
+        committed.after.tell(&self.shared.hints);
+        self.shared.news.add(&committed.after);
+        let mut others = Vec::new();
+        for (queued, done) in batch.into_iter().zip(committed.done) {
+            match done {
+                Done::Claim(_) => queued.answer(done),
+                _ => others.push(queued),
+            }
+        }
+        others
     }
 
     async fn fate_of(&mut self, xid: i64, mark: &Mark) -> Result<Fate, StoreError> {
