@@ -2,7 +2,15 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use tokio_postgres::error::SqlState;
+
 use crate::url::{client, with_parameter};
+
+/// What is said of a schema in which somebody has something locked.
+const KEPT: [SqlState; 2] = [
+    SqlState::LOCK_NOT_AVAILABLE,
+    SqlState::T_R_DEADLOCK_DETECTED,
+];
 
 /// Where the run's server is. `scripts/test` sets it.
 const VARIABLE: &str = "ABIDE_TEST_POSTGRES_URL";
@@ -54,11 +62,13 @@ impl Schema {
 impl Drop for Schema {
     fn drop(&mut self) {
         // A connection of the test may be open still, and its runtime stands still until this is over.
+        // Others look at all schemas, and are gone in a moment: those are waited for, not cut.
         let cut = "SELECT pg_terminate_backend(pid) FROM (SELECT DISTINCT l.pid FROM pg_locks l \
                    JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace s ON s.oid = c.relnamespace \
-                   WHERE s.nspname = $1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS others";
+                   WHERE l.granted AND s.nspname = $1 \
+                   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS others";
         let drop = format!(
-            "SET lock_timeout = '30s'; DROP SCHEMA IF EXISTS {} CASCADE",
+            "SET lock_timeout = '300ms'; DROP SCHEMA IF EXISTS {} CASCADE",
             self.quoted()
         );
         let (server, name) = (self.server.clone(), self.name.clone());
@@ -69,7 +79,13 @@ impl Drop for Schema {
                 .build()?;
             runtime.block_on(async {
                 let client = client(&server).await;
-                client.execute(cut, &[&name]).await?;
+                for _ in 0..100 {
+                    match client.batch_execute(&drop).await {
+                        Err(error) if error.code().is_some_and(|code| KEPT.contains(code)) => {}
+                        done => return done,
+                    }
+                    client.execute(cut, &[&name]).await?;
+                }
                 client.batch_execute(&drop).await
             })?;
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())

@@ -64,7 +64,7 @@ struct Drop {
 struct TenantRecord {
     name: String,
     owner: String,
-    bytes: i64,
+    bytes: Option<i64>,
     created_at: Option<Time>,
 }
 
@@ -225,7 +225,10 @@ impl TenantRecord {
     }
 
     fn size(&self) -> String {
-        BinaryBytes(self.bytes.unsigned_abs()).to_string()
+        self.bytes.map_or_else(
+            || "-".to_owned(),
+            |bytes| BinaryBytes(bytes.unsigned_abs()).to_string(),
+        )
     }
 
     fn made(&self) -> String {

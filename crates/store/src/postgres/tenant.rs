@@ -4,6 +4,7 @@
 
 use abide_core::ids::Timestamp;
 use tokio_postgres::GenericClient;
+use tokio_postgres::error::SqlState;
 
 use super::address::Address;
 use super::name::{SchemaName, quoted};
@@ -19,9 +20,9 @@ pub struct Tenant {
     pub schema: String,
     /// The role that owns it.
     pub owner: String,
-    /// What it takes on the disk, indexes and all.
-    pub bytes: i64,
-    /// When it was made, if the one who asks may read it.
+    /// What it takes on the disk, indexes and all. None while somebody keeps it locked.
+    pub bytes: Option<i64>,
+    /// When it was made, if the one who asks may read it. None while somebody keeps it locked.
     pub created_at: Option<Timestamp>,
 }
 
@@ -187,11 +188,25 @@ async fn give_schema(
         .await
 }
 
+/// Some may be dropped meanwhile, and are left out; one that is locked is listed all the same.
 async fn list(address: &Address) -> Result<Vec<Tenant>, StoreError> {
     let database = address.database();
+    let fail = |e| error::definite(&database, &e);
     let mut session = connect(address).await?;
-    let tenants = tenants(session.client(), None).await;
-    tenants.map_err(|e| error::definite(&database, &e))
+    let client = session.client();
+    let mut tenants = Vec::new();
+    for mut found in find(client, None).await.map_err(fail)? {
+        match found.look_into(client).await {
+            Ok(true) => tenants.push(found.tenant),
+            Ok(false) => {}
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {}
+            Err(error) => match fail(error) {
+                StoreError::Busy(_) => tenants.push(found.tenant),
+                error => return Err(error),
+            },
+        }
+    }
+    Ok(tenants)
 }
 
 async fn drop_it(address: &Address) -> Result<Option<Tenant>, StoreError> {
@@ -200,11 +215,8 @@ async fn drop_it(address: &Address) -> Result<Option<Tenant>, StoreError> {
     let mut session = connect(address).await?;
     let transaction = session.client().transaction().await.map_err(fail)?;
     lock(&transaction, schema).await.map_err(fail)?;
-    let tenant = tenants(&transaction, Some(schema))
-        .await
-        .map_err(fail)?
-        .pop();
-    let Some(tenant) = tenant else {
+    let found = find(&transaction, Some(schema)).await.map_err(fail)?.pop();
+    let Some(mut found) = found else {
         // A newer program's store may be dropped; what is no store may not.
         return match schema::check(&transaction, schema, &database).await? {
             Found::Empty => Err(StoreError::NotADatabase(format!(
@@ -213,24 +225,30 @@ async fn drop_it(address: &Address) -> Result<Option<Tenant>, StoreError> {
             _ => Ok(None),
         };
     };
+    found.look_into(&transaction).await.map_err(fail)?;
     let sql = format!("DROP SCHEMA {} CASCADE", schema.quoted());
     transaction.batch_execute(&sql).await.map_err(fail)?;
     let committed = transaction.commit().await;
     committed.map_err(|e| error::of_commit(&database, &e))?;
-    Ok(Some(tenant))
+    Ok(Some(found.tenant))
+}
+
+/// A tenant as the catalogs have it, which are read without waiting for anybody.
+struct Catalogued {
+    tenant: Tenant,
+    namespace: u32,
+    may_read: bool,
 }
 
 /// Stores, which are known by their mark, or the one of this name.
-async fn tenants(
+async fn find(
     client: &(impl GenericClient + Sync),
     only: Option<&SchemaName>,
-) -> Result<Vec<Tenant>, tokio_postgres::Error> {
+) -> Result<Vec<Catalogued>, tokio_postgres::Error> {
     let rows = client
         .query(
-            "SELECT s.nspname::text, pg_get_userbyid(s.nspowner)::text, \
-                    (SELECT coalesce(sum(pg_total_relation_size(r.oid)), 0)::bigint FROM pg_class r \
-                     WHERE r.relnamespace = s.oid AND r.relkind = 'r'), \
-                    has_table_privilege(c.oid, 'SELECT') \
+            "SELECT s.nspname::text, pg_get_userbyid(s.nspowner)::text, s.oid, \
+                    coalesce(has_table_privilege(c.oid, 'SELECT'), false) \
              FROM pg_namespace s JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = 'store' AND c.relkind = 'r' \
              WHERE obj_description(c.oid, 'pg_class') = $1::text AND has_schema_privilege(s.oid, 'USAGE') \
                AND ($2::text IS NULL OR s.nspname = $2::text) \
@@ -238,25 +256,41 @@ async fn tenants(
             &[&MARK, &only.map(SchemaName::as_str)],
         )
         .await?;
-    let mut tenants = Vec::new();
-    for row in rows {
-        let mut tenant = Tenant {
-            schema: row.try_get(0)?,
-            owner: row.try_get(1)?,
-            bytes: row.try_get(2)?,
-            created_at: None,
-        };
-        if row.try_get(3)? {
-            let sql = format!("SELECT created_at FROM {}.store", quoted(&tenant.schema));
-            let created = client.query_opt(&sql, &[]).await?;
-            tenant.created_at = match created {
-                Some(row) => Some(Timestamp(row.try_get(0)?)),
-                None => None,
-            };
+    let found = rows.iter().map(|row| {
+        Ok(Catalogued {
+            tenant: Tenant {
+                schema: row.try_get(0)?,
+                owner: row.try_get(1)?,
+                bytes: None,
+                created_at: None,
+            },
+            namespace: row.try_get(2)?,
+            may_read: row.try_get(3)?,
+        })
+    });
+    found.collect()
+}
+
+impl Catalogued {
+    /// Reads what takes locks: those of whoever changes its tables are waited for. False if there is
+    /// nothing left of it.
+    async fn look_into(
+        &mut self,
+        client: &(impl GenericClient + Sync),
+    ) -> Result<bool, tokio_postgres::Error> {
+        let size = "SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class \
+                    WHERE relnamespace = $1::oid AND relkind = 'r'";
+        let row = client.query_one(size, &[&self.namespace]).await?;
+        self.tenant.bytes = row.try_get(0)?;
+        if self.tenant.bytes.is_some() && self.may_read {
+            let schema = quoted(&self.tenant.schema);
+            let created = format!("SELECT created_at FROM {schema}.store");
+            if let Some(row) = client.query_opt(&created, &[]).await? {
+                self.tenant.created_at = Some(Timestamp(row.try_get(0)?));
+            }
         }
-        tenants.push(tenant);
+        Ok(self.tenant.bytes.is_some())
     }
-    Ok(tenants)
 }
 
 /// The database's clock.

@@ -57,7 +57,7 @@ async fn tenants_are_made_listed_and_dropped() {
     assert!(
         tenants
             .iter()
-            .all(|tenant| tenant.bytes > 100_000 && tenant.created_at.is_some())
+            .all(|tenant| tenant.bytes > Some(100_000) && tenant.created_at.is_some())
     );
     let dropped = drop_tenant(&url, &a.name).await.expect("dropped");
     assert_eq!(dropped.expect("it was there").schema, a.name);
@@ -66,6 +66,86 @@ async fn tenants_are_made_listed_and_dropped() {
         drop_tenant(&url, &a.name).await.expect("nothing to do"),
         None
     );
+}
+
+#[tokio::test]
+async fn a_list_says_what_it_can_of_a_store_that_is_locked() {
+    let (free, locked) = (fresh_schema(), fresh_schema());
+    let url = abide_test_postgres::with_parameter(&shared_url(), "lock_timeout", "50");
+    for schema in [&free, &locked] {
+        create_tenant(&url, &schema.name, None).await.expect("made");
+    }
+    let mut other = client(&url).await;
+    let transaction = other.transaction().await.expect("begins");
+    let lock = format!("LOCK TABLE {}.store", locked.quoted());
+    transaction.batch_execute(&lock).await.expect("locked");
+    let tenants = list_tenants(&url).await.expect("listed");
+    let of = |schema: &Schema| {
+        let mut tenants = tenants.iter();
+        let found = tenants.find(|tenant| tenant.schema == schema.name);
+        found.expect("it is in the list")
+    };
+    assert!(of(&free).bytes.is_some() && of(&free).created_at.is_some());
+    assert_eq!((of(&locked).bytes, of(&locked).created_at), (None, None));
+    let error = drop_tenant(&url, &locked.name).await;
+    let error = error.expect_err("somebody is using it");
+    assert!(matches!(error, StoreError::Busy(_)), "{error:?}");
+    transaction.rollback().await.expect("rolls back");
+}
+
+#[tokio::test]
+async fn a_list_leaves_out_what_is_dropped_while_it_is_made() {
+    let (stays, goes) = (fresh_schema(), fresh_schema());
+    let url = shared_url();
+    for schema in [&stays, &goes] {
+        create_tenant(&url, &schema.name, None).await.expect("made");
+    }
+    let (name, mut other) = (&goes.name, client(&url).await);
+    let transaction = other.transaction().await.expect("begins");
+    let lock = format!("LOCK TABLE {}.store", goes.quoted());
+    transaction.batch_execute(&lock).await.expect("locked");
+    // Found in the catalogs, then waited for.
+    let dropped = async {
+        let waits = "SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
+                     WHERE NOT l.granted AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)";
+        while transaction
+            .query(waits, &[name])
+            .await
+            .expect("asked")
+            .is_empty()
+        {
+            tokio::task::yield_now().await;
+        }
+        let drop = format!("DROP SCHEMA {} CASCADE", goes.quoted());
+        transaction.batch_execute(&drop).await.expect("dropped");
+        transaction.commit().await.expect("commits");
+    };
+    let (listed, ()) = tokio::join!(list_tenants(&url), dropped);
+    let listed = listed.expect("the others are there");
+    let has = |schema: &Schema| listed.iter().any(|tenant| tenant.schema == schema.name);
+    assert!(has(&stays) && !has(&goes));
+}
+
+#[tokio::test]
+async fn a_list_can_be_had_while_tenants_come_and_go() {
+    let (stays, comes) = (fresh_schema(), fresh_schema());
+    let url = shared_url();
+    create_tenant(&url, &stays.name, None).await.expect("made");
+    let coming_and_going = async {
+        for _ in 0..10 {
+            create_tenant(&url, &comes.name, None).await.expect("made");
+            drop_tenant(&url, &comes.name).await.expect("dropped");
+        }
+    };
+    tokio::pin!(coming_and_going);
+    loop {
+        let listed = list_tenants(&url);
+        let listed = tokio::select! {
+            () = &mut coming_and_going => break,
+            listed = listed => listed.expect("listed"),
+        };
+        assert!(listed.iter().any(|tenant| tenant.schema == stays.name));
+    }
 }
 
 #[tokio::test]
