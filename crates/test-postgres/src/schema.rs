@@ -62,10 +62,11 @@ impl Schema {
 impl Drop for Schema {
     fn drop(&mut self) {
         // A connection of the test may be open still, and its runtime stands still until this is over.
-        // Others look at all schemas, and are gone in a moment: those are waited for, not cut.
+        // Others look at all schemas, and are gone in a moment: they are waited for, and cut at last.
         let cut = "SELECT pg_terminate_backend(pid) FROM (SELECT DISTINCT l.pid FROM pg_locks l \
                    JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace s ON s.oid = c.relnamespace \
-                   WHERE l.granted AND s.nspname = $1 \
+                   JOIN pg_stat_activity a ON a.pid = l.pid \
+                   WHERE l.granted AND s.nspname = $1 AND (a.state LIKE 'idle in transaction%' OR $2) \
                    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS others";
         let drop = format!(
             "SET lock_timeout = '300ms'; DROP SCHEMA IF EXISTS {} CASCADE",
@@ -79,12 +80,12 @@ impl Drop for Schema {
                 .build()?;
             runtime.block_on(async {
                 let client = client(&server).await;
-                for _ in 0..100 {
+                for attempt in 0..100 {
                     match client.batch_execute(&drop).await {
                         Err(error) if error.code().is_some_and(|code| KEPT.contains(code)) => {}
                         done => return done,
                     }
-                    client.execute(cut, &[&name]).await?;
+                    client.execute(cut, &[&name, &(attempt > 10)]).await?;
                 }
                 client.batch_execute(&drop).await
             })?;

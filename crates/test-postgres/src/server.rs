@@ -53,6 +53,12 @@ pub struct Server {
     keeper: Option<Child>,
 }
 
+/// As many as the tests take that run at a time, which is one for each core: several processes of some.
+fn connections() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (40 * cores).max(300)
+}
+
 impl Server {
     /// Makes a server and starts it.
     ///
@@ -230,7 +236,7 @@ impl Server {
                 "-c",
                 "listen_addresses=127.0.0.1",
                 "-c",
-                "max_connections=300",
+                &format!("max_connections={}", connections()),
             ]);
         if self.durability == Durability::None {
             for setting in [

@@ -37,8 +37,8 @@ enum Fault {
 }
 
 impl Fault {
-    /// Lasts for a while.
-    fn strike(self, home: &Home) {
+    /// Lasts for a while, and until it is felt, unless the process has ended before.
+    fn strike(self, home: &Home, shim: &Shim, process: &mut Child) {
         match self {
             Fault::Locked => {
                 let sqlite = Connection::open(home.database()).expect("opens");
@@ -50,8 +50,12 @@ impl Fault {
                 sqlite.execute_batch("ROLLBACK").expect("unlocked");
             }
             fault => {
+                let before = shim.counts(home).1;
                 fault.set(home);
                 std::thread::sleep(FAULT);
+                while shim.counts(home).1 == before && is_running(process) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 heal(home);
             }
         }
@@ -78,6 +82,22 @@ fn heal(home: &Home) {
 /// Runs a process that sees everything through while these faults strike, one after another and again. Answers
 /// what it left.
 fn run_under(faults: &[Fault]) -> (Home, tempfile::TempDir) {
+    // Where this process gets no turn for a while, the other may end before all have struck.
+    for _ in 0..10 {
+        let (struck, left) = try_under(faults);
+        if struck.len() == faults.len() {
+            return left;
+        }
+    }
+    panic!("not every fault struck");
+}
+
+fn is_running(process: &mut Child) -> bool {
+    process.try_wait().expect("asked").is_none()
+}
+
+/// How often each fault struck, and what the process left.
+fn try_under(faults: &[Fault]) -> (BTreeMap<Fault, u32>, (Home, tempfile::TempDir)) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let home = Home::at(directory.path());
     let shim = Shim::build();
@@ -88,24 +108,22 @@ fn run_under(faults: &[Fault]) -> (Home, tempfile::TempDir) {
         .stderr(Stdio::piped());
     let mut process = process.spawn().expect("it can be started");
     let mut struck: BTreeMap<Fault, u32> = BTreeMap::new();
-    let mut failed = 0;
+    while lines(&home).is_empty() && is_running(&mut process) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     for fault in faults.iter().cycle() {
         until_lines(&home, lines(&home).len() + BETWEEN);
-        if process.try_wait().expect("asked").is_some() {
+        if !is_running(&mut process) {
             break;
         }
-        fault.strike(&home);
-        *struck.entry(*fault).or_default() += 1;
-        failed = shim.counts(&home).1;
+        fault.strike(&home, &shim, &mut process);
+        if is_running(&mut process) {
+            *struck.entry(*fault).or_default() += 1;
+        }
     }
     let said = end(process);
-    println!("{struck:?}: {failed} calls failed\n{said}");
-    assert!(
-        struck.len() == faults.len(),
-        "every fault struck: {struck:?}"
-    );
-    assert!(faults == [Fault::Locked] || failed > 0, "faults were felt");
-    (home, directory)
+    println!("{struck:?}: {} calls failed\n{said}", shim.counts(&home).1);
+    (struck, (home, directory))
 }
 
 /// What a process that must end well said.

@@ -22,13 +22,21 @@ impl Place {
         self.0.url.clone()
     }
 
-    /// Lets those who died be noticed: as if their leases were over.
+    /// Lets those who died be noticed: as if their leases were over. What they sent before may still be
+    /// under way, and is waited for.
     pub(crate) async fn bury(&self) {
         let over = format!(
             "UPDATE {}.workers SET lease_until = 0 WHERE ended_at IS NULL",
             self.0.quoted()
         );
         let client = client(&self.0.url).await;
+        let writers = "SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
+                       JOIN pg_namespace s ON s.oid = c.relnamespace \
+                       WHERE s.nspname = $1 AND l.mode = 'RowExclusiveLock'";
+        let writes = async || client.query(writers, &[&self.0.name]).await.expect("sound");
+        while !writes().await.is_empty() {
+            tokio::task::yield_now().await;
+        }
         client.batch_execute(&over).await.expect("sound");
     }
 }

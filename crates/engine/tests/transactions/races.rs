@@ -95,7 +95,9 @@ async fn runs(engine: &Engine, instance: &str) {
 #[tokio::test]
 async fn an_open_transaction_that_holds_an_execution_stops_no_other() {
     let home = Home::<TokioPostgres>::new().await;
-    let engine = home.worker().await;
+    let engine = home.builder().register::<double>().register::<question>();
+    let engine = engine.lease(10 * HOUR).busy_timeout(HOUR).start().await;
+    let engine = engine.expect("starts");
     let held = engine.start::<question>("held", &1).await.expect("started");
     let mut client = home.client().await;
     let mut transaction = client.begin().await;

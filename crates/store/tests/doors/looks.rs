@@ -18,7 +18,10 @@ async fn looks_by(home: &Home, statements: u64) {
 async fn an_idle_process_looks_at_the_others_by_one_statement() {
     let home = Home::new().await;
     home.start(&single()).await;
-    home.claim().await;
+    // By another process: whoever picks something looks once more a second later.
+    let other = home.reopened().await;
+    let claims = other.claim(home.worker, home.queues().await, 1).await;
+    assert_eq!(claims.expect("claims").claimed.len(), 1);
     looks_by(&home, 2).await;
     for _ in 0..100 {
         home.advance(3 * SECOND_US);

@@ -96,7 +96,7 @@ async fn a_list_says_what_it_can_of_a_store_that_is_locked() {
 #[tokio::test]
 async fn a_list_leaves_out_what_is_dropped_while_it_is_made() {
     let (stays, goes) = (fresh_schema(), fresh_schema());
-    let url = shared_url();
+    let url = abide_test_postgres::with_parameter(&shared_url(), "lock_timeout", "60000");
     for schema in [&stays, &goes] {
         create_tenant(&url, &schema.name, None).await.expect("made");
     }

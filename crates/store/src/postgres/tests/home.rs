@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::Duration;
 
 use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
 use abide_core::ids::{ExecutionId, IdGenerator, TaskKey, Timestamp, VersionId, WorkerId};
@@ -219,6 +220,8 @@ fn address(schema: &Schema) -> Address {
 async fn connect(schema: &Schema) -> Session {
     let mut address = address(schema);
     address.allow_unsafe = true;
+    // Tests that wait for each other's locks say themselves when these are free.
+    address.lock_timeout = Duration::from_secs(60);
     let (session, link) = Session::connect(&address).await.expect("connects");
     tokio::spawn(link.run());
     session

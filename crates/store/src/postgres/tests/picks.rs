@@ -156,11 +156,19 @@ async fn a_row_goes_by_its_key_although_the_server_takes_the_queue_for_empty() {
     roll_back(&sleeper).await;
 }
 
-/// Rows of the outbox that are gone, and a transaction that could still see them.
-async fn sleeper_with_dead_rows(home: &Home) -> Session {
+/// A transaction that can see what is there now, for as long as a test takes.
+async fn sleeper(home: &Home) -> Session {
     let sleeper = home.session().await;
+    let for_good = "SET idle_in_transaction_session_timeout = 0";
+    run(&sleeper, for_good, Vec::new()).await;
     run(&sleeper, BEGIN_READ, Vec::new()).await;
     run(&sleeper, "SELECT 1 FROM ~store", Vec::new()).await;
+    sleeper
+}
+
+/// Rows of the outbox that are gone, and a transaction that could still see them.
+async fn sleeper_with_dead_rows(home: &Home) -> Session {
+    let sleeper = sleeper(home).await;
     let old: Vec<_> = (1..=20_000)
         .map(|task| row(home, 1, 0, 9 * SECOND, task))
         .collect();
@@ -195,11 +203,15 @@ async fn pages_of(home: &Home, statement: Statement<'_>) -> u64 {
             _ => None,
         });
     let plan = lines.collect::<Vec<_>>().join("\n");
-    let of_all = plan.split("Buffers: shared hit=").nth(1).expect("buffers");
-    let end = of_all
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(of_all.len());
-    of_all[..end].parse().expect("a number")
+    let of_all = plan.split("Buffers: shared ").nth(1).expect("buffers");
+    let words = of_all.lines().next().expect("a line").split(' ');
+    let of_word = |word: &str| {
+        let (_, number) = ["hit", "read"]
+            .contains(&word.split('=').next()?)
+            .then(|| word.split_once('='))??;
+        Some(number.parse::<u64>().expect("a number"))
+    };
+    words.filter_map(of_word).sum()
 }
 
 #[tokio::test]
@@ -243,9 +255,7 @@ async fn an_inbox_is_read_past_what_is_dead_and_all_of_it() {
         worker: Some(home.worker),
         ..row(&home, queue, priority, ago, task)
     };
-    let sleeper = home.session().await;
-    run(&sleeper, BEGIN_READ, Vec::new()).await;
-    run(&sleeper, "SELECT 1 FROM ~store", Vec::new()).await;
+    let sleeper = sleeper(&home).await;
     let old: Vec<_> = (1..=20_000)
         .map(|task| notice(1, 0, 9 * SECOND, task))
         .collect();
