@@ -10,6 +10,8 @@ mod bad_input;
 mod beginnings;
 #[path = "doors/contexts.rs"]
 mod contexts;
+#[path = "doors/damage.rs"]
+mod damage;
 #[path = "backend/dump.rs"]
 mod dump;
 #[path = "doors/feeds.rs"]

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use abide_core::ids::{ExecutionId, made_at};
+use abide_core::ids::{ExecutionId, Timestamp, made_at};
 use abide_core::kernel::{Need, Request};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -27,7 +27,6 @@ use super::connect::Session;
 use super::fate::{Fate, Mark, SELECT_XID};
 use super::foresight::foresee;
 use super::load::{self, Plan};
-use super::low_water::LowWater;
 use super::pool::{FIRST_PAUSE, LONGEST_PAUSE};
 use super::queue::{Batch, Queued, UnderWay};
 use super::statement::{Execute, Param, Row, Statement, Value};
@@ -47,6 +46,9 @@ pub(crate) struct Committer {
     session: Option<Session>,
     /// The executions that the last flush could not lock, or one of them.
     contended: Vec<ExecutionId>,
+    /// Something that a flush read is damaged. It may be an input, which is none of its business: the next
+    /// flush brings none along.
+    leaves_inputs: bool,
     /// Why the server could not be reached, until it can.
     away: Option<StoreError>,
     /// It is there for one request that waits, and no other waits behind that.
@@ -92,6 +94,7 @@ impl Committer {
             shared,
             session: None,
             contended: Vec::new(),
+            leaves_inputs: false,
             away: None,
             is_apart: false,
         }
@@ -133,6 +136,7 @@ impl Committer {
         let mut collisions = 0;
         let mut pause = FIRST_PAUSE;
         let mut was_tried = false;
+        self.leaves_inputs = false;
         while let Some(jobs) = waiting.pop() {
             let jobs = match self.must_try(&jobs, was_tried) {
                 true => jobs,
@@ -145,6 +149,7 @@ impl Committer {
             let (error, jobs) = match self.commit(jobs).await {
                 Ok(()) => {
                     pause = FIRST_PAUSE;
+                    self.leaves_inputs = false;
                     self.away = None;
                     continue;
                 }
@@ -155,6 +160,11 @@ impl Committer {
                     if collisions < MAX_COLLISIONS =>
                 {
                     collisions += 1;
+                    waiting.push(jobs);
+                }
+                StoreError::Corrupt { .. } if !self.leaves_inputs => {
+                    tracing::warn!(%error, "a batch is run again without the inputs of what it claims");
+                    self.leaves_inputs = true;
                     waiting.push(jobs);
                 }
                 StoreError::Busy(_) if self.is_apart => waiting.push(jobs),
@@ -337,8 +347,73 @@ impl Committer {
             .await?;
         let left = flush.left_behind();
         let flushed = flush.finish()?;
-        let sets = self.shared.hints.timer_sets();
-        write(session, now, flushed, xid, left, sets, low_water).await
+        self.write(session, now, flushed, xid, left).await
+    }
+
+    /// Writes what a flush came to, and commits.
+    async fn write(
+        &self,
+        session: &Session,
+        now: Timestamp,
+        flushed: Flushed,
+        xid: i64,
+        left: bool,
+    ) -> Result<Committed, Failed> {
+        let (low_water, sets) = (&self.shared.low_water, self.shared.hints.timer_sets());
+        let Flushed {
+            mut done,
+            executions,
+            tasks,
+            effects,
+        } = flushed;
+        let mut statements = write::statements(now, &executions, &tasks, &effects)?;
+        let writes = !statements.is_empty();
+        low_water.added(&effects);
+        let changes_rows = !executions.is_empty() || !tasks.is_empty();
+        let mark = Mark::of(now, changes_rows, &effects);
+        let inputs_at = statements.len();
+        if !self.leaves_inputs {
+            statements.extend(at_hand::statement(&mut done));
+        }
+        let claimed = statements.len() > inputs_at;
+        let fired = done.iter().any(|done| matches!(done, Done::Fired(_)));
+        if fired {
+            statements.push(pick::next_due(low_water));
+        }
+        let mut after = After::of(&effects);
+        // Rows that were picked and not taken were invisible to others meanwhile.
+        after.work |= left;
+        statements.push(Statement::new("COMMIT", Vec::new()));
+        let count = statements.len();
+        let mut answers = match session.run(statements).await {
+            Ok(answers) => answers,
+            Err(error) if writes && !error.is_definite() => {
+                return Err(Failed::Unknown(xid, mark, Committed { done, after }));
+            }
+            // Nothing was to be written, so nothing is in doubt: it is run again.
+            Err(StoreError::Io { path, detail, .. }) => {
+                let database = path;
+                return Err(StoreError::Unavailable { database, detail }.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if claimed {
+            at_hand::hand_out(&mut done, std::mem::take(&mut answers[inputs_at]));
+        }
+        if fired {
+            let next = answers.into_iter().nth(count - 2).unwrap_or_default();
+            let next = match next.into_iter().flatten().next() {
+                Some(Value::Int(due)) => Some(Timestamp(due)),
+                _ => None,
+            };
+            after.timers_read = Some((next, sets));
+            for done in &mut done {
+                if let Done::Fired(fired) = done {
+                    fired.next_due = next;
+                }
+            }
+        }
+        Ok(Committed { done, after })
     }
 
     /// Locks, reads and runs until every request has run through. Answers the transaction's id.
@@ -537,70 +612,6 @@ impl Committer {
         stuck.retain(|id| known.contains(id) && !free.contains(id));
         Ok(stuck)
     }
-}
-
-/// Writes what a flush came to, and commits.
-async fn write(
-    session: &Session,
-    now: abide_core::ids::Timestamp,
-    flushed: Flushed,
-    xid: i64,
-    left: bool,
-    sets: u64,
-    low_water: &LowWater,
-) -> Result<Committed, Failed> {
-    let Flushed {
-        mut done,
-        executions,
-        tasks,
-        effects,
-    } = flushed;
-    let mut statements = write::statements(now, &executions, &tasks, &effects)?;
-    let writes = !statements.is_empty();
-    low_water.added(&effects);
-    let changes_rows = !executions.is_empty() || !tasks.is_empty();
-    let mark = Mark::of(now, changes_rows, &effects);
-    let inputs_at = statements.len();
-    statements.extend(at_hand::statement(&mut done));
-    let claimed = statements.len() > inputs_at;
-    let fired = done.iter().any(|done| matches!(done, Done::Fired(_)));
-    if fired {
-        statements.push(pick::next_due(low_water));
-    }
-    let mut after = After::of(&effects);
-    // Rows that were picked and not taken were invisible to others meanwhile.
-    after.work |= left;
-    statements.push(Statement::new("COMMIT", Vec::new()));
-    let count = statements.len();
-    let mut answers = match session.run(statements).await {
-        Ok(answers) => answers,
-        Err(error) if writes && !error.is_definite() => {
-            return Err(Failed::Unknown(xid, mark, Committed { done, after }));
-        }
-        // Nothing was to be written, so nothing is in doubt: it is run again.
-        Err(StoreError::Io { path, detail, .. }) => {
-            let database = path;
-            return Err(StoreError::Unavailable { database, detail }.into());
-        }
-        Err(error) => return Err(error.into()),
-    };
-    if claimed {
-        at_hand::hand_out(&mut done, std::mem::take(&mut answers[inputs_at]));
-    }
-    if fired {
-        let next = answers.into_iter().nth(count - 2).unwrap_or_default();
-        let next = match next.into_iter().flatten().next() {
-            Some(Value::Int(due)) => Some(abide_core::ids::Timestamp(due)),
-            _ => None,
-        };
-        after.timers_read = Some((next, sets));
-        for done in &mut done {
-            if let Done::Fired(fired) = done {
-                fired.next_due = next;
-            }
-        }
-    }
-    Ok(Committed { done, after })
 }
 
 impl Locks {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use abide_core::kernel::Need;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Notify;
 
 use crate::error::StoreError;
@@ -16,9 +16,6 @@ use crate::job::{Done, Job};
 
 /// The most jobs in one transaction: bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 1024;
-/// The most jobs that are passed over, for one batch, because others of the same execution are under
-/// way.
-const MAX_PASSED: usize = 4 * MAX_BATCH;
 
 /// A job and when it was asked. One that is dropped unanswered, as by a panic, answers that nobody
 /// knows what became of it.
@@ -81,6 +78,8 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct Waiting {
     jobs: VecDeque<Queued>,
+    /// Those that wait for others about the same, which are under way: all that were met so far.
+    behind: FxHashMap<Need, Vec<Queued>>,
     /// What the batches are about that are under way, and how many they are.
     subjects: FxHashSet<Need>,
     under_way: usize,
@@ -168,27 +167,37 @@ impl Queue {
 }
 
 impl Waiting {
-    /// Takes jobs in their order, passing over those that must wait for others under way.
+    /// Takes jobs in their order, leaving aside those that must wait for others under way.
     fn take(&mut self) -> (Vec<Queued>, FxHashSet<Need>) {
         let (mut jobs, mut subjects) = (Vec::new(), FxHashSet::default());
-        let mut passed = Vec::new();
         while jobs.len() < MAX_BATCH
-            && passed.len() < MAX_PASSED
             && let Some(next) = self.jobs.pop_front()
         {
             match next.subject() {
-                Some(subject) if self.subjects.contains(&subject) => passed.push(next),
+                Some(subject) if self.subjects.contains(&subject) => {
+                    self.behind.entry(subject).or_default().push(next);
+                }
                 subject => {
                     subjects.extend(subject);
                     jobs.push(next);
                 }
             }
         }
-        for before in passed.into_iter().rev() {
-            self.jobs.push_front(before);
-        }
         self.subjects.extend(subjects.iter().cloned());
         (jobs, subjects)
+    }
+
+    /// What waited behind these is next, in the order in which it was asked.
+    fn release(&mut self, subjects: &FxHashSet<Need>) {
+        let mut next = Vec::new();
+        for subject in subjects {
+            self.subjects.remove(subject);
+            next.extend(self.behind.remove(subject).into_iter().flatten());
+        }
+        next.sort_by_key(|queued| queued.since);
+        for queued in next.into_iter().rev() {
+            self.jobs.push_front(queued);
+        }
     }
 }
 
@@ -206,9 +215,7 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut waiting = self.queue.lock();
-        for subject in &self.subjects {
-            waiting.subjects.remove(subject);
-        }
+        waiting.release(&self.subjects);
         waiting.under_way -= 1;
         let may_matter = waiting.is_closed || !waiting.jobs.is_empty();
         drop(waiting);

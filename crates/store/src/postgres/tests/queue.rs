@@ -90,6 +90,26 @@ async fn jobs_about_one_instance_are_done_one_after_another() {
 }
 
 #[tokio::test]
+async fn however_many_wait_for_one_instance_others_go_past() {
+    let queue = Queue::new("db".to_owned());
+    let _first = ask(&queue, "a", "a0");
+    let held = take(&queue).await;
+    let _behind: Vec<_> = (1..=20_000)
+        .map(|n| ask(&queue, "a", &format!("a{n}")))
+        .collect();
+    let _other = ask(&queue, "b", "b1");
+    assert_eq!(words(&take(&queue).await), ["b1"]);
+    drop(held);
+    let mut done = 0;
+    while done < 20_000 {
+        for word in words(&take(&queue).await) {
+            done += 1;
+            assert_eq!(word, format!("a{done}"));
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_split_off_keeps_its_own_waiting_and_nobody_elses() {
     let queue = Queue::new("db".to_owned());
     let _asked = [ask(&queue, "a", "a1"), ask(&queue, "b", "b1")];
