@@ -29,7 +29,7 @@ use super::foresight::foresee;
 use super::load::{self, Plan};
 use super::pool::{FIRST_PAUSE, LONGEST_PAUSE};
 use super::queue::{Batch, Queued, UnderWay};
-use super::statement::{Execute, Param, Row, Statement, Value};
+use super::statement::{Execute, Row, Statement, Value};
 use super::{at_hand, pick, write};
 
 /// How often a flush is run again because another process came between, before its jobs are tried
@@ -44,8 +44,8 @@ pub(super) const MOST_APART: usize = 4;
 pub(crate) struct Committer {
     shared: Arc<Shared>,
     session: Option<Session>,
-    /// The executions that the last flush could not lock, or one of them.
-    contended: Vec<ExecutionId>,
+    /// What the last flush could not lock, or one of them.
+    contended: Locks,
     /// Something that a flush read is damaged. It may be an input, which is none of its business: the next
     /// flush brings none along.
     leaves_inputs: bool,
@@ -93,7 +93,7 @@ impl Committer {
         Committer {
             shared,
             session: None,
-            contended: Vec::new(),
+            contended: Locks::default(),
             leaves_inputs: false,
             away: None,
             is_apart: false,
@@ -254,7 +254,7 @@ impl Committer {
                 Err(Failed::Definitely(error)) => {
                     match error {
                         StoreError::Deadlock(_) => self.shared.counters.add_deadlock(),
-                        StoreError::Busy(_) => self.contended = locks.executions(),
+                        StoreError::Busy(_) => self.contended = locks,
                         _ => {}
                     }
                     let lost = session.is_closed();
@@ -538,17 +538,17 @@ impl Committer {
     /// user's open transaction.
     async fn stuck_among(&mut self, jobs: &[Queued]) -> Result<FxHashSet<Need>, StoreError> {
         let stuck = self.stuck_now().await?;
-        self.shared.stuck.add(&stuck);
         if let [alone] = jobs {
-            // It may be about an instance: its latest execution, or one that is being started
-            // elsewhere. Jobs about nothing leave stuck executions out of what they pick next.
+            // It may be about an instance that is being started elsewhere. Jobs about nothing leave
+            // stuck executions out of what they pick next.
             return Ok(alone.subject().into_iter().collect());
         }
         let is_stuck = |queued: &&Queued| match queued.job() {
             Job::Apply(request, _) => request
                 .needs()
                 .iter()
-                .any(|need| need.execution().is_some_and(|id| stuck.contains(&id))),
+                .filter_map(Locks::of)
+                .any(|lock| stuck.contains(&lock)),
             _ => false,
         };
         let stuck = jobs.iter().filter(is_stuck);
@@ -578,55 +578,58 @@ impl Committer {
         }
     }
 
-    /// The executions of the last flush that cannot be locked now either.
-    async fn stuck_now(&mut self) -> Result<FxHashSet<ExecutionId>, StoreError> {
+    /// What the last flush needed and cannot be locked now either. For a moment claims leave it alone.
+    async fn stuck_now(&mut self) -> Result<FxHashSet<Need>, StoreError> {
         let session = match self.session.take() {
             Some(session) => session,
             None => self.shared.connect().await?,
         };
-        let ids = std::mem::take(&mut self.contended);
-        let known = Statement::new(
-            "SELECT id FROM ~executions WHERE id = ANY ($1::bigint[])",
-            vec![Param::Ints(ids.iter().map(|id| Some(id.0)).collect())],
-        );
+        let Locks(wanted) = std::mem::take(&mut self.contended);
         let ask = vec![
             Statement::new("BEGIN", Vec::new()),
-            known,
-            load::lock_free(&ids),
+            load::located(&wanted),
+            load::lock_free(&wanted),
             Statement::new("ROLLBACK", Vec::new()),
         ];
-        let mut answers = session.run(ask).await?.into_iter();
+        let mut answers = session.run(ask).await?.into_iter().skip(1);
         self.session = Some(session);
-        let mut stuck: FxHashSet<ExecutionId> = ids.into_iter().collect();
-        let mut ids = || {
-            let rows = answers.next().unwrap_or_default();
-            let ids = rows.into_iter().flatten();
-            let id = |value| match value {
-                Value::Int(id) => Some(ExecutionId(id)),
-                _ => None,
-            };
-            ids.filter_map(id).collect::<FxHashSet<_>>()
+        let located = answers.next().unwrap_or_default();
+        let first = |row: &Row| match row.first() {
+            Some(Value::Int(id)) => Some(ExecutionId(*id)),
+            _ => None,
         };
-        ids();
-        let (known, free) = (ids(), ids());
-        stuck.retain(|id| known.contains(id) && !free.contains(id));
+        let free: FxHashSet<ExecutionId> =
+            answers.next().iter().flatten().filter_map(first).collect();
+        let (mut stuck, mut ids) = (FxHashSet::default(), Vec::new());
+        for row in located {
+            let Some(id) = first(&row).filter(|id| !free.contains(id)) else {
+                continue;
+            };
+            ids.push(id);
+            stuck.insert(match row.last() {
+                Some(Value::Text(instance)) => Need::Instance(instance.as_str().into()),
+                _ => Need::Execution(id),
+            });
+        }
+        self.shared.stuck.add(&ids);
         Ok(stuck)
     }
 }
 
 impl Locks {
-    fn executions(&self) -> Vec<ExecutionId> {
-        self.0.iter().filter_map(Need::execution).collect()
+    /// What has to be locked for a need.
+    fn of(need: &Need) -> Option<Need> {
+        match need {
+            Need::Instance(_) => Some(need.clone()),
+            need => need.execution().map(Need::Execution),
+        }
     }
 
     /// Adds what these needs are about and the flush has not locked. Answers whether there was any.
     fn add(&mut self, needs: &[Need], flush: &Flush<'_>) -> bool {
         let before = self.0.len();
         for need in needs {
-            let lock = match need {
-                Need::Instance(_) => Some(need.clone()),
-                need => need.execution().map(Need::Execution),
-            };
+            let lock = Locks::of(need);
             self.0.extend(lock.filter(|lock| !flush.working.has(lock)));
         }
         self.0.len() > before

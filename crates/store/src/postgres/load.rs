@@ -191,9 +191,16 @@ pub(super) fn by_place<T>(
 /// transaction that waits for a row sees it as the other left it is what READ COMMITTED gives.
 static LOCK: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT {EXECUTION} FROM ~executions WHERE id = ANY (ARRAY(SELECT unnest($1::bigint[]) UNION \
-         SELECT l.id FROM unnest($2::text[]) AS u (instance) CROSS JOIN LATERAL ({LATEST_OF}) l)) \
-         ORDER BY id FOR NO KEY UPDATE"
+        "SELECT {EXECUTION} FROM ~executions WHERE {} ORDER BY id FOR NO KEY UPDATE",
+        *WANTED
+    )
+});
+
+/// Those with an id of the first parameter, and the latest of each instance of the second.
+static WANTED: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "id = ANY (ARRAY(SELECT unnest($1::bigint[]) UNION \
+         SELECT l.id FROM unnest($2::text[]) AS u (instance) CROSS JOIN LATERAL ({LATEST_OF}) l))"
     )
 });
 
@@ -267,12 +274,37 @@ fn latest(cells: &mut Cells) -> Read<Latest> {
     })
 }
 
+/// The executions that these are about, with the name of the instance if it is asked for by that.
+pub(crate) fn located<'n>(needs: impl IntoIterator<Item = &'n Need>) -> Statement<'static> {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT id, NULL::text FROM ~executions WHERE id = ANY ($1::bigint[]) UNION ALL \
+             SELECT l.id, u.instance FROM unnest($2::text[]) AS u (instance) CROSS JOIN LATERAL ({LATEST_OF}) l"
+        )
+    });
+    Statement::new(&SQL, by_id_and_instance(needs))
+}
+
 /// Locks those of these executions that nobody else has locked, and answers their ids, as rows. It
 /// never waits, so its order does not matter.
-pub(crate) fn lock_free(ids: &[ExecutionId]) -> Statement<'static> {
-    let ids = ids.iter().map(|id| Some(id.0)).collect();
-    Statement::new(
-        "SELECT id FROM ~executions WHERE id = ANY ($1::bigint[]) FOR NO KEY UPDATE SKIP LOCKED",
-        vec![Param::Ints(ids)],
-    )
+pub(crate) fn lock_free<'n>(needs: impl IntoIterator<Item = &'n Need>) -> Statement<'static> {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT id FROM ~executions WHERE {} FOR NO KEY UPDATE SKIP LOCKED",
+            *WANTED
+        )
+    });
+    Statement::new(&SQL, by_id_and_instance(needs))
+}
+
+fn by_id_and_instance<'n>(needs: impl IntoIterator<Item = &'n Need>) -> Vec<Param<'static>> {
+    let (mut ids, mut instances) = (Vec::new(), Vec::new());
+    for need in needs {
+        match need {
+            Need::Execution(id) => ids.push(Some(id.0)),
+            Need::Instance(instance) => instances.push(Some(instance.to_string().into())),
+            _ => {}
+        }
+    }
+    vec![Param::Ints(ids), Param::Texts(instances)]
 }

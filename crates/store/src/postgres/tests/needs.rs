@@ -10,10 +10,10 @@ use abide_core::step::{Operation, StepId, StepKind};
 
 use crate::error::StoreError;
 
-use super::super::load::{Plan, lock_free};
+use super::super::load::{Plan, located, lock_free};
 use super::super::low_water::LowWater;
 use super::super::maintenance;
-use super::super::statement::{Execute, Param};
+use super::super::statement::{Execute, Param, Row, Value};
 use super::home::{Home, backend, begin, commit, completed, finish, graph, held, roll_back, run};
 
 #[tokio::test]
@@ -204,16 +204,33 @@ async fn waits_for_a_lock(session: &super::super::connect::Session) {
 }
 
 #[tokio::test]
-async fn locked_executions_are_left_out_without_waiting() {
+async fn what_is_locked_is_known_by_id_and_by_instance_without_waiting() {
     let home = Home::new().await;
     let graph = graph(&["a"], &[]);
     let (stuck, free) = (home.start(&graph).await, home.start(&graph).await);
+    let by_name = home.rows("SELECT id, instance FROM ~executions ORDER BY id");
+    let by_name = by_name.await;
+    let by_id: Vec<Row> = [stuck, free]
+        .map(|id| vec![Value::Int(id.0), Value::Null])
+        .into();
     let other = home.session().await;
     begin(&other).await;
     let hold = "SELECT 1 FROM ~executions WHERE id = $1 FOR NO KEY UPDATE";
     run(&other, hold, vec![Param::Int(Some(stuck.0))]).await;
-    let answers = home.session.run(vec![lock_free(&[stuck, free])]).await;
-    let answers = answers.expect("runs");
-    assert_eq!(answers[0], [[super::super::statement::Value::Int(free.0)]]);
+    for rows in [by_id, by_name] {
+        let mut needs = vec![
+            Need::Instance("nobody".into()),
+            Need::Execution(ExecutionId(1)),
+        ];
+        needs.extend(rows.iter().map(|row| match &row[..] {
+            [_, Value::Text(instance)] => Need::Instance(instance.as_str().into()),
+            [Value::Int(id), _] => Need::Execution(ExecutionId(*id)),
+            other => panic!("{other:?}"),
+        }));
+        let ask = vec![located(&needs), lock_free(&needs)];
+        let answers = home.session.run(ask).await.expect("runs");
+        assert_eq!(answers[0], rows);
+        assert_eq!(answers[1], [[Value::Int(free.0)]]);
+    }
     roll_back(&other).await;
 }
