@@ -37,6 +37,8 @@ use super::{at_hand, pick, write};
 const MAX_COLLISIONS: u32 = 16;
 /// How much longer than somebody is patient a request may wait for its one try.
 const LAST_TRIES: Duration = Duration::from_secs(10);
+/// Longer than another flush keeps its locks, as a rule.
+const FLUSH_TIME: Duration = Duration::from_millis(30);
 /// How many requests wait at once, each on a connection of its own, for what somebody keeps locked.
 pub(super) const MOST_APART: usize = 4;
 
@@ -44,11 +46,8 @@ pub(super) const MOST_APART: usize = 4;
 pub(crate) struct Committer {
     shared: Arc<Shared>,
     session: Option<Session>,
-    /// What the last flush could not lock, or one of them.
+    /// What the last flush needed locked and something of which it could not get.
     contended: Locks,
-    /// Something that a flush read is damaged. It may be an input, which is none of its business: the next
-    /// flush brings none along.
-    leaves_inputs: bool,
     /// Why the server could not be reached, until it can.
     away: Option<StoreError>,
     /// It is there for one request that waits, and no other waits behind that.
@@ -71,6 +70,9 @@ enum Failed {
     Definitely(StoreError),
     /// It needs more locks.
     Short,
+    /// Nothing of it was written, maybe since one of the inputs that it brings along can't be read.
+    /// These are none of its business.
+    Bringing(StoreError),
     /// The connection was lost after the commit was sent: the transaction tells what became of it.
     Unknown(i64, Mark, Committed),
 }
@@ -94,7 +96,6 @@ impl Committer {
             shared,
             session: None,
             contended: Locks::default(),
-            leaves_inputs: false,
             away: None,
             is_apart: false,
         }
@@ -136,7 +137,6 @@ impl Committer {
         let mut collisions = 0;
         let mut pause = FIRST_PAUSE;
         let mut was_tried = false;
-        self.leaves_inputs = false;
         while let Some(jobs) = waiting.pop() {
             let jobs = match self.must_try(&jobs, was_tried) {
                 true => jobs,
@@ -149,7 +149,6 @@ impl Committer {
             let (error, jobs) = match self.commit(jobs).await {
                 Ok(()) => {
                     pause = FIRST_PAUSE;
-                    self.leaves_inputs = false;
                     self.away = None;
                     continue;
                 }
@@ -160,11 +159,6 @@ impl Committer {
                     if collisions < MAX_COLLISIONS =>
                 {
                     collisions += 1;
-                    waiting.push(jobs);
-                }
-                StoreError::Corrupt { .. } if !self.leaves_inputs => {
-                    tracing::warn!(%error, "a batch is run again without the inputs of what it claims");
-                    self.leaves_inputs = true;
                     waiting.push(jobs);
                 }
                 StoreError::Busy(_) if self.is_apart => waiting.push(jobs),
@@ -239,14 +233,23 @@ impl Committer {
             return Err((error, batch));
         }
         let mut locks = Locks::default();
+        let mut brings_inputs = true;
         let failed = loop {
-            match self.flush(&session, &batch, &mut locks).await {
+            let flush = self.flush(&session, &batch, &mut locks, brings_inputs);
+            match flush.await {
                 Ok(committed) => {
                     self.session = Some(session);
                     self.answer(batch, committed);
                     return Ok(());
                 }
                 Err(Failed::Short) => {
+                    if let Err(error) = roll_back(&session).await {
+                        break error;
+                    }
+                }
+                Err(Failed::Bringing(error)) => {
+                    tracing::warn!(%error, "a batch is run again without the inputs of what it claims");
+                    brings_inputs = false;
                     if let Err(error) = roll_back(&session).await {
                         break error;
                     }
@@ -304,6 +307,7 @@ impl Committer {
         session: &Session,
         batch: &[Queued],
         locks: &mut Locks,
+        brings_inputs: bool,
     ) -> Result<Committed, Failed> {
         let now = self.shared.clock.now();
         let mut flush = Flush::new(now);
@@ -347,7 +351,8 @@ impl Committer {
             .await?;
         let left = flush.left_behind();
         let flushed = flush.finish()?;
-        self.write(session, now, flushed, xid, left).await
+        self.write(session, now, flushed, xid, left, brings_inputs)
+            .await
     }
 
     /// Writes what a flush came to, and commits.
@@ -358,6 +363,7 @@ impl Committer {
         flushed: Flushed,
         xid: i64,
         left: bool,
+        brings_inputs: bool,
     ) -> Result<Committed, Failed> {
         let (low_water, sets) = (&self.shared.low_water, self.shared.hints.timer_sets());
         let Flushed {
@@ -372,7 +378,7 @@ impl Committer {
         let changes_rows = !executions.is_empty() || !tasks.is_empty();
         let mark = Mark::of(now, changes_rows, &effects);
         let inputs_at = statements.len();
-        if !self.leaves_inputs {
+        if brings_inputs {
             statements.extend(at_hand::statement(&mut done));
         }
         let claimed = statements.len() > inputs_at;
@@ -395,6 +401,11 @@ impl Committer {
                 let database = path;
                 return Err(StoreError::Unavailable { database, detail }.into());
             }
+            Err(
+                error @ (StoreError::Corrupt { .. }
+                | StoreError::Internal(_)
+                | StoreError::Unavailable { .. }),
+            ) if claimed && !session.is_closed() => return Err(Failed::Bringing(error)),
             Err(error) => return Err(error.into()),
         };
         if claimed {
@@ -539,8 +550,8 @@ impl Committer {
     async fn stuck_among(&mut self, jobs: &[Queued]) -> Result<FxHashSet<Need>, StoreError> {
         let stuck = self.stuck_now().await?;
         if let [alone] = jobs {
-            // It may be about an instance that is being started elsewhere. Jobs about nothing leave
-            // stuck executions out of what they pick next.
+            // It is what waits, also for an instance that is being started elsewhere, of which nothing
+            // is seen yet. Jobs about nothing leave stuck executions out of what they pick next.
             return Ok(alone.subject().into_iter().collect());
         }
         let is_stuck = |queued: &&Queued| match queued.job() {
@@ -585,35 +596,45 @@ impl Committer {
             None => self.shared.connect().await?,
         };
         let Locks(wanted) = std::mem::take(&mut self.contended);
-        let ask = vec![
-            Statement::new("BEGIN", Vec::new()),
-            load::located(&wanted),
-            load::lock_free(&wanted),
-            Statement::new("ROLLBACK", Vec::new()),
-        ];
-        let mut answers = session.run(ask).await?.into_iter().skip(1);
-        self.session = Some(session);
-        let located = answers.next().unwrap_or_default();
-        let first = |row: &Row| match row.first() {
-            Some(Value::Int(id)) => Some(ExecutionId(*id)),
-            _ => None,
-        };
-        let free: FxHashSet<ExecutionId> =
-            answers.next().iter().flatten().filter_map(first).collect();
-        let (mut stuck, mut ids) = (FxHashSet::default(), Vec::new());
-        for row in located {
-            let Some(id) = first(&row).filter(|id| !free.contains(id)) else {
-                continue;
-            };
-            ids.push(id);
-            stuck.insert(match row.last() {
-                Some(Value::Text(instance)) => Need::Instance(instance.as_str().into()),
-                _ => Need::Execution(id),
-            });
+        let mut stuck = locked_of(&session, &wanted).await?;
+        if !stuck.is_empty() {
+            // Another flush holds its locks for a moment only.
+            tokio::time::sleep(FLUSH_TIME).await;
+            stuck = locked_of(&session, stuck.keys()).await?;
         }
-        self.shared.stuck.add(&ids);
-        Ok(stuck)
+        self.session = Some(session);
+        self.shared.stuck.add(stuck.values());
+        Ok(stuck.into_keys().collect())
     }
+}
+
+/// Those of these that somebody keeps locked, and the executions that they are about.
+async fn locked_of(
+    session: &Session,
+    wanted: impl IntoIterator<Item = &Need> + Clone,
+) -> Result<FxHashMap<Need, ExecutionId>, StoreError> {
+    let ask = vec![
+        Statement::new("BEGIN", Vec::new()),
+        load::located(wanted.clone()),
+        load::lock_free(wanted),
+        Statement::new("ROLLBACK", Vec::new()),
+    ];
+    let mut answers = session.run(ask).await?.into_iter().skip(1);
+    let located = answers.next().unwrap_or_default();
+    let id = |row: &Row| match row.first() {
+        Some(Value::Int(id)) => Some(ExecutionId(*id)),
+        _ => None,
+    };
+    let free: FxHashSet<ExecutionId> = answers.next().iter().flatten().filter_map(id).collect();
+    let locked = located.iter().filter_map(|row| {
+        let id = id(row).filter(|id| !free.contains(id))?;
+        let need = match row.last() {
+            Some(Value::Text(instance)) => Need::Instance(instance.as_str().into()),
+            _ => Need::Execution(id),
+        };
+        Some((need, id))
+    });
+    Ok(locked.collect())
 }
 
 impl Locks {

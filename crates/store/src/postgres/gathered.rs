@@ -73,6 +73,17 @@ async fn run<L: Lookup>(shared: Arc<Shared>, mut asks: mpsc::UnboundedReceiver<A
                     ask.answer.send(found).ok();
                 }
             }
+            // What of them can't be read is for those to know who asked for it.
+            Err(error) if batch.len() > 1 && !error.is_transient() => {
+                for ask in batch {
+                    let found = L::read(&shared, &[ask.key]).await;
+                    let found = found.and_then(|found| {
+                        let only = found.into_iter().next();
+                        only.unwrap_or_else(|| Err(error.clone()))
+                    });
+                    ask.answer.send(found).ok();
+                }
+            }
             Err(error) => {
                 for ask in batch {
                     ask.answer.send(Err(error.clone())).ok();

@@ -4,6 +4,7 @@
 //! which they were asked: while one of them is in a committer's hands, those behind it wait.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -78,8 +79,11 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct Waiting {
     jobs: VecDeque<Queued>,
-    /// Those that wait for others about the same, which are under way: all that were met so far.
-    behind: FxHashMap<Need, Vec<Queued>>,
+    /// Those that turned out to be about something that is under way, by what that is. Whatever else
+    /// is asked about it goes behind them.
+    behind: FxHashMap<Need, VecDeque<Queued>>,
+    /// What of that is no longer under way.
+    released: VecDeque<Need>,
     /// What the batches are about that are under way, and how many they are.
     subjects: FxHashSet<Need>,
     under_way: usize,
@@ -153,7 +157,7 @@ impl Queue {
                     let under_way = UnderWay { queue, subjects };
                     return Some(Batch { jobs, under_way });
                 }
-                if waiting.is_closed && waiting.jobs.is_empty() && waiting.under_way == 0 {
+                if waiting.is_closed && waiting.is_empty() && waiting.under_way == 0 {
                     return None;
                 }
             }
@@ -167,15 +171,35 @@ impl Queue {
 }
 
 impl Waiting {
-    /// Takes jobs in their order, leaving aside those that must wait for others under way.
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.behind.is_empty()
+    }
+
+    /// Takes jobs in their order, leaving aside those that must wait for others under way. What has
+    /// waited for those comes first, but takes half of the room at most: others wait, too.
     fn take(&mut self) -> (Vec<Queued>, FxHashSet<Need>) {
         let (mut jobs, mut subjects) = (Vec::new(), FxHashSet::default());
+        while jobs.len() < MAX_BATCH / 2
+            && let Some(subject) = self.released.pop_front()
+        {
+            let Entry::Occupied(mut behind) = self.behind.entry(subject.clone()) else {
+                continue;
+            };
+            let room = MAX_BATCH / 2 - jobs.len();
+            let count = behind.get().len().min(room);
+            jobs.extend(behind.get_mut().drain(..count));
+            if behind.get().is_empty() {
+                behind.remove();
+            }
+            subjects.insert(subject);
+        }
+        self.subjects.extend(subjects.iter().cloned());
         while jobs.len() < MAX_BATCH
             && let Some(next) = self.jobs.pop_front()
         {
             match next.subject() {
-                Some(subject) if self.subjects.contains(&subject) => {
-                    self.behind.entry(subject).or_default().push(next);
+                Some(subject) if self.waits(&subject, &subjects) => {
+                    self.behind.entry(subject).or_default().push_back(next);
                 }
                 subject => {
                     subjects.extend(subject);
@@ -187,16 +211,20 @@ impl Waiting {
         (jobs, subjects)
     }
 
-    /// What waited behind these is next, in the order in which it was asked.
+    /// Whether a job must wait that is about a subject, behind others or until those under way are
+    /// done. Those of a batch may follow each other in it.
+    fn waits(&self, subject: &Need, of_batch: &FxHashSet<Need>) -> bool {
+        self.behind.contains_key(subject)
+            || self.subjects.contains(subject) && !of_batch.contains(subject)
+    }
+
+    /// What waited behind these is next.
     fn release(&mut self, subjects: &FxHashSet<Need>) {
-        let mut next = Vec::new();
         for subject in subjects {
             self.subjects.remove(subject);
-            next.extend(self.behind.remove(subject).into_iter().flatten());
-        }
-        next.sort_by_key(|queued| queued.since);
-        for queued in next.into_iter().rev() {
-            self.jobs.push_front(queued);
+            if self.behind.contains_key(subject) {
+                self.released.push_back(subject.clone());
+            }
         }
     }
 }
@@ -217,7 +245,7 @@ impl Drop for UnderWay {
         let mut waiting = self.queue.lock();
         waiting.release(&self.subjects);
         waiting.under_way -= 1;
-        let may_matter = waiting.is_closed || !waiting.jobs.is_empty();
+        let may_matter = waiting.is_closed || !waiting.is_empty();
         drop(waiting);
         if may_matter {
             self.queue.news.notify_waiters();

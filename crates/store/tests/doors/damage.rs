@@ -50,14 +50,20 @@ async fn an_input_that_is_damaged_is_the_trouble_of_its_task_only() {
         input: true,
         ..Uses::default()
     };
-    let inputs = async |of: usize| home.store.inputs(&claimed[of], &uses).await;
-    let damaged = inputs(0).await.map(|inputs| inputs.input);
-    assert!(
-        matches!(damaged, Err(StoreError::Corrupt { .. })),
-        "{damaged:?}"
-    );
-    let read = inputs(1).await.expect("sound").input;
-    assert_eq!(read, Some(Payload::from_json("\"sound\"")));
+    // Many at once, so that they are read together.
+    let ask = |of: usize| {
+        let (store, claimed, uses) = (home.store.clone(), claimed[of].clone(), uses);
+        tokio::spawn(async move { store.inputs(&claimed, &uses).await })
+    };
+    let asked: Vec<_> = (0..100).map(|n| (n % 2, ask(n % 2))).collect();
+    for (of, found) in asked {
+        let found = found.await.expect("runs").map(|inputs| inputs.input);
+        match (of, found) {
+            (0, Err(StoreError::Corrupt { .. })) => {}
+            (1, Ok(Some(input))) => assert_eq!(input, Payload::from_json("\"sound\"")),
+            (_, other) => panic!("{other:?}"),
+        }
+    }
     // Later claims bring their inputs again.
     start("again".to_owned()).await;
     let input = home.claim().await.input;
