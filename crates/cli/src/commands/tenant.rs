@@ -160,13 +160,14 @@ impl Drop {
                 self.name
             )));
         }
-        let mut tenants = list_tenants(server).await?;
-        tenants.retain(|tenant| tenant.schema == self.name);
-        if let Some(tenant) = tenants.pop()
-            && self.confirm.is_none()
-            && !self.is_meant(&tenant)?
-        {
-            return Err(Problem::Failed("not dropped".to_owned()));
+        if self.confirm.is_none() {
+            let mut tenants = list_tenants(server).await?;
+            tenants.retain(|tenant| tenant.schema == self.name);
+            if let Some(tenant) = tenants.pop()
+                && !self.is_meant(&tenant)?
+            {
+                return Err(Problem::Failed("not dropped".to_owned()));
+            }
         }
         let dropped = drop_tenant(server, &self.name).await?;
         let tenant = dropped.ok_or_else(|| {

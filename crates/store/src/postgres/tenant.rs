@@ -188,7 +188,8 @@ async fn give_schema(
         .await
 }
 
-/// Some may be dropped meanwhile, and are left out; one that is locked is listed all the same.
+/// Some may be dropped meanwhile, and are left out; one that can't be looked into now is listed all
+/// the same.
 async fn list(address: &Address) -> Result<Vec<Tenant>, StoreError> {
     let database = address.database();
     let fail = |e| error::definite(&database, &e);
@@ -199,9 +200,10 @@ async fn list(address: &Address) -> Result<Vec<Tenant>, StoreError> {
         match found.look_into(client).await {
             Ok(true) => tenants.push(found.tenant),
             Ok(false) => {}
-            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {}
             Err(error) => match fail(error) {
-                StoreError::Busy(_) => tenants.push(found.tenant),
+                StoreError::Busy(_) | StoreError::Deadlock(_) | StoreError::Denied { .. } => {
+                    tenants.push(found.tenant);
+                }
                 error => return Err(error),
             },
         }
@@ -215,8 +217,13 @@ async fn drop_it(address: &Address) -> Result<Option<Tenant>, StoreError> {
     let mut session = connect(address).await?;
     let transaction = session.client().transaction().await.map_err(fail)?;
     lock(&transaction, schema).await.map_err(fail)?;
-    let found = find(&transaction, Some(schema)).await.map_err(fail)?.pop();
-    let Some(mut found) = found else {
+    let mut found = find(&transaction, Some(schema)).await.map_err(fail)?.pop();
+    if let Some(tenant) = &mut found
+        && !tenant.look_into(&transaction).await.map_err(fail)?
+    {
+        return Ok(None);
+    }
+    let Some(found) = found else {
         // A newer program's store may be dropped; what is no store may not.
         return match schema::check(&transaction, schema, &database).await? {
             Found::Empty => Err(StoreError::NotADatabase(format!(
@@ -225,7 +232,6 @@ async fn drop_it(address: &Address) -> Result<Option<Tenant>, StoreError> {
             _ => Ok(None),
         };
     };
-    found.look_into(&transaction).await.map_err(fail)?;
     let sql = format!("DROP SCHEMA {} CASCADE", schema.quoted());
     transaction.batch_execute(&sql).await.map_err(fail)?;
     let committed = transaction.commit().await;
@@ -285,8 +291,11 @@ impl Catalogued {
         if self.tenant.bytes.is_some() && self.may_read {
             let schema = quoted(&self.tenant.schema);
             let created = format!("SELECT created_at FROM {schema}.store");
-            if let Some(row) = client.query_opt(&created, &[]).await? {
-                self.tenant.created_at = Some(Timestamp(row.try_get(0)?));
+            match client.query_opt(&created, &[]).await {
+                Ok(None) => {}
+                Ok(Some(row)) => self.tenant.created_at = Some(Timestamp(row.try_get(0)?)),
+                Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(false),
+                Err(error) => return Err(error),
             }
         }
         Ok(self.tenant.bytes.is_some())

@@ -100,28 +100,29 @@ async fn a_list_leaves_out_what_is_dropped_while_it_is_made() {
     for schema in [&stays, &goes] {
         create_tenant(&url, &schema.name, None).await.expect("made");
     }
-    let (name, mut other) = (&goes.name, client(&url).await);
+    let url = abide_test_postgres::with_parameter(&url, "application_name", &goes.name);
+    let (name, mut other) = (&goes.name, client(&shared_url()).await);
     let transaction = other.transaction().await.expect("begins");
     let lock = format!("LOCK TABLE {}.store", goes.quoted());
     transaction.batch_execute(&lock).await.expect("locked");
     // Found in the catalogs, then waited for.
-    let dropped = async {
-        let waits = "SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
-                     WHERE NOT l.granted AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)";
-        while transaction
-            .query(waits, &[name])
-            .await
-            .expect("asked")
-            .is_empty()
-        {
-            tokio::task::yield_now().await;
-        }
-        let drop = format!("DROP SCHEMA {} CASCADE", goes.quoted());
-        transaction.batch_execute(&drop).await.expect("dropped");
-        transaction.commit().await.expect("commits");
+    let listing = tokio::spawn(async move { list_tenants(&url).await });
+    let waits =
+        "SELECT FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'";
+    // In a transaction it would see the same connections for ever.
+    let sight = client(&shared_url()).await;
+    let is_waiting = async || {
+        let rows = sight.query(waits, &[name]).await;
+        !rows.expect("asked").is_empty()
     };
-    let (listed, ()) = tokio::join!(list_tenants(&url), dropped);
-    let listed = listed.expect("the others are there");
+    while !is_waiting().await {
+        assert!(!listing.is_finished(), "it looks into the store");
+        tokio::task::yield_now().await;
+    }
+    let drop = format!("DROP SCHEMA {} CASCADE", goes.quoted());
+    transaction.batch_execute(&drop).await.expect("dropped");
+    transaction.commit().await.expect("commits");
+    let listed = listing.await.expect("runs").expect("the others are there");
     let has = |schema: &Schema| listed.iter().any(|tenant| tenant.schema == schema.name);
     assert!(has(&stays) && !has(&goes));
 }
@@ -137,15 +138,13 @@ async fn a_list_can_be_had_while_tenants_come_and_go() {
             drop_tenant(&url, &comes.name).await.expect("dropped");
         }
     };
-    tokio::pin!(coming_and_going);
-    loop {
-        let listed = list_tenants(&url);
-        let listed = tokio::select! {
-            () = &mut coming_and_going => break,
-            listed = listed => listed.expect("listed"),
-        };
-        assert!(listed.iter().any(|tenant| tenant.schema == stays.name));
-    }
+    let listing = async {
+        for _ in 0..20 {
+            let listed = list_tenants(&url).await.expect("listed");
+            assert!(listed.iter().any(|tenant| tenant.schema == stays.name));
+        }
+    };
+    tokio::join!(coming_and_going, listing);
 }
 
 #[tokio::test]
