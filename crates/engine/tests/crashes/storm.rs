@@ -252,11 +252,12 @@ fn five_hundred_executions_survive_a_storm_of_kills() {
     // On a machine with much else to do a process gets little done before it dies. Then more have to, and
     // live longer and longer.
     while round < kills || before.finished.len() <= TASKS_AND_STEPS / 4 {
+        assert!(round < 4 * kills, "{} finished", before.finished.len());
         let patience = 1 << (round.saturating_sub(kills) / 10).min(6);
         live_and_die(&home, round, patience, &mut random);
         place.bury();
         round += 1;
-        if !round.is_multiple_of(BETWEEN_LOOKS) {
+        if round < kills && !round.is_multiple_of(BETWEEN_LOOKS) {
             continue;
         }
         seen = check_finished(&before, &home, seen).expect("nothing is done again");
@@ -298,7 +299,8 @@ fn live_and_die(home: &Home, round: u32, patience: u64, random: &mut Random) {
     let moment = Duration::from_micros(random.below(1000 * YOUTH_MS));
     if random.below(KILLED_EARLY) > 0 {
         // Counted in what it does, so that a storm does as much on any machine.
-        let bodies = patience * random.below(2 * BODIES / u64::from(kills()) + 1);
+        let most = (2 * BODIES / u64::from(kills())).max(1);
+        let bodies = patience * random.below(most + 1);
         let enough = lines(home).len() + usize::try_from(bodies).expect("small");
         until_lines(home, enough);
         std::thread::sleep(moment / 20);

@@ -175,7 +175,7 @@ async fn an_execution_that_a_foreign_transaction_locks_keeps_nobody_else_waiting
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_locked_instances_have_nobody_refused_but_those_who_ask_for_them() {
-    const LOCKED: u32 = 24;
+    const LOCKED: u32 = 48;
     let server = Server::start(Durability::None);
     let home = Home::of(&server.url());
     // Far more than those who are not locked need, and far less than all who are would wait one by one.

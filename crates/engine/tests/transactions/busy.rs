@@ -38,7 +38,7 @@ async fn a_transaction_that_asks_often_gets_through_beside_a_busy_engine() {
     let (runtime, user) = (tokio::runtime::Handle::current(), engine.clone());
     let mut connection = Connection::open(home.place.file()).expect("opens");
     let work = move || {
-        // As docs/transactions.md says.
+        // As docs/transactions.md says, which is satisfied with five seconds.
         let again = |asked| {
             std::thread::sleep(Duration::from_micros(500));
             asked < 200_000

@@ -122,6 +122,38 @@ async fn an_open_transaction_that_holds_an_execution_stops_no_other() {
 }
 
 #[tokio::test]
+async fn an_open_transaction_that_starts_many_has_no_other_start_refused() {
+    const MANY: usize = 10;
+    let home = Home::<TokioPostgres>::new().await;
+    // Less than all of them wait one after the other for what nobody can see yet.
+    let engine = home.builder().busy_timeout(Duration::from_secs(2));
+    let engine = engine.connect().await.expect("opens");
+    let names: Vec<_> = (0..MANY).map(|n| format!("new{n}")).collect();
+    let mut client = home.client().await;
+    let mut transaction = client.begin().await;
+    for name in &names {
+        let started = engine.start_in::<double>(&mut transaction, name, &1).await;
+        started.expect("started");
+    }
+    let start = |name: String| {
+        let engine = engine.clone();
+        tokio::spawn(async move { engine.start::<double>(&name, &1).await.map(drop) })
+    };
+    let same: Vec<_> = names.iter().cloned().map(start).collect();
+    let others: Vec<_> = (0..MANY).map(|n| start(format!("other{n}"))).collect();
+    for other in others {
+        let started = other.await.expect("runs");
+        started.expect("nobody else starts that");
+    }
+    for same in same {
+        let error = same.await.expect("runs").expect_err("it is being started");
+        assert!(error.to_string().contains("locked"), "{error}");
+    }
+    TokioPostgres::commit(transaction).await;
+    verify(&engine).await;
+}
+
+#[tokio::test]
 async fn what_was_started_long_before_the_commit_is_found() {
     let home = Home::<TokioPostgres>::new().await;
     let clock = VirtualClock::at(Timestamp(1_790_000_000_000_000));
