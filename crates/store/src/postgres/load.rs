@@ -146,13 +146,10 @@ impl<'n> Plan<'n> {
         if ids.is_empty() && instances.is_empty() {
             return;
         }
-        let of_instances = || {
-            let names = instances.iter().map(|(_, name)| Some((&***name).into()));
-            Param::Texts(names.collect())
-        };
-        let of_ids = Param::Ints(ids.iter().map(|(_, id)| Some(id.0)).collect());
-        let lock = Statement::new(&LOCK, vec![of_ids, of_instances()]);
-        let latest = Statement::new(&LATEST, vec![of_instances()]);
+        let both = by_id_and_instance(needs.iter().copied());
+        let of_instances = both.last().cloned().into_iter().collect();
+        let lock = Statement::new(&LOCK, both);
+        let latest = Statement::new(&LATEST, of_instances);
         self.add(vec![lock, latest], move |filling, answers| {
             fill_locked(filling, &ids, &instances, answers);
         });
@@ -275,7 +272,7 @@ fn latest(cells: &mut Cells) -> Read<Latest> {
 }
 
 /// The executions that these are about, with the name of the instance if it is asked for by that.
-pub(crate) fn located<'n>(needs: impl IntoIterator<Item = &'n Need>) -> Statement<'static> {
+pub(crate) fn located<'n>(needs: impl IntoIterator<Item = &'n Need>) -> Statement<'n> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
             "SELECT id, NULL::text FROM ~executions WHERE id = ANY ($1::bigint[]) UNION ALL \
@@ -287,7 +284,7 @@ pub(crate) fn located<'n>(needs: impl IntoIterator<Item = &'n Need>) -> Statemen
 
 /// Locks those of these executions that nobody else has locked, and answers their ids, as rows. It
 /// never waits, so its order does not matter.
-pub(crate) fn lock_free<'n>(needs: impl IntoIterator<Item = &'n Need>) -> Statement<'static> {
+pub(crate) fn lock_free<'n>(needs: impl IntoIterator<Item = &'n Need>) -> Statement<'n> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
             "SELECT id FROM ~executions WHERE {} FOR NO KEY UPDATE SKIP LOCKED",
@@ -297,12 +294,13 @@ pub(crate) fn lock_free<'n>(needs: impl IntoIterator<Item = &'n Need>) -> Statem
     Statement::new(&SQL, by_id_and_instance(needs))
 }
 
-fn by_id_and_instance<'n>(needs: impl IntoIterator<Item = &'n Need>) -> Vec<Param<'static>> {
+/// The ids and the instances of these needs, each as a parameter.
+fn by_id_and_instance<'n>(needs: impl IntoIterator<Item = &'n Need>) -> Vec<Param<'n>> {
     let (mut ids, mut instances) = (Vec::new(), Vec::new());
     for need in needs {
         match need {
             Need::Execution(id) => ids.push(Some(id.0)),
-            Need::Instance(instance) => instances.push(Some(instance.to_string().into())),
+            Need::Instance(instance) => instances.push(Some((&**instance).into())),
             _ => {}
         }
     }
