@@ -217,13 +217,8 @@ async fn drop_it(address: &Address) -> Result<Option<Tenant>, StoreError> {
     let mut session = connect(address).await?;
     let transaction = session.client().transaction().await.map_err(fail)?;
     lock(&transaction, schema).await.map_err(fail)?;
-    let mut found = find(&transaction, Some(schema)).await.map_err(fail)?.pop();
-    if let Some(tenant) = &mut found
-        && !tenant.look_into(&transaction).await.map_err(fail)?
-    {
-        return Ok(None);
-    }
-    let Some(found) = found else {
+    let found = find(&transaction, Some(schema)).await.map_err(fail)?.pop();
+    let Some(mut found) = found else {
         // A newer program's store may be dropped; what is no store may not.
         return match schema::check(&transaction, schema, &database).await? {
             Found::Empty => Err(StoreError::NotADatabase(format!(
@@ -232,6 +227,9 @@ async fn drop_it(address: &Address) -> Result<Option<Tenant>, StoreError> {
             _ => Ok(None),
         };
     };
+    if !found.look_into(&transaction).await.map_err(fail)? {
+        return Ok(None);
+    }
     let sql = format!("DROP SCHEMA {} CASCADE", schema.quoted());
     transaction.batch_execute(&sql).await.map_err(fail)?;
     let committed = transaction.commit().await;

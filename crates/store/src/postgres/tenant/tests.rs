@@ -37,14 +37,20 @@ impl Role {
     }
 }
 
-#[tokio::test]
-async fn tenants_are_made_listed_and_dropped() {
-    let (a, b) = (fresh_schema(), fresh_schema());
-    let url = shared_url();
-    for schema in [&a, &b] {
-        let made = create_tenant(&url, &schema.name, None).await.expect("made");
+async fn two_tenants() -> [Schema; 2] {
+    let tenants = [fresh_schema(), fresh_schema()];
+    for schema in &tenants {
+        let made = create_tenant(&shared_url(), &schema.name, None).await;
+        let made = made.expect("made");
         assert!(made.created && !made.role_created);
     }
+    tenants
+}
+
+#[tokio::test]
+async fn tenants_are_made_listed_and_dropped() {
+    let [a, b] = two_tenants().await;
+    let url = shared_url();
     let again = create_tenant(&url, &a.name, None).await.expect("is there");
     assert!(!again.created);
     let listed = async || {
@@ -70,11 +76,8 @@ async fn tenants_are_made_listed_and_dropped() {
 
 #[tokio::test]
 async fn a_list_says_what_it_can_of_a_store_that_is_locked() {
-    let (free, locked) = (fresh_schema(), fresh_schema());
+    let [free, locked] = two_tenants().await;
     let url = abide_test_postgres::with_parameter(&shared_url(), "lock_timeout", "50");
-    for schema in [&free, &locked] {
-        create_tenant(&url, &schema.name, None).await.expect("made");
-    }
     let mut other = client(&url).await;
     let transaction = other.transaction().await.expect("begins");
     let lock = format!("LOCK TABLE {}.store", locked.quoted());
@@ -95,11 +98,8 @@ async fn a_list_says_what_it_can_of_a_store_that_is_locked() {
 
 #[tokio::test]
 async fn a_list_leaves_out_what_is_dropped_while_it_is_made() {
-    let (stays, goes) = (fresh_schema(), fresh_schema());
+    let [stays, goes] = two_tenants().await;
     let url = abide_test_postgres::with_parameter(&shared_url(), "lock_timeout", "60000");
-    for schema in [&stays, &goes] {
-        create_tenant(&url, &schema.name, None).await.expect("made");
-    }
     let url = abide_test_postgres::with_parameter(&url, "application_name", &goes.name);
     let (name, mut other) = (&goes.name, client(&shared_url()).await);
     let transaction = other.transaction().await.expect("begins");
