@@ -1,4 +1,6 @@
-//! The command line: what all commands share, and the commands.
+//! The command line: the options of all commands, and the list of commands.
+
+use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
 
@@ -9,7 +11,7 @@ use crate::output::Format;
 use crate::problem::{Outcome, Problem};
 use crate::session::Session;
 
-/// Look into durable executions, and act on them.
+/// Inspect durable executions, and act on them.
 ///
 /// Works on the database of a program that uses Abide, whether that program runs or not.
 #[derive(Debug, Parser)]
@@ -26,7 +28,7 @@ pub(crate) struct Cli {
     )]
     db: Option<String>,
 
-    /// How data is written
+    /// The output format
     #[arg(
         short,
         long,
@@ -50,7 +52,7 @@ enum Command {
     /// List executions, newest first
     #[command(visible_alias = "ls")]
     List(list::List),
-    /// Show all about an execution
+    /// Show everything about an execution
     Describe(describe::Describe),
     /// List the tasks of an execution
     Tasks(tasks::Tasks),
@@ -64,24 +66,25 @@ enum Command {
     Cancel(cancel::Cancel),
     /// Send a signal to an instance
     Signal(signal::Signal),
-    /// Show how a store fares: its queue, its workers, its size
+    /// Show statistics of a store: its queue, its workers, its size
     Stats(stats::Stats),
     /// Check that a store keeps its promises
     Verify(verify::Verify),
-    /// Make, list and drop stores in one PostgreSQL database
+    /// Create, list and drop stores in one PostgreSQL database
     Tenant(tenant::Tenant),
     /// Write a completion script for a shell
     Completions(completions::Completions),
 }
 
 impl Cli {
-    /// Does what was asked.
+    /// Runs the command.
     pub(crate) async fn run(self) -> Result<Outcome, Problem> {
         let session = Session {
             database: self.db,
             format: self.output,
+            opened: OnceLock::new(),
         };
-        match self.command {
+        let outcome = match self.command {
             Command::List(list) => list.run(&session).await,
             Command::Describe(describe) => describe.run(&session).await,
             Command::Tasks(tasks) => tasks.run(&session).await,
@@ -94,6 +97,8 @@ impl Cli {
             Command::Verify(verify) => verify.run(&session).await,
             Command::Tenant(tenant) => tenant.run(&session).await,
             Command::Completions(completions) => completions.run(),
-        }
+        };
+        session.close().await;
+        outcome
     }
 }

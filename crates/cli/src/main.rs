@@ -1,17 +1,14 @@
-//! The `abide` command: looks into durable executions, and acts on them.
+//! The `abide` command: inspects durable executions and acts on them.
 //!
-//! A command parses its arguments, asks the store, and writes records in the format asked for.
-//! Rules and SQL are absent: what may be done is core's business, how it is stored the store's.
+//! A command parses its arguments, asks the store, and writes records in the chosen format. Rules
+//! and SQL are absent here: core decides what is allowed, and the store knows how it is stored.
 
 mod args;
 mod commands;
-mod estimate;
-mod history;
-mod live;
+mod login;
 mod output;
 mod problem;
 mod records;
-mod reference;
 mod session;
 mod values;
 
@@ -22,7 +19,10 @@ use clap::Parser;
 use crate::args::Cli;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return problem::misused(&error),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();

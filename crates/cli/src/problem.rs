@@ -1,36 +1,38 @@
-//! How a command ends: the exit codes, and what went wrong in words.
+//! How a command ends: the exit codes, and the error messages.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use abide_core::kernel::Refusal;
-use abide_store::{ApplyError, StoreError};
+use abide::client::{NameError, NameHint};
+use abide::{EngineError, Refusal, StoreError};
 
-/// How a command that did its work ends.
+use crate::output::text::{escape, without_passwords};
+
+/// How a command ended that did its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It did, and all is well.
+    /// With the wished-for result.
     Good,
-    /// It did, and what it found is not what was hoped for.
+    /// With another result, such as findings of `verify`.
     Bad,
 }
 
 /// Why a command could not do its work.
 #[derive(Debug)]
 pub(crate) enum Problem {
-    /// It was asked in a way that makes no sense.
+    /// The arguments are not valid.
     Usage(String),
-    /// What it was asked about does not exist.
+    /// The named thing does not exist.
     NotFound(String),
-    /// The rules refuse it as things stand.
+    /// The present state does not allow the request.
     Conflict(String),
-    /// Its time is up.
+    /// The time is up.
     TimedOut(String),
-    /// It failed.
+    /// Another failure.
     Failed(String),
     /// The store cannot be read or written.
     Store(StoreError),
-    /// Its output cannot be written.
+    /// The output cannot be written.
     Output(io::Error),
 }
 
@@ -43,13 +45,13 @@ impl Problem {
             Problem::NotFound(_) => 3,
             Problem::Conflict(_) => 4,
             Problem::TimedOut(_) => 124,
-            // Whoever read the output has enough, as `head` does.
+            // The reader of the output has closed it, as `head` does.
             Problem::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Problem::Output(_) => 1,
         }
     }
 
-    /// What to tell, if there is anyone to tell.
+    /// The message, if there is one.
     fn words(&self) -> Option<String> {
         match self {
             Problem::Usage(words)
@@ -64,21 +66,34 @@ impl Problem {
     }
 }
 
-/// Says what went wrong, and answers the exit code.
+/// Prints the error, and returns the exit code.
 pub(crate) fn conclude(end: Result<Outcome, Problem>) -> ExitCode {
     match end {
         Ok(Outcome::Good) => ExitCode::SUCCESS,
         Ok(Outcome::Bad) => ExitCode::FAILURE,
         Err(problem) => {
             if let Some(words) = problem.words() {
-                crate::output::note(format_args!(
-                    "error: {}",
-                    crate::output::text::escape(&words)
-                ));
+                crate::output::note(format_args!("error: {words}"));
             }
             ExitCode::from(problem.code())
         }
     }
+}
+
+/// Prints the usage error or the requested help, and returns the exit code. A usage error repeats
+/// the arguments, but never a password in them.
+pub(crate) fn misused(error: &clap::Error) -> ExitCode {
+    let words = error.render().to_string();
+    match without_passwords(&words) == words {
+        // Standard error may be closed.
+        true => drop(error.print()),
+        false => eprint_all(&without_passwords(&words)),
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+fn eprint_all(words: &str) {
+    io::stderr().lock().write_all(words.as_bytes()).ok();
 }
 
 impl From<StoreError> for Problem {
@@ -93,15 +108,50 @@ impl From<StoreError> for Problem {
     }
 }
 
-impl From<ApplyError> for Problem {
-    fn from(error: ApplyError) -> Problem {
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Problem {
         match error {
-            ApplyError::Store(error) => error.into(),
-            ApplyError::Refused(
+            EngineError::Store(error) => error.into(),
+            EngineError::Name(error) => error.into(),
+            EngineError::Refused(
                 refusal @ (Refusal::UnknownInstance(_) | Refusal::UnknownExecution(_)),
             ) => Problem::NotFound(format!("{refusal}: `abide list` shows what there is")),
-            ApplyError::Refused(refusal) => Problem::Conflict(refusal.to_string()),
+            EngineError::Refused(refusal) => Problem::Conflict(refusal.to_string()),
+            EngineError::Cursor(error) => Problem::Usage(error.to_string()),
+            error @ EngineError::UnknownExecution(_) => Problem::NotFound(error.to_string()),
+            other => Problem::Failed(other.to_string()),
         }
+    }
+}
+
+impl From<NameError> for Problem {
+    fn from(error: NameError) -> Problem {
+        let NameError::Unknown { name, store, hint } = error else {
+            return Problem::Conflict(error.to_string());
+        };
+        let hint = match hint {
+            NameHint::TaskOf(id) => format!(
+                "that is how a task is named: its execution is {id}, see `abide tasks {id}`"
+            ),
+            NameHint::Generations {
+                instance,
+                latest: 1,
+            } => format!(
+                "instance `{}` exists and has generation 1 only",
+                escape(&instance)
+            ),
+            NameHint::Generations { instance, latest } => format!(
+                "instance `{}` exists and has generations 1 to {latest}",
+                escape(&instance)
+            ),
+            _ if name.contains('…') => "a table shortens long names: say the id".to_owned(),
+            NameHint::Similar(near) => format!("did you mean `{}`?", escape(&near)),
+            _ => "`abide list` shows what there is".to_owned(),
+        };
+        Problem::NotFound(format!(
+            "no execution or instance `{}` in {store}: {hint}",
+            escape(&name)
+        ))
     }
 }
 

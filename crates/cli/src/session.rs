@@ -1,6 +1,9 @@
-//! What every command has: the store that was named, and the format that was asked for.
+//! What every command has: the named store and the output format.
 
-use abide_store::{Store, StoreOptions};
+use std::sync::OnceLock;
+
+use abide::Client;
+use abide::admin::is_postgres;
 
 use crate::output::Format;
 use crate::problem::Problem;
@@ -10,10 +13,12 @@ use crate::problem::Problem;
 pub(crate) struct Session {
     pub(crate) database: Option<String>,
     pub(crate) format: Format,
+    /// The client, once a command has opened it.
+    pub(crate) opened: OnceLock<Client>,
 }
 
 impl Session {
-    /// The database that was named.
+    /// The named database.
     pub(crate) fn database(&self) -> Result<&str, Problem> {
         let named = self.database.as_deref().filter(|name| !name.is_empty());
         named.ok_or_else(|| {
@@ -21,14 +26,22 @@ impl Session {
         })
     }
 
-    /// Opens the store. It is kept until the process ends: closing it would work off the log,
-    /// which whoever runs the tasks does better and without being waited for.
-    pub(crate) async fn open(&self) -> Result<&'static Store, Problem> {
-        let database = self.database()?;
-        let options = StoreOptions {
-            create: false,
-            ..StoreOptions::default()
-        };
-        Ok(Box::leak(Box::new(Store::open(database, options).await?)))
+    /// Opens the store. It stays open until the process ends.
+    pub(crate) async fn open(&self) -> Result<&Client, Problem> {
+        let client = Client::open(self.database()?).await?;
+        Ok(self.opened.get_or_init(|| client))
+    }
+
+    /// If no process runs the tasks of this file, closes the file, so that the one file then
+    /// contains everything, including the writes of this command. Otherwise the process that runs
+    /// the tasks writes the log back later, and this command does not wait for that.
+    pub(crate) async fn close(&self) {
+        let is_file = self.database().is_ok_and(|url| !is_postgres(url));
+        if let Some(client) = self.opened.get()
+            && is_file
+            && client.has_workers().await.is_ok_and(|alive| !alive)
+        {
+            client.close().await;
+        }
     }
 }

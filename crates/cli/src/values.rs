@@ -1,13 +1,14 @@
-//! Values of options: durations, moments, statuses. Parsed once, by the command line's parser, so
-//! that a mistake is a usage error with the option's name.
+//! Values of options: durations, times, statuses. The command line's parser parses them, so that a
+//! mistake is a usage error with the option's name.
 
 use std::time::Duration;
 
+use abide::admin::system_now;
+use abide::{BlockedOn, ExecutionSubStatus};
 use abide_core::event::EventType;
 use abide_core::ids::Timestamp;
 use abide_core::status::{ExecutionStatus, SubStatus, TaskStatus};
-use abide_core::text;
-use abide_store::{ExecutionSubStatus, system_now};
+use abide_core::{table, text};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -31,7 +32,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A moment: a duration ago, a time with its zone, or a local date or time.
+/// A time: a duration ago, a time with its zone, or a local date or time.
 pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     match duration(text) {
         Ok(ago) => return Ok(system_now().plus_us(-us(ago))),
@@ -51,30 +52,27 @@ pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     Ok(Timestamp(time.as_microsecond()))
 }
 
-/// Microseconds, at most as many as there can be.
+/// Microseconds, saturating.
 pub(crate) fn us(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Who acts, for history.
+/// The actor, for history.
 pub(crate) fn actor(text: &str) -> Result<String, String> {
     text::check_name("actor", text).map_err(|error| error.to_string())?;
     Ok(text.to_owned())
 }
 
-/// Why somebody acts, for history. The engine's own reasons are not for people to give.
+/// The reason of an action, for history.
 pub(crate) fn reason(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("it is empty".to_owned()),
-        abide_core::execution::REASON_DEADLINE => {
-            Err("this word is kept for passed deadlines: say more".to_owned())
-        }
         reason => Ok(reason.to_owned()),
     }
 }
 
-/// Options whose values are names: shown in help, completed by shells, upper and lower case alike.
-/// The first is the name, the second another that is understood.
+/// Options whose values are names. Help shows them, shells complete them, and case does not matter.
+/// The first text is the name, the second is another accepted text.
 fn named<T: Copy + Send + Sync + 'static>(
     values: Vec<(String, Option<String>, T)>,
 ) -> impl TypedValueParser<Value = T> {
@@ -94,6 +92,16 @@ fn named<T: Copy + Send + Sync + 'static>(
     })
 }
 
+/// The statuses that an execution can have.
+fn statuses_in_use() -> impl Iterator<Item = ExecutionStatus> {
+    let all = ExecutionStatus::ALL.iter().copied();
+    all.filter(|status| table::is_status_in_use(*status))
+}
+
+/// The executions that a text names, for help texts.
+pub(crate) const EXECUTION_HELP: &str =
+    "The execution: its id, its instance (the latest generation), or INSTANCE/GENERATION";
+
 /// A value of `list --status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExecutionState {
@@ -102,19 +110,10 @@ pub(crate) enum ExecutionState {
 }
 
 impl ExecutionState {
-    /// The status that rows with this value have.
-    pub(crate) fn status(self) -> ExecutionStatus {
-        match self {
-            ExecutionState::Status(status) => status,
-            ExecutionState::SubStatus(sub_status) => sub_status.status(),
-        }
-    }
-
     /// Statuses and sub-statuses.
     pub(crate) fn parser() -> impl TypedValueParser<Value = ExecutionState> {
-        let statuses = ExecutionStatus::ALL
-            .iter()
-            .map(|&status| (status.to_string(), None, ExecutionState::Status(status)));
+        let statuses = statuses_in_use()
+            .map(|status| (status.to_string(), None, ExecutionState::Status(status)));
         let sub_statuses = ExecutionSubStatus::ALL.iter().map(|&sub_status| {
             let alias = format!("{}::{sub_status}", sub_status.status());
             let state = ExecutionState::SubStatus(sub_status);
@@ -122,6 +121,12 @@ impl ExecutionState {
         });
         named(statuses.chain(sub_statuses).collect())
     }
+}
+
+/// A value of `list --blocked-on`.
+pub(crate) fn blocked_on() -> impl TypedValueParser<Value = BlockedOn> {
+    let all = BlockedOn::ALL.iter();
+    named(all.map(|&it| (it.to_string(), None, it)).collect())
 }
 
 /// A value of `tasks --status`.
@@ -151,16 +156,15 @@ impl TaskState {
 pub(crate) enum Goal {
     /// Any end.
     Ended,
-    /// This status; Running also once it has been.
+    /// This status. Running also matches an execution that has been Running.
     Status(ExecutionStatus),
 }
 
 impl Goal {
     /// `ended`, and the statuses.
     pub(crate) fn parser() -> impl TypedValueParser<Value = Goal> {
-        let statuses = ExecutionStatus::ALL
-            .iter()
-            .map(|&status| (status.as_str().to_lowercase(), None, Goal::Status(status)));
+        let statuses = statuses_in_use()
+            .map(|status| (status.as_str().to_lowercase(), None, Goal::Status(status)));
         let ended = ("ended".to_owned(), None, Goal::Ended);
         named(std::iter::once(ended).chain(statuses).collect())
     }
@@ -169,7 +173,7 @@ impl Goal {
 /// A value of `events --type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EventKind {
-    /// Every type whose name begins so, up to the dot.
+    /// Every type with this prefix before the dot.
     Family(&'static str),
     /// One type.
     Type(EventType),
@@ -188,11 +192,12 @@ impl EventKind {
             .map(|family| (family.to_owned(), None, EventKind::Family(family)));
         let types = EventType::ALL
             .iter()
+            .filter(|kind| table::is_event_in_use(**kind))
             .map(|&kind| (kind.to_string(), None, EventKind::Type(kind)));
         named(families.chain(types).collect())
     }
 
-    /// Whether an event of the type with this name is meant.
+    /// Whether the value includes the event type of this name.
     pub(crate) fn covers(self, name: &str) -> bool {
         match self {
             EventKind::Family(first) => family(name) == first,
@@ -239,8 +244,8 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_of_passed_deadlines_is_not_for_people() {
-        reason("deadline").expect_err("it would count as one");
-        assert_eq!(reason(" deadline moved ").as_deref(), Ok("deadline moved"));
+    fn a_reason_is_any_text_that_says_something() {
+        reason(" ").expect_err("it is empty");
+        assert_eq!(reason(" deadline ").as_deref(), Ok("deadline"));
     }
 }

@@ -1,11 +1,13 @@
-//! Context along the graph: each task records what it changed, a dependent sees the fold of its ancestors'
-//! changes in topological order. So a diamond's result never depends on timing, and a value that was only
-//! inherited never overwrites a sibling's update.
+//! Context along the graph. Each task records what it changed. A dependent sees its ancestors'
+//! changes, applied in topological order. So when branches of the graph join again, the result
+//! never depends on timing, and a value that was only inherited never overwrites a sibling's
+//! update.
 //!
-//! Folds are checkpointed, or a chain's last task would read every other's changes. A checkpoint at a node
-//! says what the context is after it. [`sources`] finds the checkpoint to start from; [`chargeable`] and
-//! [`checkpoint_due`] say when to write one, so that all checkpoints together are never larger than all
-//! changes. Reading and writing them is the caller's.
+//! Contexts are checkpointed, because otherwise the last task of a chain would read the changes of
+//! all others. A checkpoint at a node contains the context after that node. [`sources`] finds the
+//! checkpoint to start from. [`chargeable`] and [`checkpoint_due`] decide when to write one, so
+//! that all checkpoints together are never larger than all changes. The caller reads and writes the
+//! checkpoints.
 
 #[cfg(test)]
 mod tests;
@@ -23,11 +25,11 @@ use crate::payload::Payload;
 
 use walk::Walk;
 
-/// What reading one task's changes costs, counted in bytes on top of their length. It makes checkpoints
-/// due on a chain of tasks that change nothing, too.
+/// The cost of reading one task's changes, in bytes, in addition to their length. Because of this
+/// cost, checkpoints also become due on a chain of tasks that change nothing.
 pub const SOURCE_COST: usize = 32;
 
-/// The context that an execution begins with: its input, if that is an object.
+/// The context with which an execution begins: its input, if the input is an object.
 pub fn base(input: Option<&Payload>) -> Result<Map<String, Value>, serde_json::Error> {
     let value = input.map(|input| serde_json::from_str(input.as_str()));
     Ok(match value.transpose()? {
@@ -44,6 +46,9 @@ pub fn base(input: Option<&Payload>) -> Result<Map<String, Value>, serde_json::E
 pub struct Changes(pub BTreeMap<String, Option<Value>>);
 
 impl Changes {
+    /// How deep the values are nested in the stored form.
+    pub const LEVELS: usize = 2;
+
     /// What turns `before` into `after`: keys added or given another value, and keys removed.
     pub fn between(before: &Map<String, Value>, after: &Map<String, Value>) -> Self {
         let set = after
@@ -69,7 +74,12 @@ impl Changes {
         self.0.is_empty()
     }
 
-    /// Does to a context what the task did.
+    /// The stored form.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("keys are strings")
+    }
+
+    /// Applies the task's changes to a context.
     pub fn apply(&self, context: &mut Map<String, Value>) {
         for (key, value) in &self.0 {
             match value {
@@ -127,7 +137,7 @@ impl<'de> Deserialize<'de> for Changes {
     }
 }
 
-/// The context that `changes`, applied in the order given, make of `base`.
+/// The context that results if `changes` are applied to `base` in the given order.
 pub fn fold<'a>(
     base: Map<String, Value>,
     changes: impl IntoIterator<Item = &'a Changes>,
@@ -136,7 +146,7 @@ pub fn fold<'a>(
     for change in changes {
         change.apply(&mut context);
     }
-    // Where maps keep insertion order, equal contexts would else differ as text.
+    // Otherwise, if maps keep insertion order, equal contexts would differ as text.
     context.sort_keys();
     context
 }
@@ -152,12 +162,13 @@ pub struct Sources {
 
 /// Finds what to read for the context that node `number` sees.
 ///
-/// A checkpoint may stand in for all that came before it only if it accounts for all of it: it is at an
-/// ancestor `c`, and every ancestor of `number` before `c` in topological order is an ancestor of `c` too.
-/// The latest such checkpoint is used. `has_checkpoint` is asked once about each ancestor looked at.
+/// A checkpoint can replace everything before it only if it includes all of it: it is at an
+/// ancestor `c`, and every ancestor of `number` before `c` in topological order is an ancestor of
+/// `c` too. The latest such checkpoint is used. `has_checkpoint` is called once for each visited
+/// ancestor.
 ///
-/// The walk goes back from `number` and ends as soon as a checkpoint is known to do: on a chain, at the
-/// first. It looks at all ancestors only where no checkpoint serves.
+/// The walk goes back from `number` and ends as soon as a usable checkpoint is found: on a chain,
+/// at the first one. It visits all ancestors only if no checkpoint is usable.
 pub fn sources(graph: &Graph, number: u32, has_checkpoint: &dyn Fn(u32) -> bool) -> Sources {
     let mut walk = Walk::new(graph, number, has_checkpoint);
     let checkpoint = walk.next();
@@ -167,21 +178,21 @@ pub fn sources(graph: &Graph, number: u32, has_checkpoint: &dyn Fn(u32) -> bool)
     }
 }
 
-/// The nodes whose checkpoint could serve `number`, latest first, for a caller that would rather ask its
-/// store about some at a time ("which of these has one?") than know beforehand. Lazy: on a chain, taking
-/// the first few looks at few nodes.
+/// The nodes whose checkpoints `number` could use, latest first. For a caller that asks its store
+/// about a few nodes at a time ("which of these has one?"). Lazy: on a chain, taking the first few
+/// visits few nodes.
 ///
 /// Pass the one found to [`sources`], as the only node that has a checkpoint.
 pub fn candidates(graph: &Graph, number: u32) -> impl Iterator<Item = u32> + '_ {
     Walk::new(graph, number, &|_| true)
 }
 
-/// Those of `sources.changes` whose cost counts towards a checkpoint at `number`.
+/// The nodes in `sources.changes` whose cost counts towards a checkpoint at `number`.
 ///
-/// If every reader of a change counted it, a thousand tasks that inherit the same large value would each
-/// find a checkpoint due. So a node's cost is passed on to one heir only, its first declared dependent, and
-/// from there on, until a checkpoint pays for it. All checkpoints together thus cost at most what all
-/// changes did, in any graph.
+/// If every reader of a change counted its cost, a thousand tasks that inherit the same large value
+/// would each find a checkpoint due. So the cost of a node passes to one heir only, its first
+/// declared dependent, and from there to the next heir, until a checkpoint pays for it. So in any
+/// graph all checkpoints together cost at most as much as all changes.
 pub fn chargeable(
     graph: &Graph,
     number: u32,
@@ -189,7 +200,7 @@ pub fn chargeable(
     has_checkpoint: &dyn Fn(u32) -> bool,
 ) -> HashSet<u32> {
     let mut charged = HashSet::from([number]);
-    // Backwards, so that a node's heir has been decided on before it.
+    // Backwards, so that a node's heir is decided before the node.
     for node in sources.changes.iter().rev() {
         let heir = graph.dependents(*node).first();
         if heir.is_some_and(|heir| charged.contains(heir)) && !has_checkpoint(*node) {
@@ -200,13 +211,13 @@ pub fn chargeable(
     charged
 }
 
-/// Whether a node that just ended should record a checkpoint: when it is no larger than what has been
-/// recorded since the last.
+/// Whether a node that has just ended should record a checkpoint: if the checkpoint is no larger
+/// than the changes that have been recorded since the last one.
 ///
-/// `bytes_since_last` is the length of the node's own changes and of those of [`chargeable`] nodes, each with
-/// [`SOURCE_COST`] added. `checkpoint_bytes` is the length of the checkpoint, best stored as
-/// [`Changes::between`] the execution's own context and the context after the node: an inherited value
-/// that nobody touched then isn't copied into it.
+/// `bytes_since_last` is the length of the node's own changes and of the changes of the
+/// [`chargeable`] nodes, each plus [`SOURCE_COST`]. `checkpoint_bytes` is the length of the
+/// checkpoint. Store it as [`Changes::between`] the execution's own context and the context after
+/// the node: then inherited values that no task changed are not copied into it.
 pub fn checkpoint_due(bytes_since_last: usize, checkpoint_bytes: usize) -> bool {
     checkpoint_bytes <= bytes_since_last
 }

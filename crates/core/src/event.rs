@@ -7,27 +7,27 @@ use crate::ids::{ExecutionId, Timestamp, WorkerId};
 use crate::texts;
 
 texts! {
-    /// What happened.
+    /// The type of an event: what happened.
     EventType {
         /// The execution was recorded.
         ExecutionCreated = "execution.created",
         /// Its first task was claimed.
         ExecutionStarted = "execution.started",
-        /// It ended well.
+        /// The execution completed.
         ExecutionCompleted = "execution.completed",
-        /// It ended with a failure that nothing caught.
+        /// The execution failed.
         ExecutionFailed = "execution.failed",
-        /// It ended because its deadline passed.
+        /// The execution's deadline passed, and it ended.
         ExecutionTimedOut = "execution.timed_out",
         /// No new task is claimed from now on.
         ExecutionPaused = "execution.paused",
         /// Tasks are claimed again.
         ExecutionResumed = "execution.resumed",
-        /// It was asked to stop.
+        /// A cancellation of the execution was requested.
         ExecutionCancelling = "execution.cancelling",
-        /// It stopped on request.
+        /// The execution stopped on request.
         ExecutionCancelled = "execution.cancelled",
-        /// It ended by starting its next generation.
+        /// The execution ended by starting its next generation.
         ExecutionContinuedAsNew = "execution.continued_as_new",
         /// A user reset its failed tasks.
         ExecutionRetried = "execution.retried",
@@ -35,27 +35,27 @@ texts! {
         ExecutionForced = "execution.forced",
         /// The task was recorded.
         TaskCreated = "task.created",
-        /// Its dependencies ended and its rule said yes.
+        /// Its dependencies have ended and its rule holds.
         TaskMarkedReady = "task.marked_ready",
-        /// A worker took it.
+        /// A worker claimed the task.
         TaskClaimed = "task.claimed",
-        /// The worker's slot runs it.
+        /// The task runs in a slot of the worker.
         TaskStarted = "task.started",
-        /// It waits, its slot given away.
+        /// The task waits and has released its slot.
         TaskDeferred = "task.deferred",
-        /// It holds a slot again.
+        /// The task holds a slot again.
         TaskResumed = "task.resumed",
         /// Its future was dropped from memory; the wait is in the store.
         TaskEvicted = "task.evicted",
-        /// What it waited for came; it can be claimed.
+        /// Its wait is over; it can be claimed.
         TaskWoken = "task.woken",
-        /// It ended well.
+        /// The task completed.
         TaskCompleted = "task.completed",
         /// An attempt failed.
         TaskFailed = "task.failed",
         /// Another attempt will follow.
         TaskRetryScheduled = "task.retry_scheduled",
-        /// Its rule said no.
+        /// Its rule does not hold.
         TaskSkipped = "task.skipped",
         /// Its worker gave it back at shutdown.
         TaskReleased = "task.released",
@@ -65,7 +65,7 @@ texts! {
         TaskAbandoned = "task.abandoned",
         /// Its execution was stopped.
         TaskCancelled = "task.cancelled",
-        /// A result came from a worker that no longer held it.
+        /// A result arrived from a worker that no longer held the task.
         TaskLateResultDiscarded = "task.late_result_discarded",
         /// A user's retry put it back.
         TaskReset = "task.reset",
@@ -78,7 +78,7 @@ impl EventType {
         self as i64 + 1
     }
 
-    /// The type a stored number stands for.
+    /// The type with a stored number.
     pub fn from_code(code: i64) -> Option<EventType> {
         usize::try_from(code)
             .ok()?
@@ -87,7 +87,8 @@ impl EventType {
             .copied()
     }
 
-    /// Whether nothing follows it in an execution's stream but a user's action.
+    /// Whether it ends an execution's stream: only an explicit action of a user can add events
+    /// after it.
     pub const fn ends_execution(self) -> bool {
         matches!(
             self,
@@ -99,8 +100,8 @@ impl EventType {
         )
     }
 
-    /// Whether it reports something gone wrong: the types that "what failed in the last hour"
-    /// asks for, which have an index of their own.
+    /// Whether it reports a failure. The query "what failed in the last hour" asks for these types,
+    /// and they have an index of their own.
     pub const fn is_failure(self) -> bool {
         matches!(
             self,
@@ -126,19 +127,19 @@ pub struct Event {
     pub kind: EventType,
     /// When. Never before the stream's previous event.
     pub at: Timestamp,
-    /// The worker that did it or held the task.
+    /// The worker that caused it or held the task.
     pub worker: Option<WorkerId>,
     /// The attempt, for task events.
     pub attempt: Option<u32>,
     /// The fencing number, for task events.
     pub epoch: Option<u32>,
-    /// Who asked, if not a worker: `user:..`, `engine`, `deadline`, `timer`.
+    /// The actor, if not a worker: `user:..`, `engine`, `deadline`, `timer`.
     pub actor: Option<Arc<str>>,
     /// The status before: a phase for tasks, a status for executions. None at creation.
     pub from: Option<&'static str>,
     /// The status after.
     pub to: &'static str,
-    /// What else changed, as a JSON object.
+    /// Other changes, as a JSON object.
     pub data: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Execution lifecycle. Pure: callers bring the time.
+//! Execution lifecycle. Pure: callers pass the time.
 
 use std::sync::Arc;
 
@@ -10,43 +10,59 @@ use crate::ids::{ExecutionId, Timestamp, VersionId};
 use crate::payload::Digest;
 use crate::status::{ExecutionStatus, Phase};
 use crate::table::{self, ExecutionMove, Illegal};
+use crate::texts;
 use crate::transition::{Cause, Stream, Transition};
+
+texts! {
+    /// Why an execution stops, or stopped, before its tasks had ended.
+    StopCause {
+        /// A user cancelled it.
+        Cancel = "cancel",
+        /// Its deadline passed.
+        Deadline = "deadline",
+    }
+}
 
 /// The part of an execution's row that transitions read and write. Payloads are apart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Execution {
     /// Its id.
     pub id: ExecutionId,
-    /// The stable id its user gave.
+    /// The instance: the stable id that its user chose.
     pub instance: Arc<str>,
     /// Its place among the instance's executions, from 1. None while a large graph is still being
     /// written: the execution is not visible then.
     pub generation: Option<u32>,
     /// The workflow version it is pinned to, and the queue of its tasks.
     pub workflow: VersionId,
-    /// Where it stands.
+    /// Its status.
     pub status: ExecutionStatus,
-    /// Why it ended, or is ending, as a short code with words.
+    /// Why it ended, or is ending, in words. Nothing is decided by them.
     pub reason: Option<String>,
+    /// What made it stop, if it was stopped.
+    pub stop_cause: Option<StopCause>,
+    /// The number of the task that failed it: the first whose failure was not caught.
+    pub failed_task: Option<u32>,
     /// Tasks that have not ended.
     pub open: u32,
     /// Tasks that Failed or were Abandoned.
     pub failed: u32,
     /// Added to the priority of its tasks; higher goes first.
     pub priority: i16,
-    /// When it may start, if later than it was recorded.
+    /// The earliest time at which it may start, if it was given one.
     pub start_at: Option<Timestamp>,
     /// When it times out.
     pub deadline_at: Option<Timestamp>,
-    /// Until when running tasks may take to stop, once it is Cancelling.
+    /// Once it is Cancelling: until when running tasks may take to stop.
     pub grace_until: Option<Timestamp>,
-    /// Whether its graph is its own, built at run time, rather than its workflow version's.
+    /// Whether it has its own graph, built at run time, instead of the graph of its workflow
+    /// version.
     pub own_graph: bool,
     /// Number of its last event.
     pub version: u32,
     /// When it was recorded.
     pub created_at: Timestamp,
-    /// When its first task was claimed.
+    /// When it was Running for the first time.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub closed_at: Option<Timestamp>,
@@ -54,15 +70,12 @@ pub struct Execution {
     pub changed_at: Timestamp,
 }
 
-/// Reason code of executions that their deadline ended.
-pub const REASON_DEADLINE: &str = "deadline";
-
-/// What is known of an execution when it is recorded.
+/// The facts with which an execution is recorded.
 #[derive(Clone, Debug)]
 pub struct NewExecution {
     /// Its id.
     pub id: ExecutionId,
-    /// The stable id its user gave.
+    /// The instance: the stable id that its user chose.
     pub instance: Arc<str>,
     /// See [`Execution::generation`].
     pub generation: Option<u32>,
@@ -82,32 +95,32 @@ pub struct NewExecution {
     pub own_graph: bool,
 }
 
-/// Why an execution failed: the node whose end nothing caught, and how that ended.
-pub(crate) fn failed_by(node: &str, phase: Phase) -> String {
-    format!("task `{node}`: {phase}")
-}
-
-/// The node that a reason made by the engine names. Its id may hold any sign.
-fn failed_node(reason: &str) -> Option<&str> {
-    let (node, _) = reason.strip_prefix("task `")?.rsplit_once("`: ")?;
-    Some(node)
-}
-
-/// What an execution that has ended gives to those who wait for it.
+/// The failure that failed an execution: the task whose failure was not caught, and how that task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Given<'a> {
+pub struct FailedBy<'a> {
+    /// The task's number.
+    pub task: u32,
+    /// Its node.
+    pub node: &'a str,
+    /// Failed or Abandoned.
+    pub phase: Phase,
+}
+
+/// Where the result of an ended execution is: what callers that wait for its end get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultSource {
     /// The output of its graph's output task.
     Output,
-    /// The error of this node's task, which nothing caught.
-    Error(&'a str),
+    /// The error of the task with this number, which was not caught.
+    Error(u32),
 }
 
-impl Given<'_> {
-    /// The number of the task that has it.
+impl ResultSource {
+    /// The number of the task whose output or error it is.
     pub fn task(self, graph: &Graph) -> Option<u32> {
         match self {
-            Given::Output => graph.output(),
-            Given::Error(node) => graph.number_of(node),
+            ResultSource::Output => graph.output(),
+            ResultSource::Error(number) => (1..=graph.len()).contains(&number).then_some(number),
         }
     }
 }
@@ -126,6 +139,8 @@ impl Execution {
             workflow: new.workflow,
             status: ExecutionStatus::Pending,
             reason: None,
+            stop_cause: None,
+            failed_task: None,
             open: new.tasks,
             failed: 0,
             priority: new.priority,
@@ -165,7 +180,7 @@ impl Execution {
         let transition = Transition {
             cause,
             from: None,
-            to: row.to.as_str(),
+            to: row.target().as_str(),
         };
         for &kind in row.events {
             transition.record(&mut execution.stream(), kind, Some(data.to_string()), log);
@@ -173,101 +188,95 @@ impl Execution {
         Ok(execution)
     }
 
-    /// Its first task was claimed. Does nothing if an earlier one was.
+    /// Whether tasks of it may be claimed.
+    pub fn may_claim(&self) -> bool {
+        matches!(
+            self.status,
+            ExecutionStatus::Pending | ExecutionStatus::Running
+        )
+    }
+
+    /// Its first task was claimed. Does nothing if a task was claimed before.
     pub fn start(&mut self, cause: &Cause, log: &mut Vec<Event>) -> Result<(), Illegal> {
         if self.status != ExecutionStatus::Pending {
             return Ok(());
         }
-        self.make(ExecutionMove::Start, cause, None, log)?;
-        self.started_at = Some(self.changed_at);
-        Ok(())
+        self.make(ExecutionMove::Start, cause, None, log)
     }
 
-    /// It is asked to stop: running tasks may take until `grace_until`, when force takes over.
+    /// A cancellation was requested. Running tasks may take until `grace_until`; then they are
+    /// stopped by force.
     pub fn request_stop(
         &mut self,
         reason: &str,
-        by_deadline: bool,
+        why: StopCause,
         grace_until: Timestamp,
         cause: &Cause,
         log: &mut Vec<Event>,
     ) -> Result<(), Illegal> {
-        let code = if by_deadline { REASON_DEADLINE } else { reason };
-        let data = json!({ "reason": code }).to_string();
+        let data = stopped(reason, why);
         self.make(ExecutionMove::RequestCancel, cause, Some(data), log)?;
         self.grace_until = Some(grace_until);
-        self.reason = Some(code.to_owned());
+        self.reason = Some(reason.to_owned());
+        self.stop_cause = Some(why);
         Ok(())
     }
 
-    /// It is stopped before anything was claimed, and ends with that.
+    /// It is stopped before any task was claimed, and ends at once.
     pub fn stop_before_start(
         &mut self,
         reason: &str,
-        by_deadline: bool,
+        why: StopCause,
         cause: &Cause,
         log: &mut Vec<Event>,
     ) -> Result<(), Illegal> {
-        let name = if by_deadline {
-            ExecutionMove::TimeOutPending
-        } else {
-            ExecutionMove::CancelPending
+        let name = match why {
+            StopCause::Deadline => ExecutionMove::TimeOutPending,
+            StopCause::Cancel => ExecutionMove::CancelPending,
         };
-        self.make(
-            name,
-            cause,
-            Some(json!({ "reason": reason }).to_string()),
-            log,
-        )?;
+        self.make(name, cause, Some(stopped(reason, why)), log)?;
         self.reason = Some(reason.to_owned());
+        self.stop_cause = Some(why);
         self.closed_at = Some(self.changed_at);
         Ok(())
     }
 
-    /// Its last task ended: it ends as it stands. `failure` names the failed task that nothing
-    /// caught, if there is one.
+    /// Its last task ended, so it ends. `failure` names the failed task that was not caught, if
+    /// there is one.
     pub fn finish(
         &mut self,
-        failure: Option<String>,
+        failure: Option<FailedBy<'_>>,
         cause: &Cause,
         log: &mut Vec<Event>,
     ) -> Result<(), Illegal> {
-        let name = match (self.status, &failure) {
-            (ExecutionStatus::Cancelling, _) if self.stopped_by_deadline() => {
-                ExecutionMove::FinishTimedOut
+        match (self.status, failure) {
+            (ExecutionStatus::Cancelling, _) => {
+                let name = match self.stop_cause {
+                    Some(StopCause::Deadline) => ExecutionMove::FinishTimedOut,
+                    Some(StopCause::Cancel) | None => ExecutionMove::FinishCancelled,
+                };
+                self.make(name, cause, None, log)?;
             }
-            (ExecutionStatus::Cancelling, _) => ExecutionMove::FinishCancelled,
-            (_, None) => ExecutionMove::Complete,
-            (_, Some(_)) => ExecutionMove::Fail,
-        };
-        let data = match name {
-            ExecutionMove::Fail => failure
-                .as_ref()
-                .map(|reason| json!({ "reason": reason }).to_string()),
-            _ => None,
-        };
-        self.make(name, cause, data, log)?;
-        if name == ExecutionMove::Fail {
-            self.reason = failure;
+            (_, None) => self.make(ExecutionMove::Complete, cause, None, log)?,
+            (_, Some(FailedBy { task, node, phase })) => {
+                let reason = format!("task `{node}`: {phase}");
+                let data = json!({ "reason": reason, "failed_task": task }).to_string();
+                self.make(ExecutionMove::Fail, cause, Some(data), log)?;
+                self.reason = Some(reason);
+                self.failed_task = Some(task);
+            }
         }
         self.closed_at = Some(self.changed_at);
         self.grace_until = None;
         Ok(())
     }
 
-    /// Whether it is ending, or ended, because its deadline passed.
-    pub fn stopped_by_deadline(&self) -> bool {
-        self.reason.as_deref() == Some(REASON_DEADLINE)
-    }
-
-    /// What it gives, if it has ended with something to give: stopped ones give nothing.
-    pub fn given(&self) -> Option<Given<'_>> {
+    /// What it returns, if it has ended with an output or an error. Stopped executions return
+    /// nothing.
+    pub fn result_source(&self) -> Option<ResultSource> {
         match self.status {
-            ExecutionStatus::Completed => Some(Given::Output),
-            ExecutionStatus::Failed => {
-                let node = self.reason.as_deref().and_then(failed_node);
-                node.map(Given::Error)
-            }
+            ExecutionStatus::Completed => Some(ResultSource::Output),
+            ExecutionStatus::Failed => self.failed_task.map(ResultSource::Error),
             _ => None,
         }
     }
@@ -294,26 +303,78 @@ impl Execution {
         let transition = Transition {
             cause,
             from: Some(self.status.as_str()),
-            to: row.to.as_str(),
+            to: row.target().as_str(),
         };
         for &kind in row.events {
             transition.record(&mut self.stream(), kind, data.clone(), log);
         }
-        self.status = row.to;
+        self.status = row.target();
+        if self.status == ExecutionStatus::Running && self.started_at.is_none() {
+            self.started_at = Some(self.changed_at);
+        }
         Ok(())
     }
+}
+
+fn stopped(reason: &str, why: StopCause) -> String {
+    json!({ "reason": reason, "stop_cause": why.as_str() }).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::By;
+
+    fn running() -> Execution {
+        let new = NewExecution {
+            id: ExecutionId(1),
+            instance: "order-42".into(),
+            generation: Some(1),
+            workflow: VersionId(1),
+            tasks: 2,
+            input: None,
+            priority: 0,
+            start_at: None,
+            deadline_at: None,
+            own_graph: false,
+        };
+        let user = Cause::actor(Timestamp(1), By::User, "user:eva".into());
+        let mut log = Vec::new();
+        let mut execution = Execution::create(new, &user, &mut log).expect("is created");
+        let worker = Cause::worker(Timestamp(2), crate::ids::WorkerId(1));
+        execution.start(&worker, &mut log).expect("starts");
+        execution
+    }
 
     #[test]
-    fn a_failed_node_is_found_whatever_its_id() {
-        for node in ["hash", "a`b", "`: ", "task `x`: Failed", "Ünïcode 日本"] {
-            let reason = failed_by(node, Phase::Abandoned);
-            assert_eq!(failed_node(&reason), Some(node), "{reason}");
+    fn a_stop_ends_by_its_cause_whatever_its_words() {
+        for (why, by, ends) in [
+            (StopCause::Cancel, By::User, ExecutionStatus::Cancelled),
+            (StopCause::Deadline, By::Deadline, ExecutionStatus::TimedOut),
+        ] {
+            let (mut execution, mut log) = (running(), Vec::new());
+            let cause = Cause::actor(Timestamp(3), by, by.as_str().into());
+            let grace = Timestamp(9);
+            let stop = execution.request_stop("deadline", why, grace, &cause, &mut log);
+            stop.expect("stops");
+            let engine = Cause::engine(Timestamp(4));
+            execution.finish(None, &engine, &mut log).expect("ends");
+            assert_eq!((execution.status, execution.stop_cause), (ends, Some(why)));
         }
-        assert_eq!(failed_node("somebody asked"), None);
+    }
+
+    #[test]
+    fn a_failed_execution_gives_the_error_of_the_task_that_failed_it() {
+        let mut execution = running();
+        let failure = FailedBy {
+            task: 2,
+            node: "`: ",
+            phase: Phase::Abandoned,
+        };
+        let engine = Cause::engine(Timestamp(4));
+        let end = execution.finish(Some(failure), &engine, &mut Vec::new());
+        end.expect("ends");
+        assert_eq!(execution.result_source(), Some(ResultSource::Error(2)));
+        assert_eq!(execution.reason.as_deref(), Some("task ``: `: Abandoned"));
     }
 }

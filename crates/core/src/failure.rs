@@ -1,5 +1,5 @@
-//! What is kept of an attempt's error: enough to show it, to decide on a retry and to hand a caller the
-//! typed error back. How errors become failures is the engine's business; nothing here retries.
+//! The stored part of an attempt's error: enough to show it, to decide on a retry, and to give a
+//! caller the typed error back. The engine turns errors into failures; nothing here retries.
 
 use std::error::Error;
 use std::fmt;
@@ -7,10 +7,14 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::text::{check_payload, is_default};
+use crate::text::{MAX_PAYLOAD_DEPTH, check_payload, is_default};
+use crate::trigger::is_shallow;
 
 /// Most sources kept of an error. Deeper ones are left out.
 pub const MAX_CHAIN: usize = 32;
+
+/// The beginning of the reason why no attempt followed although the task's policy had one left.
+pub const NOT_RETRIED: &str = "not retried: ";
 
 /// The kinds of failure that the engine itself reports. A task's own errors carry kinds of its own.
 pub mod kinds {
@@ -22,12 +26,14 @@ pub mod kinds {
     pub const NONDETERMINISTIC: &str = "nondeterministic";
     /// An output, signal or recorded result is larger than the payload limit.
     pub const PAYLOAD_TOO_LARGE: &str = "payload_too_large";
-    /// A payload holds what no backend can store: NUL, or half of a surrogate pair.
+    /// A payload contains what no backend can store: NUL, or half of a surrogate pair.
     pub const PAYLOAD_INVALID: &str = "payload_invalid";
     /// The execution, or the task by itself, was cancelled.
     pub const CANCELLED: &str = "cancelled";
     /// An input, output or recorded result couldn't be decoded as the type the code asks for.
     pub const UNDECODABLE: &str = "undecodable";
+    /// An operation was called where none can be recorded: in a step's body or in a condition.
+    pub const MISPLACED: &str = "misplaced";
     /// The execution's wall-clock deadline passed.
     pub const DEADLINE: &str = "deadline";
     /// The process died while the task ran, more often than the cap allows.
@@ -35,8 +41,8 @@ pub mod kinds {
     /// An error without a kind of its own.
     pub const ERROR: &str = "error";
 
-    /// Whether another attempt cannot end otherwise: the same code on the same input fails again, or
-    /// somebody asked for the end.
+    /// Whether another attempt cannot end otherwise: the same code fails again on the same input,
+    /// or the end was requested.
     pub fn is_final(kind: &str) -> bool {
         matches!(
             kind,
@@ -45,6 +51,7 @@ pub mod kinds {
                 | PAYLOAD_INVALID
                 | CANCELLED
                 | UNDECODABLE
+                | MISPLACED
                 | DEADLINE
         )
     }
@@ -55,11 +62,12 @@ pub mod kinds {
 /// Stored as JSON with empty fields left out: `{"kind":"io","message":"disk full"}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The error's kind, which `retry_if` names: one of [`kinds`], or the task's own.
+    /// The error's kind, which `retry_if` compares: one of [`kinds`], or the task's own.
     pub kind: String,
     /// The error's own text, without its sources.
     pub message: String,
-    /// The texts of its sources, outermost first, at most [`MAX_CHAIN`].
+    /// The texts of its sources, outermost first, at most [`MAX_CHAIN`]. The last text may say why
+    /// no attempt followed; it then begins with [`NOT_RETRIED`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<String>,
     /// The typed error, if it can be serialised. `Some(Value::Null)` is a unit error.
@@ -69,16 +77,16 @@ pub struct Failure {
         deserialize_with = "present"
     )]
     pub payload: Option<Value>,
-    /// What the task said about trying again.
+    /// The task's retry instruction.
     #[serde(default, skip_serializing_if = "is_default")]
     pub retry: RetryHint,
 }
 
-/// What the failing task said about trying again.
+/// The retry instruction of the failed task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryHint {
-    /// Nothing: the task's retry policy decides.
+    /// None: the task's retry policy decides.
     #[default]
     Default,
     /// Never try again, whatever the policy says.
@@ -105,8 +113,9 @@ impl Failure {
         Self::new(kind, message).with_retry(RetryHint::Fatal)
     }
 
-    /// A failure of one of the engine's own [`kinds`]: fatal where another attempt cannot help, else
-    /// left to the policy. A user's error that happens to share the name goes through [`Failure::new`].
+    /// A failure of one of the engine's own [`kinds`]. It is fatal if another attempt cannot help;
+    /// otherwise the policy decides. A user's error that happens to have the same kind goes through
+    /// [`Failure::new`].
     pub fn engine(kind: &str, message: impl Into<String>) -> Self {
         let failure = Self::new(kind, message);
         match kinds::is_final(kind) {
@@ -130,16 +139,35 @@ impl Failure {
         self
     }
 
-    /// Says whether and when to try again.
+    /// Sets the retry instruction.
     pub fn with_retry(mut self, retry: RetryHint) -> Self {
         self.retry = retry;
         self
     }
 
-    /// The failure in a form that every store takes: NUL characters replaced by U+FFFD, texts cut to
-    /// `max_bytes` together, and the payload left out if it is larger than `max_bytes` or can't be stored.
+    /// Records that no attempt follows, even if the retry policy allows one, and why. The reason is the last
+    /// text of the chain and begins with [`NOT_RETRIED`].
+    pub fn without_retry(mut self, reason: &str) -> Self {
+        self.chain.truncate(MAX_CHAIN - 1);
+        self.chain.push(format!("{NOT_RETRIED}{reason}"));
+        self.with_retry(RetryHint::Fatal)
+    }
+
+    /// Whether both are the same error. The retry instruction is not compared.
+    pub fn is_same_error(&self, other: &Failure) -> bool {
+        self.kind == other.kind
+            && self.message == other.message
+            && self.chain == other.chain
+            && self.payload == other.payload
+    }
+
+    /// The failure in a form that every store accepts. NUL characters are replaced by U+FFFD. Texts
+    /// are cut to `max_bytes` together. The payload is left out if it is larger than `max_bytes` or
+    /// cannot be stored. If it was nested deeper than [`MAX_PAYLOAD_DEPTH`], a source of the
+    /// failure says so.
     ///
-    /// Recording a failure must not fail for what the error says, so nothing here is refused.
+    /// Nothing here is refused, because recording a failure must not fail because of the error's
+    /// contents.
     pub fn recordable(mut self, max_bytes: usize) -> Self {
         let mut left = max_bytes;
         self.chain.truncate(MAX_CHAIN);
@@ -155,14 +183,20 @@ impl Failure {
         }
         self.chain.retain(|source| !source.is_empty());
         self.payload = self.payload.filter(|payload| {
-            let json = payload.to_string();
-            json.len() <= max_bytes && check_payload(&json).is_ok()
+            let is_shallow = is_shallow(payload, MAX_PAYLOAD_DEPTH);
+            // Only a value that is not too deep can be written as text.
+            let json = is_shallow.then(|| payload.to_string());
+            let is_left_out = "its value was left out: it is nested too deeply to be read again";
+            if !is_shallow && self.chain.len() < MAX_CHAIN && is_left_out.len() <= left {
+                self.chain.push(is_left_out.to_owned());
+            }
+            json.is_some_and(|json| json.len() <= max_bytes && check_payload(&json).is_ok())
         });
         self
     }
 }
 
-/// `kind: message: source: source`, as error reports are usually read.
+/// `kind: message: source: source`, the usual form of error reports.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.kind, self.message)?;
@@ -179,7 +213,7 @@ fn cut(text: &mut String, bytes: usize) {
     text.truncate(text.floor_char_boundary(bytes));
 }
 
-/// Keeps `null` apart from an absent field.
+/// Tells `null` from an absent field.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
@@ -263,6 +297,7 @@ mod tests {
             PAYLOAD_INVALID,
             CANCELLED,
             UNDECODABLE,
+            MISPLACED,
             DEADLINE,
         ] {
             assert_eq!(Failure::engine(kind, "").retry, RetryHint::Fatal, "{kind}");
@@ -295,6 +330,18 @@ mod tests {
         let failure = Failure::from_error("Save", &Outer(Inner)).with_payload(json!([1]));
         assert_eq!(failure.clone().recordable(1000), failure);
         assert_eq!(failure.recordable(2).payload, None);
+    }
+
+    #[test]
+    fn recordable_leaves_out_a_payload_that_is_nested_too_deeply() {
+        let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));
+        let fits = Failure::new("k", "m").with_payload(nested(MAX_PAYLOAD_DEPTH));
+        assert_eq!(fits.clone().recordable(1000), fits);
+        let deep = Failure::new("k", "m").with_payload(nested(MAX_PAYLOAD_DEPTH + 1));
+        let kept = deep.clone().recordable(1000);
+        assert_eq!(kept.payload, None);
+        assert!(kept.chain[0].contains("nested too deeply"), "{kept}");
+        assert_eq!(deep.recordable(10).chain, [""; 0]);
     }
 
     proptest! {

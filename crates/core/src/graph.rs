@@ -1,11 +1,13 @@
-//! A workflow's graph: which tasks there are, which nodes run them, and what each node waits for.
+//! A workflow's graph: its tasks, the nodes that run them, and the dependencies of each node.
 //!
-//! A graph is built once, checked whole, and never changes. Nodes are numbered from 1 in declared order;
-//! everything else (ranks, dependents, lookups by name) is derived. Arrays are flat, so that 100,000
-//! nodes take a few megabytes and every walk is a loop. State of a run is deliberately absent.
+//! A graph is built once, checked as a whole, and never changes. Nodes are numbered from 1 in
+//! declared order; everything else (ranks, dependents, lookups by name) is derived. Arrays are
+//! flat, so that 100,000 nodes take a few megabytes and every walk is a loop. The state of a run is
+//! deliberately absent.
 
 mod builder;
 mod check;
+mod difference;
 mod error;
 mod order;
 #[cfg(test)]
@@ -29,7 +31,7 @@ pub const MAX_NODES: usize = 100_000;
 /// Most edges a graph may have.
 pub const MAX_EDGES: usize = 4_000_000;
 
-/// One task of a workflow: what its nodes have in common.
+/// One task of a workflow: the options that all its nodes share.
 ///
 /// Stored as JSON with defaults left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,19 +39,20 @@ pub const MAX_EDGES: usize = 4_000_000;
 pub struct TaskSpec {
     /// The name under which workers register the task's function.
     pub id: String,
-    /// When a node of this task runs, once its dependencies have ended. Default: if all completed.
+    /// The rule that decides, once a node's dependencies have ended, whether the node runs.
+    /// Default: it runs if all completed.
     #[serde(skip_serializing_if = "is_default")]
     pub trigger: Option<Trigger>,
     /// Whether and when a failed attempt is repeated. Default: never.
     #[serde(skip_serializing_if = "is_default")]
     pub retry: RetryPolicy,
-    /// Most active time of an attempt in microseconds, more than 0. Default: no limit.
+    /// The longest active time of an attempt in microseconds, more than 0. Default: no limit.
     #[serde(skip_serializing_if = "is_default")]
     pub timeout_us: Option<i64>,
-    /// Which ready tasks go first: higher ones. Default 0.
+    /// Ready tasks with a higher number run first. Default 0.
     #[serde(skip_serializing_if = "is_default")]
     pub priority: i16,
-    /// What the task's function asks for.
+    /// What the task's function needs.
     #[serde(skip_serializing_if = "is_default")]
     pub uses: Uses,
 }
@@ -64,20 +67,20 @@ impl TaskSpec {
     }
 }
 
-/// What a task's function asks for, so that nothing else is read or prepared for it.
+/// What a task's function needs, so that nothing else is read or prepared for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Uses {
-    /// Its node's input, or the execution's.
+    /// The input of its node or of the execution.
     #[serde(skip_serializing_if = "is_default")]
     pub input: bool,
-    /// The context folded from its ancestors' changes.
+    /// The context with its ancestors' changes.
     #[serde(skip_serializing_if = "is_default")]
     pub context: bool,
     /// Its dependencies' outputs.
     #[serde(skip_serializing_if = "is_default")]
     pub outputs: bool,
-    /// The handle: the door to durable operations.
+    /// The handle for durable operations.
     #[serde(skip_serializing_if = "is_default")]
     pub handle: bool,
 }
@@ -96,7 +99,7 @@ pub struct Graph {
     dependents: Csr,
     nodes_of: Csr,
     topological: Box<[u32]>,
-    /// For each node, where it stands in `topological`.
+    /// For each node, its position in `topological`.
     ranks: Box<[u32]>,
     /// Node numbers sorted by id.
     by_id: Box<[u32]>,
@@ -108,7 +111,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// How many nodes there are, at least 1; they are numbered `1..=len`.
+    /// The number of nodes, at least 1. Nodes are numbered `1..=len`.
     #[expect(clippy::len_without_is_empty, reason = "a graph is never empty")]
     pub fn len(&self) -> u32 {
         number(self.id_ends.len())
@@ -133,7 +136,7 @@ impl Graph {
         &self.tasks[self.task_index_of(number)]
     }
 
-    /// Where a node's task stands in [`Graph::tasks`].
+    /// The position of a node's task in [`Graph::tasks`].
     pub fn task_index_of(&self, number: u32) -> usize {
         self.task_of[index(number)] as usize
     }
@@ -153,7 +156,7 @@ impl Graph {
         self.dependents.row(index(number))
     }
 
-    /// How many edges there are, counting repeated ones once.
+    /// The number of edges; a repeated edge counts once.
     pub fn edge_count(&self) -> usize {
         self.dependencies.len()
     }
@@ -166,7 +169,7 @@ impl Graph {
         at.ok().map(|at| self.by_id[at])
     }
 
-    /// Where the task with this id stands in [`Graph::tasks`].
+    /// The position of the task with this id in [`Graph::tasks`].
     pub fn task_index(&self, task_id: &str) -> Option<usize> {
         let at = self
             .tasks_by_id
@@ -180,18 +183,18 @@ impl Graph {
             .map_or(&[], |task| self.nodes_of.row(task))
     }
 
-    /// All nodes so that each comes after its dependencies; of those that could come next, the first
-    /// declared does.
+    /// All nodes, each after its dependencies. If several nodes could come next, the one that was
+    /// declared first does.
     pub fn topological(&self) -> &[u32] {
         &self.topological
     }
 
-    /// Where a node stands in [`Graph::topological`], from 0.
+    /// The position of a node in [`Graph::topological`], from 0.
     pub fn rank(&self, number: u32) -> u32 {
         self.ranks[index(number)]
     }
 
-    /// The nodes that wait for nothing, in declared order.
+    /// The nodes without dependencies, in declared order.
     pub fn roots(&self) -> impl Iterator<Item = u32> + '_ {
         self.numbers()
             .filter(|number| self.dependencies(*number).is_empty())
@@ -220,6 +223,13 @@ impl Graph {
             .filter(|named| self.dependencies(node).binary_search(named).is_ok())
     }
 
+    /// The first difference between this graph and `recorded`, in words: in its tasks, nodes,
+    /// dependencies, trigger rules or output. None if there is no such difference. Retries,
+    /// timeouts, priorities, the needs of functions and the declared order may differ.
+    pub fn difference_to(&self, recorded: &Graph) -> Option<String> {
+        difference::first(self, recorded)
+    }
+
     /// Compact, canonical JSON: equal graphs give equal text. The format carries a version.
     pub fn to_json(&self) -> String {
         wire::write(self)
@@ -230,21 +240,21 @@ impl Graph {
         wire::read(json)
     }
 
-    /// Sixteen hexadecimal digits of the canonical JSON's SHA-256: equal for equal graphs, whatever order
-    /// their edges were declared in.
+    /// Sixteen hexadecimal digits of the canonical JSON's SHA-256. Equal graphs have equal
+    /// fingerprints, in whatever order their edges were declared.
     pub fn fingerprint(&self) -> String {
         wire::fingerprint(self)
     }
 }
 
-/// A node's place in the arrays.
+/// A node's index in the arrays.
 fn index(number: u32) -> usize {
     (number as usize)
         .checked_sub(1)
         .expect("nodes are numbered from 1")
 }
 
-/// A count or place as the arrays hold it. Limits keep all of them far below 2^32.
+/// A count or position as the arrays store it. Limits keep all of them far below 2^32.
 fn number(count: usize) -> u32 {
     u32::try_from(count).expect("a graph's counts fit 32 bits")
 }

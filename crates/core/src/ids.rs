@@ -1,5 +1,5 @@
-//! Identifiers and time. Ids are 64-bit and time-ordered, made without coordination, and shown as
-//! short strings. Nothing here reads a clock: callers bring the time.
+//! Identifiers and time. Ids have 64 bits, are ordered by time, are made without coordination, and
+//! are shown as short strings. Nothing here reads a clock: callers pass the time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,6 +7,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Microseconds since the Unix epoch.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use abide_core::ids::Timestamp;
+///
+/// let later = SystemTime::UNIX_EPOCH + Duration::from_millis(2);
+/// assert_eq!(Timestamp::from(later), Timestamp(2_000));
+/// ```
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -14,7 +22,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// This time moved by `us` microseconds, saturating at the ends of time.
+    /// This time plus `us` microseconds. Saturates at the largest and smallest time.
     pub fn plus_us(self, us: i64) -> Timestamp {
         Timestamp(self.0.saturating_add(us))
     }
@@ -22,6 +30,18 @@ impl Timestamp {
     /// Microseconds from `earlier` to this time, never negative.
     pub fn since_us(self, earlier: Timestamp) -> i64 {
         self.0.saturating_sub(earlier.0).max(0)
+    }
+}
+
+/// Saturates at the ends of time; what is shorter than a microsecond is dropped.
+#[expect(clippy::disallowed_types, reason = "callers bring the time")]
+impl From<std::time::SystemTime> for Timestamp {
+    fn from(time: std::time::SystemTime) -> Timestamp {
+        let us = |span: std::time::Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        match time.duration_since(std::time::SystemTime::UNIX_EPOCH) {
+            Ok(since) => Timestamp(us(since)),
+            Err(before) => Timestamp(-us(before.duration())),
+        }
     }
 }
 
@@ -52,7 +72,7 @@ fn decode(text: &str) -> Option<i64> {
     i64::try_from(id).ok()
 }
 
-/// A text that is not an id of the kind asked for.
+/// A text that is not a valid id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an id: ids are 13 letters and digits such as `00f3k9m2t7x4a`")]
 pub struct IdError(String);
@@ -100,19 +120,19 @@ id! {
     WorkerId
 }
 
-/// A stored workflow version, which is also the queue its tasks wait in: a worker claims from
-/// the queues of the versions it knows and never looks at others.
+/// A stored workflow version. It is also the queue of its tasks: a worker claims only from the
+/// queues of the versions that it knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct VersionId(pub i64);
 
-/// A task of an execution. Numbers start at 1, in the order the graph declares its nodes;
-/// number 0 stands for the execution's own stream of events.
+/// A task of an execution. Numbers start at 1, in the order in which the graph declares its nodes.
+/// Number 0 means the execution's own stream of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskKey {
     /// The execution it belongs to.
     pub execution: ExecutionId,
-    /// Its place in the graph, from 1.
+    /// Its number in the graph, from 1.
     pub number: u32,
 }
 
@@ -129,9 +149,9 @@ impl fmt::Display for TaskKey {
     }
 }
 
-/// Makes ids: 41 bits of milliseconds since 2025, 10 bits that tell generators apart, 12 bits
-/// that count. Strictly increasing within a generator; two generators that drew the same tag may
-/// collide, which the store's primary key detects and the caller answers with the next id.
+/// Makes ids: 41 bits for the milliseconds since 2025, 10 bits that distinguish generators, 12 bits
+/// that count. Strictly increasing within a generator. Two generators that drew the same tag may
+/// make the same id; the store's primary key detects this, and the caller tries the next id.
 #[derive(Debug)]
 pub struct IdGenerator {
     tag: i64,
@@ -139,8 +159,8 @@ pub struct IdGenerator {
     count: i64,
 }
 
-/// The least number of an id that a generator makes at this time: ids below it are older. Times that
-/// ids don't reach to (before 2025, after 2094) have the least or the greatest.
+/// The smallest id that a generator makes at this time: smaller ids are older. A time that ids
+/// cannot express (before 2025, after 2094) gives the smallest or the largest.
 pub fn first_id_at(now: Timestamp) -> i64 {
     (now.0 / 1000 - ID_EPOCH_MS)
         .clamp(0, (1 << 41) - 1)
@@ -157,7 +177,7 @@ const COUNT_BITS: u32 = 12;
 const TAG_BITS: u32 = 10;
 
 impl IdGenerator {
-    /// A generator whose ids carry ten bits of `tag` (bring a random number).
+    /// A generator whose ids contain ten bits of `tag` (pass a random number).
     pub fn new(tag: u64) -> IdGenerator {
         IdGenerator {
             tag: (tag & ((1 << TAG_BITS) - 1)) as i64,
@@ -166,8 +186,8 @@ impl IdGenerator {
         }
     }
 
-    /// The next id. When a millisecond is used up, or the clock went back, the id runs ahead of
-    /// the clock rather than repeat.
+    /// The next id. If all ids of a millisecond are used, or the clock went back, the id runs ahead
+    /// of the clock instead of repeating.
     pub fn next(&mut self, now: Timestamp) -> i64 {
         let now_ms = (now.0 / 1000 - ID_EPOCH_MS).clamp(1, (1 << 41) - 1);
         if now_ms > self.last_ms {

@@ -1,8 +1,8 @@
 //! The pure rules of Abide: states, transitions, trigger rules, retries, replay.
 //!
-//! Nothing here knows a clock, a random number, a database or a runtime; callers bring times, ids
-//! and chance as arguments. [`table`] is the specification of what may follow what; [`task`] and
-//! [`execution`] are the rules over one row; [`kernel`] is the rules over many, which a store
+//! Nothing here reads a clock, a random number, a database or a runtime. Callers pass times, ids
+//! and random numbers as arguments. [`table`] specifies the allowed transitions. [`task`] and
+//! [`execution`] are the rules over one row. [`kernel`] is the rules over many rows, which a store
 //! applies in one transaction.
 
 pub mod context;

@@ -1,13 +1,15 @@
 //! Payloads: JSON texts that users' code reads and writes. The engine stores each once, in its
 //! row, and history carries its length and digest.
 
+mod canonical;
+
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-/// The most bytes a payload may have unless the store is opened with another limit.
+/// The most bytes that a payload may have, unless the store is opened with another limit.
 pub const DEFAULT_PAYLOAD_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 
 /// A JSON text. Cheap to clone.
@@ -15,8 +17,8 @@ pub const DEFAULT_PAYLOAD_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 pub struct Payload(Arc<str>);
 
 impl Payload {
-    /// A payload of this text, which the caller knows to be JSON: it was just serialised, or it
-    /// comes from the store.
+    /// A payload of this text. The caller knows that the text is JSON: it was just serialised, or
+    /// it comes from the store.
     pub fn from_json(json: impl Into<Arc<str>>) -> Payload {
         Payload(json.into())
     }
@@ -41,7 +43,7 @@ impl Payload {
         self.0.is_empty()
     }
 
-    /// What history says of this payload.
+    /// The digest that history records for this payload.
     pub fn digest(&self) -> Digest {
         Digest {
             len: self.0.len() as u64,
@@ -59,11 +61,11 @@ impl fmt::Debug for Payload {
     }
 }
 
-/// A payload's length and the first half of its SHA-256: enough to tell that a stored payload is
-/// the one that history speaks of.
+/// A payload's length and the first half of its SHA-256: enough to check that a stored payload is
+/// the one that history names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Digest {
-    /// Bytes.
+    /// Length in bytes.
     pub len: u64,
     /// 128 bits, as 32 hexadecimal digits.
     pub sha256: String,
@@ -81,60 +83,23 @@ pub fn digest_hex(bytes: &[u8]) -> String {
     text
 }
 
-/// The digest by which two starts of one instance are compared: object keys sorted, whitespace
-/// gone, so that equal values have equal digests however they were written.
+/// The digest by which two starts of one instance are compared. Equal JSON values have equal
+/// digests, in whatever way they were written; different values have different digests.
+///
+/// Objects are equal whatever the order of their keys. Numbers are compared by their exact value,
+/// whatever their size, so `1`, `1.0` and `10e-1` are equal. An object with a repeated key differs
+/// from an object that has the key once.
+///
+/// # Errors
+///
+/// The text is not JSON, contains half of a surrogate pair, or is nested more than 128 deep.
 pub fn canonical_digest(json: &str) -> Result<String, serde_json::Error> {
-    // serde_json's map is sorted unless `preserve_order` is on somewhere in the build, so the
-    // order is made here rather than relied on.
-    fn write(value: &serde_json::Value, out: &mut String) {
-        match value {
-            serde_json::Value::Object(map) => {
-                let mut keys: Vec<&String> = map.keys().collect();
-                keys.sort_unstable();
-                out.push('{');
-                for (i, key) in keys.into_iter().enumerate() {
-                    if i > 0 {
-                        out.push(',');
-                    }
-                    out.push_str(&serde_json::Value::from(key.as_str()).to_string());
-                    out.push(':');
-                    write(&map[key], out);
-                }
-                out.push('}');
-            }
-            serde_json::Value::Array(items) => {
-                out.push('[');
-                for (i, item) in items.iter().enumerate() {
-                    if i > 0 {
-                        out.push(',');
-                    }
-                    write(item, out);
-                }
-                out.push(']');
-            }
-            scalar => out.push_str(&scalar.to_string()),
-        }
-    }
-    let value: serde_json::Value = serde_json::from_str(json)?;
-    let mut canonical = String::with_capacity(json.len());
-    write(&value, &mut canonical);
-    Ok(digest_hex(canonical.as_bytes()))
+    Ok(digest_hex(canonical::text(json)?.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn equal_values_have_equal_digests_however_written() {
-        let one = canonical_digest(r#"{"b":[1,{"y":null,"x":2}],"a":"z"}"#).expect("json");
-        let two =
-            canonical_digest("{ \"a\": \"z\", \"b\": [1, {\"x\":2, \"y\":null}] }").expect("json");
-        let other = canonical_digest(r#"{"b":[1,{"y":null,"x":3}],"a":"z"}"#).expect("json");
-        assert_eq!(one, two);
-        assert_ne!(one, other);
-        assert!(canonical_digest("{").is_err());
-    }
 
     #[test]
     fn a_digest_is_half_a_sha256() {

@@ -1,4 +1,5 @@
-//! Whether a failed attempt is followed by another, and when. Pure: the caller brings the random number.
+//! Whether and when another attempt follows a failed one. Pure: the caller passes the random
+//! number.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -9,7 +10,7 @@ use crate::text::{NameError, check_name, is_default};
 /// Longest wait before a retry: a hundred years, so that adding it to a time never overflows.
 pub const MAX_DELAY_US: i64 = 100 * 365 * 86_400 * 1_000_000;
 
-/// How often, when and for which errors a task is tried again. The default is never.
+/// How often, when, and for which errors a task is tried again. Default: never.
 ///
 /// Stored as JSON with defaults left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,7 +35,7 @@ pub struct RetryPolicy {
     pub retry_if: Vec<String>,
 }
 
-/// How the wait before a retry grows with the number of the attempt that failed (1, 2, 3 ...).
+/// How the wait before a retry grows with the number of the failed attempt (1, 2, 3 ...).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Backoff {
@@ -45,7 +46,7 @@ pub enum Backoff {
     },
     /// `delay_us * attempt`.
     Linear {
-        /// The first wait, and by how much each one grows.
+        /// The first wait, which is also the amount by which each wait grows.
         delay_us: i64,
     },
     /// `delay_us * factor ^ (attempt - 1)`.
@@ -76,7 +77,7 @@ fn is_doubling(factor: &f64) -> bool {
     *factor == doubling()
 }
 
-/// What follows a failed attempt.
+/// The decision after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryDecision {
     /// Another attempt, this many microseconds from now: 0 to [`MAX_DELAY_US`].
@@ -84,11 +85,11 @@ pub enum RetryDecision {
         /// The wait.
         delay_us: i64,
     },
-    /// None: the task has failed.
+    /// No other attempt: the task has failed.
     GiveUp,
 }
 
-/// What is wrong with a policy's numbers.
+/// A number in a policy that is out of range.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum RetryError {
     /// A wait is negative.
@@ -99,13 +100,13 @@ pub enum RetryError {
         /// Its value.
         value_us: i64,
     },
-    /// The factor would make waits shrink, or isn't a number.
+    /// The factor would make waits shrink, or is not a number.
     #[error("the backoff's factor is {factor}; it must be a number of at least 1")]
     Factor {
         /// The factor.
         factor: f64,
     },
-    /// The jitter isn't a share.
+    /// The jitter is not between 0 and 1.
     #[error("jitter is {jitter}; it must be between 0 and 1")]
     Jitter {
         /// The jitter.
@@ -119,12 +120,13 @@ pub enum RetryError {
 impl RetryPolicy {
     /// Decides what follows a failure.
     ///
-    /// `attempt` is the number of the attempt that failed, from 1; attempts lost to a crash have a number
-    /// too and so count. `random`, in `[0, 1)`, places the wait within the jitter.
+    /// `attempt` is the number of the failed attempt, from 1. Attempts that were lost to a crash
+    /// have a number too, so they count. `random`, in `[0, 1)`, places the wait within the jitter.
     ///
-    /// A fatal failure and a kind that `retry_if` leaves out are never retried. A failure that names its
-    /// own wait ([`RetryHint::After`]) gets exactly that, neither capped nor jittered (a server's
-    /// "retry after" would otherwise be broken), but no more attempts than the policy has.
+    /// A fatal failure is never retried, nor is a kind that `retry_if` leaves out. A failure that
+    /// sets its own wait ([`RetryHint::After`]) gets exactly that wait, without cap or jitter,
+    /// because otherwise a server's "retry after" would be violated. It gets no more attempts than
+    /// the policy has.
     ///
     /// ```
     /// use abide_core::failure::Failure;
@@ -156,7 +158,8 @@ impl RetryPolicy {
         }
     }
 
-    /// Checks the numbers, as registering a task does. An unchecked policy is still decided safely.
+    /// Checks the numbers, as registering a task does. Deciding with an unchecked policy is still
+    /// safe.
     pub fn check(&self) -> Result<(), RetryError> {
         let (Backoff::Fixed { delay_us }
         | Backoff::Linear { delay_us }
@@ -191,10 +194,10 @@ impl RetryPolicy {
         delay_us.min(cap).clamp(0, MAX_DELAY_US)
     }
 
-    /// Takes the random share off the top, so that the result never passes `delay_us`.
+    /// Subtracts the random share, so that the result never exceeds `delay_us`.
     fn jittered(&self, delay_us: i64, random: f64) -> i64 {
         let share = self.jitter.clamp(0.0, 1.0) * (1.0 - random.clamp(0.0, 1.0));
-        // `as` makes 0 of NaN.
+        // `as` turns NaN into 0.
         let off = (delay_us as f64 * share) as i64;
         delay_us.saturating_sub(off)
     }
@@ -208,7 +211,7 @@ impl Backoff {
             Self::Linear { delay_us } => delay_us.saturating_mul(i64::from(attempt)),
             Self::Exponential { delay_us, factor } => {
                 let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
-                // `as` saturates, and makes 0 of 0 * infinity.
+                // `as` saturates, and turns 0 * infinity into 0.
                 (delay_us as f64 * factor.powi(exponent)) as i64
             }
         }

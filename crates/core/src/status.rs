@@ -1,5 +1,5 @@
-//! The states of executions and tasks, and the texts they are stored as. What may follow what
-//! is in [`crate::table`].
+//! The states of executions and tasks, and the texts that are stored for them. The allowed
+//! transitions are in [`crate::table`].
 
 /// Declares an enum whose values are stored and shown as fixed texts.
 #[doc(hidden)]
@@ -19,7 +19,7 @@ macro_rules! texts {
                 match self { $($name::$variant => $text),+ }
             }
 
-            /// The value a stored text stands for.
+            /// The value of a stored text.
             pub fn parse(text: &str) -> Option<$name> {
                 match text { $($text => Some($name::$variant),)+ _ => None }
             }
@@ -40,21 +40,21 @@ macro_rules! texts {
 }
 
 texts! {
-    /// Where an execution stands.
+    /// The status of an execution.
     ExecutionStatus {
-        /// Recorded, no task claimed yet: waiting for its start time or for a worker.
+        /// Recorded; no task is claimed yet. It waits for its start time or for a worker.
         Pending = "Pending",
-        /// A task was claimed.
+        /// A worker has claimed a task.
         Running = "Running",
         /// No new task is claimed until it is resumed.
         Paused = "Paused",
-        /// Asked to stop; ends when no task holds a live lease.
+        /// A cancellation was requested. The execution ends when no task holds a live lease.
         Cancelling = "Cancelling",
-        /// Every failure, if there was one, was caught.
+        /// Ended, and every failure was caught.
         Completed = "Completed",
-        /// A task failed and nothing caught it.
+        /// A task failed and no other task caught the failure.
         Failed = "Failed",
-        /// The deadline passed first.
+        /// The deadline passed before it ended.
         TimedOut = "TimedOut",
         /// Stopped on request.
         Cancelled = "Cancelled",
@@ -64,7 +64,7 @@ texts! {
 }
 
 impl ExecutionStatus {
-    /// Whether nothing but a user's explicit action can change it again.
+    /// Whether only an explicit action of a user can change it again.
     pub const fn is_terminal(self) -> bool {
         matches!(
             self,
@@ -78,7 +78,7 @@ impl ExecutionStatus {
 }
 
 texts! {
-    /// Where a task stands, as stored in its `status` column.
+    /// The status of a task, as stored in its `status` column.
     TaskStatus {
         /// Waits for its dependencies.
         Pending = "Pending",
@@ -86,39 +86,39 @@ texts! {
         Ready = "Ready",
         /// Claimed: see [`SubStatus`].
         Running = "Running",
-        /// Ended well.
+        /// Ended with a result.
         Completed = "Completed",
-        /// Ended with an error and no attempts left.
+        /// Ended with an error and will not be tried again.
         Failed = "Failed",
-        /// Its trigger rule said no.
+        /// Its trigger rule did not hold.
         Skipped = "Skipped",
-        /// Its process died under it too often.
+        /// Its process died too often while it ran.
         Abandoned = "Abandoned",
-        /// Its execution was stopped first.
+        /// Its execution was stopped before it ended.
         Cancelled = "Cancelled",
     }
 }
 
 impl TaskStatus {
-    /// Whether nothing but a user's explicit action can change it again.
+    /// Whether only an explicit action of a user can change it again.
     pub const fn is_terminal(self) -> bool {
         !matches!(self, Self::Pending | Self::Ready | Self::Running)
     }
 }
 
 texts! {
-    /// What a Running task does. A task in any other status has none.
+    /// What a Running task does. Tasks in any other status have no sub-status.
     SubStatus {
         /// Holds a slot.
         Active = "Active",
-        /// Waits, its slot given away.
+        /// Waits, and has released its slot.
         Deferred = "Deferred",
     }
 }
 
 texts! {
-    /// A task's place in its state machine: status, sub-status and, for a waiting task, whether a
-    /// worker keeps its future in memory. The form in which transitions speak of tasks.
+    /// A task's place in its state machine: its status, its sub-status and, for a waiting task,
+    /// whether a worker keeps its future in memory. Transitions use this form.
     Phase {
         /// Waits for its dependencies.
         Pending = "Pending",
@@ -159,8 +159,8 @@ impl Phase {
         }
     }
 
-    /// The phase that a stored row is in, or none if the row contradicts itself: a sub-status
-    /// without Running, Running without one, Active without a worker.
+    /// The phase of a stored row, or none if the row contradicts itself: a sub-status without
+    /// Running, Running without a sub-status, Active without a worker.
     pub const fn of(status: TaskStatus, sub: Option<SubStatus>, has_worker: bool) -> Option<Phase> {
         Some(match (status, sub, has_worker) {
             (TaskStatus::Running, Some(SubStatus::Active), true) => Self::Active,
@@ -177,7 +177,7 @@ impl Phase {
         })
     }
 
-    /// Whether nothing but a user's explicit action can change it again.
+    /// Whether only an explicit action of a user can change it again.
     pub const fn is_terminal(self) -> bool {
         self.status().0.is_terminal()
     }

@@ -1,5 +1,5 @@
-//! Recorded operations of a task: what it did or waits for, by number. Numbers are given when an
-//! operation is built, so that concurrent branches replay alike.
+//! Recorded operations of a task, by number: the steps that it ran and the waits that it began. An
+//! operation gets its number when it is built, so that concurrent branches replay the same way.
 
 use std::fmt;
 
@@ -11,33 +11,35 @@ use crate::payload::Payload;
 use crate::texts;
 
 texts! {
-    /// What kind of operation a record is of.
+    /// The kind of an operation.
     StepKind {
         /// Code that ran once.
         Step = "step",
         /// A durable sleep.
         Sleep = "sleep",
-        /// A message that was waited for.
+        /// A wait for a signal.
         Signal = "signal",
     }
 }
 
 texts! {
-    /// How far a recorded operation got.
+    /// The state of a recorded operation.
     StepState {
-        /// It is waited for.
+        /// The task waits for it.
         Waiting = "waiting",
         /// It has a result.
         Done = "done",
         /// It ended with an error.
         Failed = "failed",
+        /// It received a signal that the code did not take. The signal went back to its mailbox.
+        GivenBack = "given_back",
     }
 }
 
-/// Identifies an operation in replay: what the code asks for must be what the record says.
+/// Identifies an operation in replay: the code's operation must equal the recorded one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StepId {
-    /// Place in the order in which operations were built, from 1.
+    /// Its position in the order in which operations were built, from 1.
     pub number: u32,
     /// Its kind.
     pub kind: StepKind,
@@ -56,36 +58,61 @@ impl fmt::Display for StepId {
 /// A durable wait.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operation {
-    /// Which one.
+    /// Its identity.
     pub id: StepId,
-    /// When a sleep is over; none for a signal without an end.
+    /// When a sleep ends; none for a signal without an end.
     pub due_at: Option<Timestamp>,
+}
+
+impl Operation {
+    /// What it waits for; none if it is a step, which runs instead.
+    pub fn wait(&self) -> Option<Wait<'_>> {
+        match self.id.kind {
+            StepKind::Step => None,
+            StepKind::Sleep => self.due_at.map(Wait::Until),
+            StepKind::Signal => Some(Wait::Message(&self.id.name)),
+        }
+    }
+}
+
+/// What a durable wait waits for. A new kind of wait is a variant here, and a rule where waits are
+/// looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait<'a> {
+    /// A time.
+    Until(Timestamp),
+    /// The next message of a mailbox.
+    Message(&'a str),
 }
 
 /// One recorded operation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepRecord {
-    /// Which one.
+    /// Its identity.
     pub id: StepId,
-    /// Its end, if it has ended.
+    /// Its result or error, if it has ended.
     pub end: StepEnd,
-    /// Place in the order in which the task's operations ended, from 1; 0 while it waits. Replay
-    /// delivers results in this order. Given by the lease holder, who alone writes.
+    /// Its position in the order in which the task's operations ended, from 1; 0 while the task
+    /// waits for it. Replay delivers results in this order. The lease holder sets it, because only
+    /// the lease holder writes.
     pub order: u32,
 }
 
-/// How a recorded operation stands.
+/// The end of a recorded operation, or its wait.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepEnd {
-    /// It is waited for, until a time if it is a sleep.
+    /// The task waits for it; for a sleep, until a time.
     Waiting {
-        /// When a sleep is over.
+        /// When a sleep ends.
         due_at: Option<Timestamp>,
     },
     /// Its result.
     Done(Payload),
     /// Its error.
     Failed(Failure),
+    /// The signal that it received went back to its mailbox. The record keeps its position in the
+    /// order of results. It has no other effect, and the operation may wait again.
+    GivenBack,
 }
 
 impl StepEnd {
@@ -95,6 +122,7 @@ impl StepEnd {
             StepEnd::Waiting { .. } => StepState::Waiting,
             StepEnd::Done(_) => StepState::Done,
             StepEnd::Failed(_) => StepState::Failed,
+            StepEnd::GivenBack => StepState::GivenBack,
         }
     }
 }
@@ -104,13 +132,13 @@ impl StepEnd {
 pub struct OperationResult {
     /// Its number.
     pub number: u32,
-    /// What it gave: the signal's payload, or `null` for a sleep.
-    pub payload: Payload,
+    /// Its result: the signal's payload, or `null` for a sleep; or its failure.
+    pub result: Result<Payload, Failure>,
 }
 
 impl StepId {
-    /// How the code's request differs from what is recorded at its number, if it does, in words a
-    /// reader can act on.
+    /// The difference between the code's operation and the recorded operation with the same number,
+    /// if there is one, in words that tell a reader what to change.
     pub fn difference(&self, recorded: &StepId) -> Option<String> {
         if self == recorded {
             return None;
@@ -131,7 +159,7 @@ impl StepId {
     }
 }
 
-/// The difference when code ended with recorded operations it never asked for.
+/// The difference if the code ended and recorded operations are left that it never called.
 pub fn unread_difference(unread: &[StepId]) -> Option<String> {
     let first = unread.first()?;
     Some(format!(

@@ -1,5 +1,5 @@
-//! The transition tables, as data: the specification from which the rules, the refusals, the
-//! docs and the tests are derived. A pair that is not here cannot be written.
+//! The transition tables, as data: the specification from which the rules, the refusals, the docs
+//! and the tests are derived. A transition that is not in a table cannot be written.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::status::{ExecutionStatus, Phase};
 use crate::texts;
 
 texts! {
-    /// Who may cause a transition.
+    /// The parties that may cause a transition.
     By {
         /// A person or program, through the library or the command line.
         User = "user",
@@ -24,7 +24,7 @@ texts! {
         Deadline = "deadline",
         /// A timer that fell due.
         Timer = "timer",
-        /// Whoever sent a signal.
+        /// The sender of a signal.
         Sender = "sender",
         /// A child that ended.
         Child = "child",
@@ -32,8 +32,8 @@ texts! {
 }
 
 texts! {
-    /// What builds a row: rows that nothing builds yet are part of the specification, but are
-    /// refused like pairs that are not in the table.
+    /// Whether a row is in use. Reserved rows are part of the specification, but are refused like
+    /// transitions that are not in the table.
     Built {
         /// In use.
         Now = "now",
@@ -42,20 +42,21 @@ texts! {
     }
 }
 
-/// One row: what a move leads from and to, who may make it, and the events that say so.
+/// One row: the states before and after a move, the parties that may make it, and its events.
 #[derive(Debug)]
 pub struct Row<S: 'static, M: 'static> {
     /// The move's name.
     pub name: M,
-    /// The states it may start from; none means creation.
+    /// The states in which the move may start; none means creation.
     pub from: &'static [Option<S>],
-    /// Where it ends.
-    pub to: S,
-    /// Who may make it.
+    /// The states to which the move may lead. If there are several, the rule that makes the move
+    /// chooses one.
+    pub to: &'static [S],
+    /// The parties that may make the move.
     pub by: &'static [By],
     /// The events it appends, in order.
     pub events: &'static [EventType],
-    /// Whether it is in use.
+    /// Whether the move is in use.
     pub built: Built,
 }
 
@@ -64,23 +65,23 @@ texts! {
     TaskMove {
         /// Recorded with its execution.
         Create = "create",
-        /// Dependencies ended, rule said yes.
+        /// Its dependencies have ended and its rule holds.
         MarkReady = "mark ready",
-        /// Dependencies ended, rule said no.
+        /// Its dependencies have ended and its rule does not hold.
         Skip = "skip",
-        /// Taken by a worker.
+        /// Claimed by a worker.
         Claim = "claim",
-        /// Waits, slot given away.
+        /// Waits, slot released.
         Defer = "defer",
         /// Holds a slot again.
         Resume = "resume",
         /// Dropped from memory while waiting.
         Evict = "evict",
-        /// What it waited for came.
+        /// Its wait is over.
         Wake = "wake",
-        /// Ended well.
+        /// Ended with a result.
         Complete = "complete",
-        /// Failed, another attempt follows.
+        /// An attempt failed, and another attempt follows.
         Retry = "retry",
         /// Failed for good.
         Fail = "fail",
@@ -102,7 +103,7 @@ texts! {
     ExecutionMove {
         /// Recorded.
         Create = "create",
-        /// First task claimed.
+        /// Its first task was claimed.
         Start = "start",
         /// Stopped before it started.
         CancelPending = "cancel before start",
@@ -112,19 +113,19 @@ texts! {
         Pause = "pause",
         /// Claims again.
         Resume = "resume",
-        /// Asked to stop.
+        /// A cancellation was requested.
         RequestCancel = "cancel",
         /// Stopped on request.
         FinishCancelled = "finish cancelled",
         /// Stopped by its deadline.
         FinishTimedOut = "finish timed out",
-        /// Ended well.
+        /// Completed.
         Complete = "complete",
-        /// Ended with a failure.
+        /// Failed.
         Fail = "fail",
-        /// Ended by its successor.
+        /// Ended by starting its next generation.
         ContinueAsNew = "continue as new",
-        /// Failed tasks reset.
+        /// Its failed tasks were reset.
         Retry = "retry",
     }
 }
@@ -148,7 +149,7 @@ const fn row<S, M>(
     built: Built,
     name: M,
     from: &'static [Option<S>],
-    to: S,
+    to: &'static [S],
     by: &'static [By],
     events: &'static [EventType],
 ) -> Row<S, M> {
@@ -165,52 +166,52 @@ const fn row<S, M>(
 /// The tasks' table.
 #[rustfmt::skip]
 pub static TASKS: &[Row<Phase, TaskMove>] = &[
-    row(Now,   TaskMove::Create,    &[None],               P::Pending,   &[Engine],               &[E::TaskCreated]),
-    row(Now,   TaskMove::MarkReady, &[Some(P::Pending)],   P::Ready,     &[Engine],               &[E::TaskMarkedReady]),
-    row(Now,   TaskMove::Skip,      &[Some(P::Pending)],   P::Skipped,   &[Engine],               &[E::TaskSkipped]),
-    row(Now,   TaskMove::Claim,     &[Some(P::Ready)],     P::Active,    &[Worker],               &[E::TaskClaimed, E::TaskStarted]),
-    row(Now,   TaskMove::Defer,     &[Some(P::Active)],    P::Deferred,  &[Worker],               &[E::TaskDeferred]),
-    row(Now,   TaskMove::Resume,    &[Some(P::Deferred)],  P::Active,    &[Worker],               &[E::TaskResumed]),
-    row(Now,   TaskMove::Evict,     &[Some(P::Deferred)],  P::Evicted,   &[Worker],               &[E::TaskEvicted]),
-    row(Now,   TaskMove::Wake,      &[Some(P::Evicted)],   P::Ready,     &[Sender, Timer, Child, Engine], &[E::TaskWoken]),
-    row(Now,   TaskMove::Complete,  HELD,                  P::Completed, &[Worker],               &[E::TaskCompleted]),
-    row(Now,   TaskMove::Retry,     HELD,                  P::Ready,     &[Worker],               &[E::TaskFailed, E::TaskRetryScheduled]),
-    row(Now,   TaskMove::Fail,      HELD,                  P::Failed,    &[Worker],               &[E::TaskFailed]),
-    row(Now,   TaskMove::Release,   HELD,                  P::Ready,     &[Worker],               &[E::TaskReleased]),
-    row(Now,   TaskMove::Recover,   HELD,                  P::Ready,     &[Engine],               &[E::TaskRecovered]),
-    row(Now,   TaskMove::Abandon,   &[Some(P::Active)],    P::Abandoned, &[Engine],               &[E::TaskAbandoned]),
-    row(Now,   TaskMove::Cancel,    OPEN,                  P::Cancelled, &[Engine, Worker],       &[E::TaskCancelled]),
+    row(Now,   TaskMove::Create,    &[None],               &[P::Pending],   &[Engine],               &[E::TaskCreated]),
+    row(Now,   TaskMove::MarkReady, &[Some(P::Pending)],   &[P::Ready],     &[Engine],               &[E::TaskMarkedReady]),
+    row(Now,   TaskMove::Skip,      &[Some(P::Pending)],   &[P::Skipped],   &[Engine],               &[E::TaskSkipped]),
+    row(Now,   TaskMove::Claim,     &[Some(P::Ready)],     &[P::Active],    &[Worker],               &[E::TaskClaimed, E::TaskStarted]),
+    row(Now,   TaskMove::Defer,     &[Some(P::Active)],    &[P::Deferred],  &[Worker],               &[E::TaskDeferred]),
+    row(Now,   TaskMove::Resume,    &[Some(P::Deferred)],  &[P::Active],    &[Worker],               &[E::TaskResumed]),
+    row(Now,   TaskMove::Evict,     &[Some(P::Deferred)],  &[P::Evicted],   &[Worker],               &[E::TaskEvicted]),
+    row(Now,   TaskMove::Wake,      &[Some(P::Evicted)],   &[P::Ready],     &[Sender, Timer, Child, Engine], &[E::TaskWoken]),
+    row(Now,   TaskMove::Complete,  HELD,                  &[P::Completed], &[Worker],               &[E::TaskCompleted]),
+    row(Now,   TaskMove::Retry,     HELD,                  &[P::Ready],     &[Worker],               &[E::TaskFailed, E::TaskRetryScheduled]),
+    row(Now,   TaskMove::Fail,      HELD,                  &[P::Failed],    &[Worker],               &[E::TaskFailed]),
+    row(Now,   TaskMove::Release,   HELD,                  &[P::Ready],     &[Worker],               &[E::TaskReleased]),
+    row(Now,   TaskMove::Recover,   HELD,                  &[P::Ready],     &[Engine],               &[E::TaskRecovered]),
+    row(Now,   TaskMove::Abandon,   &[Some(P::Active)],    &[P::Abandoned], &[Engine],               &[E::TaskAbandoned]),
+    row(Now,   TaskMove::Cancel,    OPEN,                  &[P::Cancelled], &[Engine, Worker],       &[E::TaskCancelled]),
     row(Later, TaskMove::Reset,   &[Some(P::Failed), Some(P::Abandoned), Some(P::Skipped), Some(P::Cancelled), Some(P::Completed)],
-                                                    P::Pending,   &[User],                 &[E::TaskReset]),
+                                                    &[P::Pending], &[User],                 &[E::TaskReset]),
 ];
 
 /// The executions' table.
 #[rustfmt::skip]
 pub static EXECUTIONS: &[Row<ExecutionStatus, ExecutionMove>] = &[
-    row(Now,   ExecutionMove::Create,          &[None],                                   X::Pending,    &[User, Schedule, Parent], &[E::ExecutionCreated]),
-    row(Now,   ExecutionMove::Start,           &[Some(X::Pending)],                       X::Running,    &[Worker],                 &[E::ExecutionStarted]),
-    row(Now,   ExecutionMove::CancelPending,   &[Some(X::Pending)],                       X::Cancelled,  &[User, Parent],           &[E::ExecutionCancelled]),
-    row(Now,   ExecutionMove::TimeOutPending,  &[Some(X::Pending)],                       X::TimedOut,   &[Deadline],               &[E::ExecutionTimedOut]),
-    row(Now,   ExecutionMove::RequestCancel,   &[Some(X::Pending), Some(X::Running), Some(X::Paused)], X::Cancelling, &[User, Parent, Deadline], &[E::ExecutionCancelling]),
-    row(Now,   ExecutionMove::FinishCancelled, &[Some(X::Cancelling)],                    X::Cancelled,  &[Engine],                 &[E::ExecutionCancelled]),
-    row(Now,   ExecutionMove::FinishTimedOut,  &[Some(X::Cancelling)],                    X::TimedOut,   &[Engine],                 &[E::ExecutionTimedOut]),
-    row(Now,   ExecutionMove::Complete,        &[Some(X::Pending), Some(X::Running), Some(X::Paused)], X::Completed, &[Engine],     &[E::ExecutionCompleted]),
-    row(Now,   ExecutionMove::Fail,            &[Some(X::Running), Some(X::Paused)],      X::Failed,     &[Engine],                 &[E::ExecutionFailed]),
-    row(Later, ExecutionMove::Pause,         &[Some(X::Pending), Some(X::Running)],     X::Paused,     &[User],                   &[E::ExecutionPaused]),
-    row(Later, ExecutionMove::Resume,        &[Some(X::Paused)],                        X::Running,    &[User],                   &[E::ExecutionResumed]),
-    row(Later, ExecutionMove::ContinueAsNew, &[Some(X::Running)],                       X::ContinuedAsNew, &[Engine],             &[E::ExecutionContinuedAsNew]),
-    row(Later, ExecutionMove::Retry,         &[Some(X::Failed), Some(X::TimedOut), Some(X::Cancelled)], X::Pending, &[User],      &[E::ExecutionRetried]),
+    row(Now,   ExecutionMove::Create,          &[None],                                   &[X::Pending],    &[User, Schedule, Parent], &[E::ExecutionCreated]),
+    row(Now,   ExecutionMove::Start,           &[Some(X::Pending)],                       &[X::Running],    &[Worker],                 &[E::ExecutionStarted]),
+    row(Now,   ExecutionMove::CancelPending,   &[Some(X::Pending)],                       &[X::Cancelled],  &[User, Parent],           &[E::ExecutionCancelled]),
+    row(Now,   ExecutionMove::TimeOutPending,  &[Some(X::Pending)],                       &[X::TimedOut],   &[Deadline],               &[E::ExecutionTimedOut]),
+    row(Now,   ExecutionMove::RequestCancel,   &[Some(X::Pending), Some(X::Running), Some(X::Paused)], &[X::Cancelling], &[User, Parent, Deadline], &[E::ExecutionCancelling]),
+    row(Now,   ExecutionMove::FinishCancelled, &[Some(X::Cancelling)],                    &[X::Cancelled],  &[Engine],                 &[E::ExecutionCancelled]),
+    row(Now,   ExecutionMove::FinishTimedOut,  &[Some(X::Cancelling)],                    &[X::TimedOut],   &[Engine],                 &[E::ExecutionTimedOut]),
+    row(Now,   ExecutionMove::Complete,        &[Some(X::Pending), Some(X::Running), Some(X::Paused)], &[X::Completed], &[Engine],     &[E::ExecutionCompleted]),
+    row(Now,   ExecutionMove::Fail,            &[Some(X::Running), Some(X::Paused)],      &[X::Failed],     &[Engine],                 &[E::ExecutionFailed]),
+    row(Later, ExecutionMove::Pause,         &[Some(X::Pending), Some(X::Running)],     &[X::Paused],     &[User],                   &[E::ExecutionPaused]),
+    row(Later, ExecutionMove::Resume,        &[Some(X::Paused)],                        &[X::Pending, X::Running],    &[User],                   &[E::ExecutionResumed]),
+    row(Later, ExecutionMove::ContinueAsNew, &[Some(X::Running)],                       &[X::ContinuedAsNew], &[Engine],             &[E::ExecutionContinuedAsNew]),
+    row(Later, ExecutionMove::Retry,         &[Some(X::Failed), Some(X::TimedOut), Some(X::Cancelled)], &[X::Pending], &[User],      &[E::ExecutionRetried]),
 ];
 
-/// A move that the table does not have, or does not allow from there or to that party.
+/// A move that the table does not have, or does not allow from that state or for that party.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {attempted} from {}: allowed there: {}", from.unwrap_or("nothing"), list(allowed))]
 pub struct Illegal {
     /// The move's name.
     pub attempted: &'static str,
-    /// The state it was asked from.
+    /// The state in which it was attempted.
     pub from: Option<&'static str>,
-    /// What the table allows from that state.
+    /// The moves that the table allows from that state.
     pub allowed: Vec<&'static str>,
 }
 
@@ -222,7 +223,21 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-/// The table row for a move, or why there is none.
+impl<S: Copy, M: fmt::Debug> Row<S, M> {
+    /// The state after the move, for moves that lead to one state only.
+    ///
+    /// # Panics
+    ///
+    /// If the table names several states.
+    pub fn target(&self) -> S {
+        match self.to {
+            [only] => *only,
+            several => panic!("{:?} leads to one of {} states", self.name, several.len()),
+        }
+    }
+}
+
+/// The table row of a move, or the reason why there is none.
 pub fn find<S, M>(
     table: &'static [Row<S, M>],
     name: M,
@@ -248,6 +263,23 @@ where
             .map(|row| row.name.text())
             .collect(),
     })
+}
+
+/// Whether an execution can have this status: a move that is in use leads to it.
+pub fn is_status_in_use(status: ExecutionStatus) -> bool {
+    let mut built = EXECUTIONS.iter().filter(|row| row.built == Built::Now);
+    built.any(|row| row.to.contains(&status))
+}
+
+/// Whether an event of this type can be appended: by a move that is in use, or for a late result,
+/// which makes no move.
+pub fn is_event_in_use(kind: EventType) -> bool {
+    let of_execution = EXECUTIONS.iter().map(|row| (row.built, row.events));
+    let of_task = TASKS.iter().map(|row| (row.built, row.events));
+    let mut built = of_execution
+        .chain(of_task)
+        .filter(|(built, _)| *built == Built::Now);
+    kind == EventType::TaskLateResultDiscarded || built.any(|(_, events)| events.contains(&kind))
 }
 
 /// A value with a fixed text.
@@ -284,6 +316,27 @@ mod tests {
                 row.name
             );
         }
+    }
+
+    #[test]
+    fn statuses_and_events_that_only_later_moves_make_are_not_in_use() {
+        let unused = |status: &&ExecutionStatus| !is_status_in_use(**status);
+        let statuses: Vec<_> = ExecutionStatus::ALL.iter().filter(unused).collect();
+        assert_eq!(
+            statuses,
+            [&ExecutionStatus::Paused, &ExecutionStatus::ContinuedAsNew]
+        );
+        let unused = |kind: &&EventType| !is_event_in_use(**kind);
+        let kinds: Vec<_> = EventType::ALL.iter().filter(unused).collect();
+        let expected = [
+            &EventType::ExecutionPaused,
+            &EventType::ExecutionResumed,
+            &EventType::ExecutionContinuedAsNew,
+            &EventType::ExecutionRetried,
+            &EventType::ExecutionForced,
+            &EventType::TaskReset,
+        ];
+        assert_eq!(kinds, expected);
     }
 
     #[test]

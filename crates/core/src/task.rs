@@ -1,12 +1,14 @@
-//! Task lifecycle. Pure: callers bring the time. A finished task never changes, but for the
-//! record that a late result was discarded.
+//! Task lifecycle. Pure: callers pass the time. A finished task never changes, except for the
+//! record of a discarded late result.
 
 use serde::Serialize;
 use serde_json::json;
 
+use crate::context::Changes;
 use crate::event::{Event, EventType};
 use crate::failure::Failure;
 use crate::ids::{TaskKey, Timestamp, WorkerId};
+use crate::kernel::Superseded;
 use crate::payload::Payload;
 use crate::status::Phase;
 use crate::table::{self, Illegal, TaskMove};
@@ -18,18 +20,21 @@ use crate::trigger::SkipReason;
 pub struct Task {
     /// Execution and number.
     pub key: TaskKey,
-    /// Where it stands.
+    /// Its place in the state machine.
     pub phase: Phase,
     /// The attempt that runs, or would run next, from 1. Rises after a failure or a crash while
     /// Active.
     pub attempt: u32,
     /// Number of claims: the fencing number that every write of a worker names.
     pub epoch: u32,
-    /// Crashes while Active since the last failure or new step.
+    /// Crashes while Active since the last failure or new step. From the third crash on, only
+    /// crashes count in which the task was alone. Each late result takes one crash back, because it
+    /// shows that the process had not died.
     pub crashes: u32,
-    /// Steps it had recorded when it last crashed, to tell whether it got further since.
+    /// How many steps it had recorded at its last crash, to tell whether it has recorded more
+    /// since.
     pub crash_steps: u32,
-    /// Who holds it.
+    /// The worker that holds it.
     pub worker: Option<WorkerId>,
     /// Dependencies that have not ended.
     pub waiting: u32,
@@ -43,8 +48,8 @@ pub struct Task {
     pub version: u32,
     /// When it was recorded.
     pub created_at: Timestamp,
-    /// Since when it can be claimed, or from when on if that is still to come: a retry that is not
-    /// due. Names the task's outbox row or retry timer.
+    /// Since when it can be claimed; for a retry that is not due, from when on. Names the task's
+    /// outbox row or retry timer.
     pub ready_at: Option<Timestamp>,
     /// When it was first claimed.
     pub started_at: Option<Timestamp>,
@@ -56,10 +61,27 @@ pub struct Task {
     pub queued_us: i64,
     /// Time spent Active.
     pub active_us: i64,
+    /// Time spent Active in the present attempt.
+    pub attempt_active_us: i64,
     /// Time spent Deferred, parked or evicted.
     pub deferred_us: i64,
     /// Time spent waiting for a retry to fall due.
     pub retry_wait_us: i64,
+}
+
+/// How many crashes count for a task even if other tasks ran beside it, and may have been the
+/// cause.
+const UNCLEAR_CRASHES: u32 = 2;
+
+/// The death of a worker, as far as one of its tasks is concerned.
+#[derive(Clone, Copy, Debug)]
+pub struct Death<'a> {
+    /// Whether the worker held no other task that was Active.
+    pub alone: bool,
+    /// Crashes in a row that a task survives.
+    pub crash_cap: u32,
+    /// How the death was noticed.
+    pub reason: &'a str,
 }
 
 #[derive(Serialize)]
@@ -72,7 +94,7 @@ struct FailureData<'a> {
 }
 
 impl Task {
-    /// A new task: Pending, with so many dependencies to wait for.
+    /// A new task: Pending, with this many dependencies to wait for.
     pub fn create(
         key: TaskKey,
         waiting: u32,
@@ -99,6 +121,7 @@ impl Task {
             changed_at: cause.at,
             queued_us: 0,
             active_us: 0,
+            attempt_active_us: 0,
             deferred_us: 0,
             retry_wait_us: 0,
         };
@@ -106,7 +129,7 @@ impl Task {
         let transition = Transition {
             cause,
             from: None,
-            to: row.to.as_str(),
+            to: row.target().as_str(),
         };
         for &kind in row.events {
             transition.record(&mut task.stream(), kind, None, log);
@@ -114,14 +137,14 @@ impl Task {
         Ok(task)
     }
 
-    /// Its dependencies ended and its rule said yes.
+    /// Its dependencies have ended and its rule holds.
     pub fn mark_ready(&mut self, cause: &Cause, log: &mut Vec<Event>) -> Result<(), Illegal> {
         self.make(TaskMove::MarkReady, cause, [None, None], log)?;
         self.ready_at = Some(self.changed_at);
         Ok(())
     }
 
-    /// Its dependencies ended and its rule said no.
+    /// Its dependencies have ended and its rule does not hold.
     pub fn skip(
         &mut self,
         reason: &SkipReason,
@@ -133,15 +156,15 @@ impl Task {
         Ok(())
     }
 
-    /// One of its dependencies ended. Answers whether it was the last.
+    /// One of its dependencies ended. Returns whether it was the last.
     pub fn lower_waiting(&mut self, completed: bool) -> bool {
         self.waiting = self.waiting.saturating_sub(1);
         self.unmet += u32::from(!completed);
         self.waiting == 0
     }
 
-    /// A worker takes it into a slot: the epoch rises before the events are written, so that they
-    /// carry the new one.
+    /// A worker claims it into a slot. The epoch rises before the events are made, so that they
+    /// carry the new epoch.
     pub fn claim(
         &mut self,
         worker: WorkerId,
@@ -157,7 +180,7 @@ impl Task {
         Ok(())
     }
 
-    /// It waits and gives its slot away. `wait` says for what.
+    /// It waits and releases its slot. `wait` says for what.
     pub fn defer(
         &mut self,
         wait: String,
@@ -177,7 +200,8 @@ impl Task {
         Ok(())
     }
 
-    /// Its future is dropped from memory; `wake_at` is the earliest time it waits for, if any.
+    /// Its future is dropped from memory. `wake_at` is the earliest time that it waits for, if it
+    /// waits for a time.
     pub fn evict(
         &mut self,
         wake_at: Option<Timestamp>,
@@ -191,37 +215,51 @@ impl Task {
         Ok(())
     }
 
-    /// What it waited for came.
+    /// Its wait is over.
     pub fn wake(&mut self, cause: &Cause, log: &mut Vec<Event>) -> Result<(), Illegal> {
         self.make(TaskMove::Wake, cause, [None, None], log)?;
         self.ready_again();
         Ok(())
     }
 
-    /// It ended well.
+    /// It completed, with this output and these changes.
     pub fn complete(
         &mut self,
         output: Option<&Payload>,
+        changes: Option<&Changes>,
+        checkpoint: Option<&Payload>,
         cause: &Cause,
         log: &mut Vec<Event>,
     ) -> Result<(), Illegal> {
-        let data = output.map(|payload| {
-            let digest = payload.digest();
-            format!(
-                r#"{{"output":{{"len":{},"sha256":"{}"}}}}"#,
-                digest.len, digest.sha256
-            )
-        });
+        let changes = changes.map(|changes| Payload::from_json(changes.to_json()));
+        let left = [
+            ("output", output),
+            ("changes", changes.as_ref()),
+            ("checkpoint", checkpoint),
+        ];
+        let digests: Vec<String> = left
+            .into_iter()
+            .filter_map(|(name, payload)| {
+                let digest = payload?.digest();
+                Some(format!(
+                    r#""{name}":{{"len":{},"sha256":"{}"}}"#,
+                    digest.len, digest.sha256
+                ))
+            })
+            .collect();
+        let data = (!digests.is_empty()).then(|| format!("{{{}}}", digests.join(",")));
         self.make(TaskMove::Complete, cause, [data, None], log)?;
         self.close();
         Ok(())
     }
 
-    /// The attempt failed; another follows at `retry_at`.
+    /// The attempt failed, and another follows at `retry_at`. The next attempt runs the operations
+    /// in `again` again although they are recorded.
     pub fn retry(
         &mut self,
         failure: &Failure,
         retry_at: Timestamp,
+        again: &[Superseded],
         cause: &Cause,
         log: &mut Vec<Event>,
     ) -> Result<(), Illegal> {
@@ -231,21 +269,24 @@ impl Task {
             retry_at: None,
             next_attempt: None,
         };
-        let scheduled = json!({ "retry_at": retry_at, "next_attempt": next_attempt }).to_string();
+        let mut scheduled = json!({ "retry_at": retry_at, "next_attempt": next_attempt });
+        if !again.is_empty() {
+            scheduled["runs_again"] = json!(again);
+        }
         self.make(
             TaskMove::Retry,
             cause,
-            [to_json(&failed), Some(scheduled)],
+            [to_json(&failed), Some(scheduled.to_string())],
             log,
         )?;
         self.ready_again();
-        self.attempt = next_attempt;
+        self.begin_attempt(next_attempt);
         self.crashes = 0;
         self.ready_at = Some(retry_at.max(self.changed_at));
         Ok(())
     }
 
-    /// The attempt failed and none follows.
+    /// The attempt failed, and no attempt follows.
     pub fn fail(
         &mut self,
         failure: &Failure,
@@ -262,7 +303,7 @@ impl Task {
         Ok(())
     }
 
-    /// Its worker gives it back at shutdown; no attempt is charged.
+    /// Its worker gives it back at shutdown. No attempt is charged.
     pub fn release(
         &mut self,
         reason: &str,
@@ -275,25 +316,34 @@ impl Task {
         Ok(())
     }
 
-    /// Its worker died. `steps` is how many steps it has recorded: new ones since the last crash
-    /// start the count of crashes afresh. A crash while waiting is free. Beyond `crash_cap`
-    /// crashes in a row the task is abandoned; answers whether it was.
+    /// Whether its process died so often while the task ran that the task must run alone. The next
+    /// death then shows whether the task is the cause.
+    pub fn is_suspect(&self, crash_cap: u32) -> bool {
+        self.crashes >= UNCLEAR_CRASHES.min(crash_cap).max(1)
+    }
+
+    /// Its worker died. `steps` is the number of its recorded steps: new steps since the last crash
+    /// start the count of crashes again. A crash while the task waits is not counted. The first two
+    /// crashes count even if other tasks ran beside it; each further crash counts only if the task
+    /// was alone. Beyond the cap, and only if it was alone, the task is abandoned. Returns whether
+    /// it was abandoned.
     pub fn recover(
         &mut self,
         steps: u32,
-        crash_cap: u32,
-        reason: &str,
+        death: &Death<'_>,
         cause: &Cause,
         log: &mut Vec<Event>,
     ) -> Result<bool, Illegal> {
         let was_active = self.phase == Phase::Active;
         let lost_by = self.worker;
+        let Death { alone, reason, .. } = *death;
         let crashes = match was_active {
             false => self.crashes,
             true if steps > self.crash_steps => 1,
-            true => self.crashes + 1,
+            true if alone || self.crashes < UNCLEAR_CRASHES => self.crashes + 1,
+            true => self.crashes,
         };
-        let abandoned = was_active && crashes > crash_cap;
+        let abandoned = was_active && alone && crashes > death.crash_cap;
         let name = if abandoned {
             TaskMove::Abandon
         } else {
@@ -301,6 +351,9 @@ impl Task {
         };
         let mut data =
             json!({ "reason": reason, "crashes": crashes, "steps": steps, "lost_by": lost_by });
+        if was_active {
+            data["alone"] = json!(alone);
+        }
         if was_active && !abandoned {
             data["next_attempt"] = json!(self.attempt + 1);
         }
@@ -311,13 +364,15 @@ impl Task {
             self.close();
         } else {
             self.ready_again();
-            self.attempt += u32::from(was_active);
+            if was_active {
+                self.begin_attempt(self.attempt + 1);
+            }
         }
         Ok(abandoned)
     }
 
-    /// Its execution stops. The epoch rises if a worker held it, so that nothing it still does is
-    /// recorded; unless it was that worker who said so.
+    /// Its execution stops. If a worker held the task, the epoch rises, so that later writes of
+    /// that worker are refused. It does not rise if that worker itself reported the end.
     pub fn cancel(
         &mut self,
         reason: &str,
@@ -332,7 +387,9 @@ impl Task {
         Ok(())
     }
 
-    /// A result came from a worker that no longer held the task. Its stale epoch is data.
+    /// A result arrived from a worker that no longer held the task. The event's data has the
+    /// result's stale epoch. The worker's process had not died, so one crash less is counted for
+    /// the task.
     pub fn discard_late_result(
         &mut self,
         stale_epoch: u32,
@@ -354,7 +411,10 @@ impl Task {
             Some(data),
             log,
         );
-        // The stream's clock moved on, so what passed meanwhile is credited to the phase it is in.
+        if !phase.is_terminal() {
+            self.crashes = self.crashes.saturating_sub(1);
+        }
+        // The stream's time moved on, so the time since then is credited to the present phase.
         self.credit(phase, before);
     }
 
@@ -369,8 +429,8 @@ impl Task {
         }
     }
 
-    /// Makes the move: table, events, phase, and the time since the last event credited to the
-    /// phase it was spent in.
+    /// Makes the move: checks the table, appends the events, changes the phase, and credits the
+    /// time since the last event to the previous phase.
     fn make(
         &mut self,
         name: TaskMove,
@@ -384,12 +444,12 @@ impl Task {
         let transition = Transition {
             cause,
             from: Some(from.as_str()),
-            to: row.to.as_str(),
+            to: row.target().as_str(),
         };
         for (&kind, data) in row.events.iter().zip(data) {
             transition.record(&mut self.stream(), kind, data, log);
         }
-        self.phase = row.to;
+        self.phase = row.target();
         self.credit(from, before);
         Ok(())
     }
@@ -404,10 +464,18 @@ impl Task {
                 self.retry_wait_us += retry_wait;
                 self.queued_us += elapsed - retry_wait;
             }
-            Phase::Active => self.active_us += elapsed,
+            Phase::Active => {
+                self.active_us += elapsed;
+                self.attempt_active_us += elapsed;
+            }
             Phase::Deferred | Phase::Evicted => self.deferred_us += elapsed,
             _ => {}
         }
+    }
+
+    fn begin_attempt(&mut self, attempt: u32) {
+        self.attempt = attempt;
+        self.attempt_active_us = 0;
     }
 
     fn ready_again(&mut self) {

@@ -1,15 +1,25 @@
-//! What may stand in names and payloads, and which known name a wrong one was meant to be.
+//! The characters that names and payloads may contain, and the known name that a wrong name
+//! probably meant.
 //!
-//! Both databases must hold the same strings: PostgreSQL refuses NUL in text and lone surrogates in
-//! JSON, so they are refused here, before either sees them. Nothing here changes a string.
+//! Both databases must be able to store the same strings. PostgreSQL refuses NUL in text and lone
+//! surrogates in JSON, so both are refused here, before either database gets them. Nothing here
+//! changes a string.
 
 use thiserror::Error;
 
 /// Longest name (task, node, instance, signal, step ...) in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 255;
 
-/// Character comparisons spent on a suggestion: enough for 100,000 names of 14 characters, little enough
-/// that as many long ones don't hold an error up. Candidates past the budget are not looked at.
+/// How deep arrays and objects of a payload may be nested: `[[1]]` is two deep.
+///
+/// Programs that read JSON either stop at a certain depth (`serde_json` at 127, including what the
+/// engine stores around a value), or use memory that grows with the square of the depth. So a value
+/// that could be written but never read again is refused when it is written.
+pub const MAX_PAYLOAD_DEPTH: usize = 100;
+
+/// The number of character comparisons for one suggestion. It is enough for 100,000 names of 14
+/// characters, and small enough that as many long names do not delay an error. Candidates beyond
+/// this budget are not compared.
 const NEAREST_BUDGET: usize = 20_000_000;
 
 /// Why a name was refused.
@@ -26,12 +36,12 @@ pub enum NameError {
     TooLong {
         /// What the name was for.
         what: String,
-        /// How it starts.
+        /// The beginning of the name.
         start: String,
         /// Its length.
         bytes: usize,
     },
-    /// The name holds a control character; NUL is one.
+    /// The name contains a control character, such as NUL.
     #[error("{what} `{escaped}` holds the control character U+{code:04X}")]
     Control {
         /// What the name was for.
@@ -46,22 +56,30 @@ pub enum NameError {
 /// Why a payload's JSON text was refused. Offsets count bytes from the start of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PayloadError {
-    /// A string holds the NUL character, which PostgreSQL cannot store.
+    /// A string contains the NUL character, which PostgreSQL cannot store.
     #[error("the payload holds a NUL character (\\u0000) at byte {at}")]
     Nul {
         /// Where.
         at: usize,
     },
-    /// A string holds half of a surrogate pair, which is no character.
+    /// A string contains half of a surrogate pair, which is no character.
     #[error("the payload holds a lone surrogate escape at byte {at}")]
     LoneSurrogate {
         /// Where.
         at: usize,
     },
-    /// A backslash starts no escape that JSON knows.
+    /// A backslash begins no valid JSON escape.
     #[error("the payload holds a malformed escape at byte {at}")]
     Escape {
         /// Where.
+        at: usize,
+    },
+    /// Arrays and objects are nested deeper than [`MAX_PAYLOAD_DEPTH`].
+    #[error(
+        "the payload is nested deeper than {MAX_PAYLOAD_DEPTH} arrays and objects, at byte {at}"
+    )]
+    TooDeep {
+        /// The start of the first array or object that is too deep.
         at: usize,
     },
 }
@@ -95,16 +113,49 @@ pub fn check_name(what: &str, name: &str) -> Result<(), NameError> {
     }
 }
 
-/// Checks that JSON text can be stored in every backend: no NUL, no lone surrogate escapes.
+/// Checks that JSON text can be stored in every backend and read again: no NUL, no lone surrogate
+/// escapes, nested at most [`MAX_PAYLOAD_DEPTH`] deep.
 ///
-/// The text should be well-formed JSON already; only its escapes are looked at.
+/// The text must be well-formed JSON already: only its escapes and brackets are checked.
 ///
 /// ```
 /// use abide_core::text::check_payload;
 /// assert!(check_payload(r#"{"path": "C:\\u0000"}"#).is_ok()); // an escaped backslash, then `u0000`
 /// assert!(check_payload(r#""\u0000""#).is_err());
+/// assert!(check_payload(&("[".repeat(101) + &"]".repeat(101))).is_err());
 /// ```
 pub fn check_payload(json: &str) -> Result<(), PayloadError> {
+    check_payloads_within(json, 0)
+}
+
+/// Like [`check_payload`], for a text of the engine in which payloads are nested `levels` deep.
+pub fn check_payloads_within(json: &str, levels: usize) -> Result<(), PayloadError> {
+    check_characters(json)?;
+    check_depth(json, MAX_PAYLOAD_DEPTH + levels)
+}
+
+/// A loop instead of recursion, because the depth is not yet checked.
+fn check_depth(json: &str, limit: usize) -> Result<(), PayloadError> {
+    let (mut depth, mut in_string, mut escaped) = (0, false, false);
+    for (at, byte) in json.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                if depth > limit {
+                    return Err(PayloadError::TooDeep { at });
+                }
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_characters(json: &str) -> Result<(), PayloadError> {
     if let Some(at) = json.find('\0') {
         return Err(PayloadError::Nul { at });
     }
@@ -121,7 +172,7 @@ pub fn check_payload(json: &str) -> Result<(), PayloadError> {
     Ok(())
 }
 
-/// Reads the `\uXXXX` at `at`, with the second half of a pair, and returns where it ends.
+/// Reads the `\uXXXX` at `at`, with the second half of a pair, and returns the position after it.
 fn unicode_escape(bytes: &[u8], at: usize) -> Result<usize, PayloadError> {
     match code_unit(bytes, at).ok_or(PayloadError::Escape { at })? {
         0 => Err(PayloadError::Nul { at }),
@@ -134,7 +185,7 @@ fn unicode_escape(bytes: &[u8], at: usize) -> Result<usize, PayloadError> {
     }
 }
 
-/// The UTF-16 code unit that the escape at `at` stands for; none if there is no such escape.
+/// The UTF-16 code unit of the escape at `at`; none if there is no such escape.
 fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
     digits.iter().try_fold(0_u16, |unit, digit| {
@@ -143,8 +194,9 @@ fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
     })
 }
 
-/// The candidate that `name` was probably meant to be: equal but for case, or a few edits away (one for
-/// every three characters). The first of equally near ones; none if nothing is near.
+/// The candidate that `name` was probably meant to be: equal except for case, or a few edits away
+/// (one for every three characters). Of several equally near candidates, the first; none if no
+/// candidate is near.
 ///
 /// ```
 /// use abide_core::text::nearest;
@@ -307,6 +359,24 @@ mod tests {
     }
 
     #[test]
+    fn payloads_are_nested_up_to_the_limit() {
+        let nested = |open: &str, close: &str, depth: usize| {
+            format!("{}1{}", open.repeat(depth), close.repeat(depth))
+        };
+        for (open, close) in [("[", "]"), ("{\"a[\\\"[\":", "}")] {
+            let fits = nested(open, close, MAX_PAYLOAD_DEPTH);
+            assert_eq!(check_payload(&fits), Ok(()), "{open}");
+            let deep = nested(open, close, MAX_PAYLOAD_DEPTH + 1);
+            let at = open.len() * MAX_PAYLOAD_DEPTH;
+            assert_eq!(check_payload(&deep), Err(PayloadError::TooDeep { at }));
+            assert_eq!(check_payloads_within(&deep, 1), Ok(()));
+        }
+        let side_by_side = format!("[{}1]", "[{}],".repeat(1000));
+        assert_eq!(check_payload(&side_by_side), Ok(()));
+        assert!(check_payload(&"[".repeat(1_000_000)).is_err());
+    }
+
+    #[test]
     fn payload_errors_read_well() {
         let message = |json: &str| check_payload(json).unwrap_err().to_string();
         assert_eq!(
@@ -320,6 +390,10 @@ mod tests {
         assert_eq!(
             message(r#""\q""#),
             "the payload holds a malformed escape at byte 1"
+        );
+        assert_eq!(
+            message(&"[".repeat(101)),
+            "the payload is nested deeper than 100 arrays and objects, at byte 100"
         );
     }
 

@@ -4,9 +4,9 @@ use crate::ids::{ExecutionId, TaskKey, Timestamp};
 use crate::texts;
 
 texts! {
-    /// What a timer does when it falls due.
+    /// What happens when a timer falls due.
     TimerKind {
-        /// Make the roots of an execution ready, from the n-th on.
+        /// Make the roots of an execution ready, from number `from` on.
         Start = "start",
         /// Stop the execution.
         Deadline = "deadline",
@@ -14,9 +14,9 @@ texts! {
         Retry = "retry",
         /// Wake an evicted task.
         Wait = "wait",
-        /// Go on telling an ended task's dependents, from the n-th on.
+        /// Continue to tell the dependents of an ended task, from number `from` on.
         Propagate = "propagate",
-        /// Go on stopping an execution; cut off what still runs once the grace period is over.
+        /// Continue to stop an execution. After the grace period, stop its running tasks by force.
         Cancel = "cancel",
         /// Not a time but a deploy: the task waits for code that matches its record.
         Code = "code",
@@ -29,7 +29,7 @@ impl TimerKind {
         self as i64 + 1
     }
 
-    /// The kind a stored number stands for.
+    /// The kind with a stored number.
     pub fn from_code(code: i64) -> Option<TimerKind> {
         usize::try_from(code)
             .ok()?
@@ -39,24 +39,24 @@ impl TimerKind {
     }
 }
 
-/// The due time of a timer that no clock reaches: only a deploy ends it.
+/// The due time of a timer that no clock reaches. Only a deploy ends it.
 pub const NEVER: Timestamp = Timestamp(i64::MAX);
 
-/// The latest time that a sleep may end, were it meant to last for ever.
+/// The latest time at which a sleep may end, even if it was meant to last for ever.
 pub const LATEST: Timestamp = Timestamp(i64::MAX - 1);
 
-/// A row of `timers`. All of it is the key.
+/// A row of `timers`. All its columns are the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timer {
-    /// When.
+    /// The due time.
     pub due_at: Timestamp,
-    /// What.
+    /// What happens then.
     pub kind: TimerKind,
     /// The execution.
     pub execution: ExecutionId,
     /// The task; 0 for the execution itself.
     pub task: u32,
-    /// Where a piece of work goes on.
+    /// Where a piece of work continues.
     pub from: u32,
 }
 
@@ -88,7 +88,7 @@ impl Timer {
         }
     }
 
-    /// The task it is about.
+    /// The task that the timer belongs to.
     pub fn key(&self) -> TaskKey {
         TaskKey::new(self.execution, self.task)
     }

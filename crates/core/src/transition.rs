@@ -8,7 +8,7 @@ use crate::event::{Event, EventType};
 use crate::ids::{ExecutionId, Timestamp, WorkerId};
 use crate::table::By;
 
-/// Why and by whom something changes.
+/// Why something changes, and who caused the change.
 #[derive(Clone, Debug)]
 pub struct Cause {
     /// The time of the change, before clamping to the stream's last event.
@@ -17,7 +17,7 @@ pub struct Cause {
     pub by: By,
     /// The worker, if one is involved.
     pub worker: Option<WorkerId>,
-    /// Who asked, as recorded in history.
+    /// The actor, as history records it.
     pub actor: Option<Arc<str>>,
 }
 
@@ -42,7 +42,7 @@ impl Cause {
         }
     }
 
-    /// A change asked for by somebody with a name.
+    /// A change requested by a named actor.
     pub fn actor(at: Timestamp, by: By, actor: Arc<str>) -> Cause {
         Cause {
             at,
@@ -53,7 +53,8 @@ impl Cause {
     }
 }
 
-/// Where a stream stands: what an event takes from its row and what it leaves there.
+/// The part of a row that its event stream needs: what an event takes from the row and what it
+/// changes there.
 pub(crate) struct Stream<'a> {
     pub(crate) execution: ExecutionId,
     pub(crate) task: u32,
@@ -63,8 +64,8 @@ pub(crate) struct Stream<'a> {
     pub(crate) epoch: Option<u32>,
 }
 
-/// One move, written down: the events that the table names for it, at a time that never lies
-/// before the stream's last event.
+/// One recorded move: the events that the table names for it, at a time that is never before the
+/// stream's last event.
 pub(crate) struct Transition<'a> {
     pub(crate) cause: &'a Cause,
     pub(crate) from: Option<&'static str>,

@@ -1,7 +1,8 @@
-//! Trigger rules: whether a node runs, once all its dependencies have ended, and if not, why not.
+//! Trigger rules: whether a node runs once all its dependencies have ended, and if not, why not.
 //!
-//! A rule speaks of dependencies by name, and of values in the context. A name is the id of a node, or
-//! else of a task, among the node's dependencies; a task stands for all of its nodes there:
+//! A rule names dependencies and context values. A name is the id of a node among the node's
+//! dependencies, or else the id of a task; a task's id means all nodes of the task among the
+//! dependencies:
 //!
 //! | rule | holds if |
 //! | --- | --- |
@@ -12,8 +13,8 @@
 //! | `any(..)` | some part holds; so not if there is none |
 //! | `none(..)` | no part holds; also if there is none |
 //!
-//! A cancelled dependency is neither a success, nor failed, nor skipped. Without a rule, a node runs if
-//! every dependency completed. Nothing is stored or scheduled here.
+//! A cancelled dependency is neither a success, nor failed, nor skipped. Without a rule, a node
+//! runs if every dependency completed. Nothing is stored or scheduled here.
 
 mod compare;
 mod decide;
@@ -28,6 +29,7 @@ use serde_json::Value;
 use crate::graph::Graph;
 use crate::text::is_default;
 
+pub(crate) use compare::is_shallow;
 pub use decide::{Decision, MAX_SAW, SkipReason, decide};
 
 /// How deep rules may be nested.
@@ -36,7 +38,7 @@ pub const MAX_DEPTH: usize = 32;
 /// How deep a value in a rule may be nested. Both limits together keep a stored graph readable.
 pub const MAX_VALUE_DEPTH: usize = 32;
 
-/// When a node runs, as a condition on its dependencies and its context.
+/// The rule that decides whether a node runs: a condition on its dependencies and its context.
 ///
 /// Stored as JSON: `{"any":[{"success":"marker"},{"skipped":"marker"}]}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,7 +46,7 @@ pub const MAX_VALUE_DEPTH: usize = 32;
 pub enum Trigger {
     /// Every part holds.
     All(Vec<Trigger>),
-    /// Some part holds.
+    /// At least one part holds.
     Any(Vec<Trigger>),
     /// No part holds.
     None(Vec<Trigger>),
@@ -54,24 +56,24 @@ pub enum Trigger {
     Failed(String),
     /// At least one node of this name was skipped.
     Skipped(String),
-    /// A value in the context compares as told.
+    /// The comparison with a context value is true.
     Context {
-        /// Where the value is: a key of the context, or a path of keys and array positions joined by
-        /// dots. A key that itself holds the dots goes first.
+        /// The value's key: a key of the context, or a path of keys and array positions joined by
+        /// dots. A context key that contains the dots itself takes precedence.
         key: String,
         /// The comparison.
         op: ContextOp,
-        /// What the context's value is compared with. [`ContextOp::Exists`] and its negation ignore it.
+        /// The value to compare with. [`ContextOp::Exists`] and its negation ignore it.
         #[serde(default, skip_serializing_if = "is_default")]
         value: Value,
     },
 }
 
-/// How a value in the context is compared with a rule's.
+/// How a context value is compared with a rule's value.
 ///
-/// Numbers compare by value, whole or not (`1` equals `1.0`), also inside arrays and objects. Strings
-/// compare by code points. `Ne`, `NotContains` and `NotExists` hold exactly when their opposites don't, so
-/// also for a missing key.
+/// Numbers compare by value, whole or not (`1` equals `1.0`), also inside arrays and objects.
+/// Strings compare by code points. `Ne`, `NotContains` and `NotExists` are true exactly when their
+/// opposites are false, so they are also true for a missing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContextOp {
@@ -79,8 +81,8 @@ pub enum ContextOp {
     Eq,
     /// Not [`ContextOp::Eq`].
     Ne,
-    /// Both are numbers or both are strings, and the context's is less. Never for other types, mixed types
-    /// or a missing key; so neither `Lt` nor `Ge` need hold.
+    /// Both are numbers or both are strings, and the context's value is less. False for other
+    /// types, different types or a missing key; so both `Lt` and `Ge` may be false.
     Lt,
     /// Like [`ContextOp::Lt`], less or equal.
     Le,
@@ -88,8 +90,8 @@ pub enum ContextOp {
     Gt,
     /// Like [`ContextOp::Lt`], greater or equal.
     Ge,
-    /// The context's string holds the rule's string, or its array an equal element, or its object the
-    /// rule's string as a key. Never otherwise.
+    /// The context's value is a string that contains the rule's string, an array that contains an
+    /// equal element, or an object that has the rule's string as a key. False otherwise.
     Contains,
     /// Not [`ContextOp::Contains`].
     NotContains,
@@ -108,14 +110,14 @@ pub enum Ending {
     Failed,
     /// Its process died too often while it ran.
     Abandoned,
-    /// Its own trigger rule said no.
+    /// Its own trigger rule did not hold.
     Skipped,
     /// It was cancelled.
     Cancelled,
 }
 
 impl Ending {
-    /// All endings.
+    /// All values.
     pub const ALL: [Self; 5] = [
         Self::Completed,
         Self::Failed,
@@ -124,7 +126,7 @@ impl Ending {
         Self::Cancelled,
     ];
 
-    /// Whether `failed(..)` holds of it.
+    /// Whether `failed(..)` holds for it.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Failed | Self::Abandoned)
     }
@@ -143,13 +145,13 @@ impl fmt::Display for Ending {
 }
 
 impl Trigger {
-    /// Whether the rule looks at the context, so that it has to be read before deciding.
+    /// Whether the rule needs the context, so that the context must be read before the decision.
     pub fn uses_context(&self) -> bool {
         self.parts()
             .any(|(part, _)| matches!(part, Self::Context { .. }))
     }
 
-    /// The names of nodes and tasks in the rule, in reading order, as often as they stand there.
+    /// The names of nodes and tasks in the rule, in reading order, with repetitions.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parts().filter_map(|(part, _)| match part {
             Self::Success(name) | Self::Failed(name) | Self::Skipped(name) => Some(name.as_str()),
@@ -176,8 +178,8 @@ impl Trigger {
         })
     }
 
-    /// Sorts the keys of values, so that equal rules have equal JSON whatever features `serde_json` was
-    /// built with.
+    /// Sorts the keys of values, so that equal rules have equal JSON whatever features `serde_json`
+    /// was built with.
     pub(crate) fn sort_values(&mut self) {
         match self {
             Self::All(parts) | Self::Any(parts) | Self::None(parts) => {
@@ -188,7 +190,8 @@ impl Trigger {
         }
     }
 
-    /// The rule and all its parts, in reading order. A loop, since depth is checked by means of it.
+    /// The rule and all its parts, in reading order. A loop instead of recursion, because the check
+    /// of the depth uses it.
     fn parts(&self) -> impl Iterator<Item = (&Self, Position)> {
         let mut stack = vec![(self, Position::default())];
         std::iter::from_fn(move || {
@@ -206,11 +209,11 @@ impl Trigger {
     }
 }
 
-/// Where a part stands in its rule.
+/// The position of a part in its rule.
 #[derive(Clone, Copy, Default)]
 struct Position {
     depth: usize,
-    /// Within an odd number of `none`.
+    /// Inside an odd number of `none`.
     negated: bool,
 }
 
@@ -257,15 +260,17 @@ impl fmt::Display for ContextOp {
     }
 }
 
-/// Whether `handler`, which completed, has a rule that names the failure of `failed`, and so caught it.
+/// Whether `handler`, which completed, has caught the failure of `failed` because its rule names
+/// that failure.
 ///
-/// It has if `failed(name)` stands in its rule, naming that dependency by its own or its task's id, within
-/// an even number of `none`. Only what is written counts, not which part of the rule happened to hold:
+/// The rule names the failure if it contains `failed(name)` inside an even number of `none`, with
+/// the dependency's own id or its task's id. Only the text of the rule counts, not which part of it
+/// held:
 ///
-/// - `any(success(x), failed(x))` catches: whoever writes it has provided for the failure.
-/// - `none(failed(x))` doesn't: it asks that there be no failure.
-/// - `none(success(x))`, `all()` and rules on the context alone don't: they run after a failure, but don't
-///   name it.
+/// - `any(success(x), failed(x))` catches: its author has provided for the failure.
+/// - `none(failed(x))` does not: it requires that there is no failure.
+/// - `none(success(x))`, `all()` and rules on the context alone do not: they can hold after a
+///   failure, but do not name it.
 pub fn catches(graph: &Graph, handler: u32, failed: u32) -> bool {
     graph.dependencies(handler).binary_search(&failed).is_ok()
         && (graph.catches_name(handler, graph.node_id(failed))

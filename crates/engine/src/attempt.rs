@@ -1,14 +1,16 @@
-//! One claimed attempt of a task while it is in memory: who it is, and where its function, its
-//! driver and everybody else (notices, shutdown, progress) meet. The task's state itself is in the
-//! store; nothing here decides about it.
+//! One claimed attempt of a task while it is in memory: its ids, and the shared state of its
+//! function, its driver, and notices, shutdown and progress. The state of the task itself is in the
+//! store; this module decides nothing about it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 use abide_core::graph::{Graph, TaskSpec};
 use abide_core::ids::TaskKey;
 use abide_core::kernel::{Claimed, Held};
 use tokio::sync::Notify;
+use tracing::Span;
 
 use crate::clock::Clock;
 use crate::handle::operations::{Operations, Sign};
@@ -23,6 +25,8 @@ pub(crate) struct Attempt {
     pub(crate) graph: Arc<Graph>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) payload_limit_bytes: usize,
+    /// The span in which the function and its driver run, on any thread.
+    pub(crate) span: Span,
     /// Weak: a handle that outlives its task must not keep the store open.
     pub(crate) worker: Weak<Worker>,
     operations: Mutex<Operations>,
@@ -31,6 +35,8 @@ pub(crate) struct Attempt {
     cancel: Notify,
     gone: AtomicBool,
     left: Notify,
+    /// When the current poll of its function began; none while it is not polled.
+    polled: Mutex<Option<Instant>>,
 }
 
 impl Attempt {
@@ -46,6 +52,7 @@ impl Attempt {
             graph: Arc::clone(&claimed.graph),
             clock: Arc::clone(&worker.clock),
             payload_limit_bytes: worker.options.payload_limit_bytes,
+            span: span(claimed, worker),
             worker: Arc::downgrade(worker),
             operations: Mutex::new(Operations::new()),
             reports: Mutex::new(Reports::default()),
@@ -53,7 +60,18 @@ impl Attempt {
             cancel: Notify::new(),
             gone: AtomicBool::new(false),
             left: Notify::new(),
+            polled: Mutex::new(None),
         }
+    }
+
+    /// Records that its function is being polled since then, or is not polled.
+    pub(crate) fn set_polled(&self, since: Option<Instant>) {
+        *self.polled.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// Since when its function has occupied the thread that polls it.
+    pub(crate) fn polled_since(&self) -> Option<Instant> {
+        *self.polled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn key(&self) -> TaskKey {
@@ -77,14 +95,14 @@ impl Attempt {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the function, by its token, that it should stop, and the driver why.
+    /// Tells the function, by its token, that it should stop, and tells the driver why.
     pub(crate) fn stop(&self, sign: Sign) {
         self.cancelled.store(true, Ordering::Release);
         self.cancel.notify_waiters();
         self.operations().tell(sign);
     }
 
-    /// Tells the driver something that is none of the function's business.
+    /// Tells the driver something that does not concern the function.
     pub(crate) fn tell(&self, sign: Sign) {
         self.operations().tell(sign);
     }
@@ -109,12 +127,29 @@ impl Attempt {
     }
 }
 
-/// Waits until the flag is set by somebody who then notifies.
+/// The span that tells in the log to which attempt a line belongs. Its level is the highest, so
+/// that no filter by level removes it. It is a root span, because the attempt belongs to its
+/// execution, not to the code that happened to claim it. Without a subscriber this costs nothing.
+fn span(claimed: &Claimed, worker: &Worker) -> Span {
+    let key = claimed.task.key;
+    tracing::error_span!(
+        parent: None,
+        "attempt",
+        instance = %claimed.instance,
+        workflow = %worker.workflow_name(claimed.workflow),
+        execution = %key.execution,
+        task = %claimed.graph.task_of(key.number).id,
+        node = %claimed.graph.node_id(key.number),
+        attempt = claimed.task.attempt,
+    )
+}
+
+/// Waits until another task sets the flag and notifies.
 async fn wait_for(flag: &AtomicBool, notify: &Notify) {
     loop {
         let notified = notify.notified();
         let mut notified = std::pin::pin!(notified);
-        // From here on a notification is not missed, so the flag is looked at afterwards.
+        // A notification is not missed from here on, so the flag is checked afterwards.
         notified.as_mut().enable();
         if flag.load(Ordering::Acquire) {
             return;

@@ -1,50 +1,77 @@
-//! Time as the engine sees it. Retries, timers, timeouts, leases and polling intervals all go by
-//! one [`Clock`]; with a [`VirtualClock`] a test decides when an hour has passed.
+//! Time as the engine sees it. Retries, timers, timeouts, leases and polling intervals all use one
+//! [`Clock`]. With a [`VirtualClock`] a test decides when an hour has passed.
+//!
+//! Only stored times are times of day. Everything that is measured or waited for in memory uses
+//! [`Clock::elapsed`] and [`Clock::sleep`], which do not depend on the time of day.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use abide_core::ids::Timestamp;
 use abide_store::Store;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::authoring::BoxFuture;
 
-/// Longest uninterrupted sleep of the [`SystemClock`]: after it the wall clock is read again, so
-/// that a clock that was set forward is noticed.
+/// Longest uninterrupted sleep of the [`SystemClock`]. After it the wall clock is read again, so a
+/// clock that was set forward is noticed.
 const LONGEST_NAP: Duration = Duration::from_secs(60);
 
-/// Where the engine gets the time from.
+/// The engine's source of time.
 ///
-/// Times are wall-clock times, since they are stored and outlive the process. All processes that
+/// Times are wall-clock times, because they are stored and outlive the process. All processes that
 /// work on one store must use clocks that agree.
 pub trait Clock: Send + Sync + 'static {
-    /// What time it is.
+    /// The present time.
     fn now(&self) -> Timestamp;
 
-    /// Ends when it is `at` or later; at once if it is.
+    /// Ends when the time is `at` or later; at once if it is already.
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()>;
+
+    /// The time since a fixed moment, which is the same for the whole process. A clock whose time
+    /// of day may be set must not derive this from the time of day. The default does, so such a
+    /// clock must override it.
+    fn elapsed(&self) -> Duration {
+        duration_of_us(self.now().0)
+    }
+
+    /// Ends after `duration`, even if the time of day is set meanwhile. The default uses the time
+    /// of day, which is right only for clocks that are never set.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.sleep_until(self.now().plus_us(us_of(duration)))
+    }
 }
 
-/// The system's clock and tokio's timers.
+/// The system's clock and tokio's timers. It never goes back while the process lives. If the
+/// system's clock is set back, this clock goes on at nine tenths of its normal pace until the
+/// system's clock has caught up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        timestamp_of(SystemTime::now())
+        abide_store::system_now()
     }
 
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
         Box::pin(sleep_until(SystemClock, at))
     }
+
+    fn elapsed(&self) -> Duration {
+        elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
 }
 
-/// The store's clock and tokio's timers: the same time for all processes of a store, whatever
-/// their hosts' clocks say. The default.
+/// The default clock: the store's clock and tokio's timers. All processes of a store see the same
+/// time, whatever their hosts' clocks say.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreClock(Store);
 
@@ -62,6 +89,20 @@ impl Clock for StoreClock {
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
         Box::pin(sleep_until(self.clone(), at))
     }
+
+    fn elapsed(&self) -> Duration {
+        elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+/// The time since the first call, by a clock that cannot be set.
+fn elapsed() -> Duration {
+    static BEGUN: OnceLock<Instant> = OnceLock::new();
+    BEGUN.get_or_init(Instant::now).elapsed()
 }
 
 async fn sleep_until(clock: impl Clock, at: Timestamp) {
@@ -74,7 +115,7 @@ async fn sleep_until(clock: impl Clock, at: Timestamp) {
     }
 }
 
-/// A clock that stands still until it is told to move. Clones are the same clock.
+/// A clock that stands still until you move it. Clones are the same clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -93,7 +134,7 @@ pub struct VirtualClock {
 #[derive(Debug)]
 struct Virtual {
     state: Mutex<VirtualState>,
-    /// Told when somebody goes to sleep.
+    /// Notified when a task begins to sleep.
     slept: Notify,
 }
 
@@ -125,13 +166,13 @@ impl VirtualClock {
         }
     }
 
-    /// Moves the clock forward and wakes whoever has slept long enough.
+    /// Moves the clock forward and wakes every sleeper whose time has come.
     pub fn advance(&self, by: Duration) {
         let to = self.now().plus_us(us_of(by));
         self.advance_to(to);
     }
 
-    /// Moves the clock forward to `to`; does nothing if it is later already.
+    /// Moves the clock forward to `to`. Does nothing if the clock is already later.
     pub fn advance_to(&self, to: Timestamp) {
         let due = {
             let mut state = self.state();
@@ -145,13 +186,13 @@ impl VirtualClock {
         }
     }
 
-    /// The earliest time that somebody sleeps until.
+    /// The earliest time at which a sleeper wakes.
     pub fn next_wake(&self) -> Option<Timestamp> {
         self.state().sleepers.keys().next().map(|(at, _)| *at)
     }
 
-    /// Waits until somebody sleeps, then moves to the earliest time anybody sleeps until, and
-    /// returns it. Calling this in a loop plays a program at full speed.
+    /// Waits until there is a sleeper, then moves the clock to the earliest time at which a sleeper
+    /// wakes, and returns that time. Called in a loop, it runs a program at full speed.
     pub async fn skip(&self) -> Timestamp {
         loop {
             let slept = self.shared.slept.notified();
@@ -163,7 +204,7 @@ impl VirtualClock {
         }
     }
 
-    /// Waits until somebody sleeps until `at` or later.
+    /// Waits until a sleeper waits for `at` or later.
     pub async fn sleeper_until(&self, at: Timestamp) {
         loop {
             let slept = self.shared.slept.notified();
@@ -237,20 +278,12 @@ impl Drop for VirtualSleep {
     }
 }
 
-/// The stored form of a time.
-pub(crate) fn timestamp_of(time: SystemTime) -> Timestamp {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => Timestamp(us_of(since)),
-        Err(before) => Timestamp(-us_of(before.duration())),
-    }
-}
-
 /// A duration in microseconds, saturating.
 pub(crate) fn us_of(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// The reverse of [`us_of`]; nothing is shorter than no time.
+/// The reverse of [`us_of`]. A negative number gives zero.
 pub(crate) fn duration_of_us(us: i64) -> Duration {
     Duration::from_micros(u64::try_from(us).unwrap_or(0))
 }

@@ -1,5 +1,5 @@
-//! Chance, for jitter and the tags of ids: a small generator whose seed can be given, so that a
-//! test repeats. Not for secrets.
+//! Random numbers for jitter and ids: a small generator whose seed can be given, so that a test
+//! repeats. Not for secrets.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ impl Random {
         Random(AtomicU64::new(seed))
     }
 
-    /// A generator that nobody can foretell.
+    /// A generator with an unpredictable seed.
     pub(crate) fn unforeseen() -> Random {
         // The standard library seeds its hashers from the system.
         Random::seeded(RandomState::new().hash_one(0_u8))

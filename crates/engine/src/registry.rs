@@ -1,50 +1,25 @@
-//! What a program can run: its workflows by name and version. Checked once, at start-up, so that a
-//! task which cannot get its state is refused before anything is claimed.
+//! The workflows that a program can run, by name and version. They are checked once, at start-up,
+//! so that a task without its state is refused before anything is claimed.
 
 use std::sync::Arc;
 
 use abide_core::text::nearest;
 use thiserror::Error;
 
-use crate::authoring::{
-    AuthoringError, ErasedTask, StateMap, Task, TaskBuilder, TypeInfo, Workflow, WorkflowBuilder,
-    WorkflowSpec,
-};
+use crate::authoring::{AuthoringError, ErasedTask, StateMap, TypeInfo, Workflow, WorkflowSpec};
 
-/// The registered workflows and the tasks that durable functions may call.
-///
-/// ```
-/// use abide::{Registry, State, StateMap, TaskError, workflow};
-///
-/// pub struct Prices;
-///
-/// #[workflow]
-/// async fn checkout(prices: State<Prices>, order: u32) -> Result<(), TaskError> {
-///     Ok(())
-/// }
-///
-/// # fn main() {
-/// let mut registry = Registry::new();
-/// registry.register::<checkout>().expect("the first of its name");
-/// assert!(registry.workflow("checkout", "1").is_some());
-///
-/// let error = registry.check(&StateMap::new()).expect_err("nobody brought prices");
-/// assert!(error.to_string().starts_with("task `checkout` of workflow `checkout` takes `State<"));
-/// # }
-/// ```
+/// The registered workflows.
 #[derive(Clone, Debug, Default)]
-pub struct Registry {
-    /// In order of registration; a program has tens of workflows, not thousands.
+pub(crate) struct Registry {
+    /// In order of registration. A program has tens of workflows, not thousands.
     workflows: Vec<Arc<WorkflowSpec>>,
-    /// Tasks outside of workflows, each as a workflow of its own.
-    callable: Vec<Arc<WorkflowSpec>>,
 }
 
 /// Why a program's workflows were refused.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum RegistrationError {
-    /// A workflow is wrong in itself.
+    /// A workflow has a mistake.
     #[error(transparent)]
     Workflow(#[from] AuthoringError),
     /// Two workflows share name and version.
@@ -57,13 +32,7 @@ pub enum RegistrationError {
         /// The version.
         version: String,
     },
-    /// Two tasks outside of workflows share an id.
-    #[error("task `{task}` is registered twice")]
-    DuplicateTask {
-        /// The id.
-        task: String,
-    },
-    /// A task takes state that nobody brought.
+    /// A task takes a state value that was not given to the engine.
     #[error(
         "task `{task}` of workflow `{workflow}` takes `State<{type_name}>`, but the engine has no such state{}",
         other(.nearest)
@@ -75,10 +44,10 @@ pub enum RegistrationError {
         task: String,
         /// The type it asks for.
         type_name: &'static str,
-        /// A type that was brought and was probably meant.
+        /// The similar type that was given instead, probably by mistake.
         nearest: Option<&'static str>,
     },
-    /// Nothing is registered under this name.
+    /// No workflow is registered under this name.
     #[error("no workflow `{name}` is registered{}", hint(.nearest))]
     UnknownWorkflow {
         /// The name.
@@ -103,17 +72,18 @@ fn other(nearest: &Option<&'static str>) -> String {
 
 impl Registry {
     /// A registry without workflows.
-    pub fn new() -> Registry {
+    pub(crate) fn new() -> Registry {
         Registry::default()
     }
 
     /// Adds the workflow `W`.
-    pub fn register<W: Workflow>(&mut self) -> Result<(), RegistrationError> {
+    pub(crate) fn register<W: Workflow>(&mut self) -> Result<(), RegistrationError> {
         self.add(W::spec()?)
     }
 
-    /// Adds a workflow that a builder made. Other versions of the name may be there already.
-    pub fn add(&mut self, spec: WorkflowSpec) -> Result<(), RegistrationError> {
+    /// Adds a workflow that a builder made. Other versions of the same name may be registered
+    /// already.
+    pub(crate) fn add(&mut self, spec: WorkflowSpec) -> Result<(), RegistrationError> {
         if self.workflow(&spec.name, &spec.version).is_some() {
             return Err(RegistrationError::DuplicateWorkflow {
                 name: spec.name,
@@ -124,30 +94,10 @@ impl Registry {
         Ok(())
     }
 
-    /// Adds a task outside of workflows, for durable functions to call. That is checked, but nothing
-    /// can call it yet.
-    pub fn register_task<T: Task>(&mut self) -> Result<(), RegistrationError> {
-        self.add_callable(WorkflowBuilder::new(T::ID).add::<T>())
-    }
-
-    /// Adds a task that a builder made, for durable functions to call.
-    pub fn add_task(&mut self, task: TaskBuilder) -> Result<(), RegistrationError> {
-        self.add_callable(WorkflowBuilder::function(task))
-    }
-
-    fn add_callable(&mut self, workflow: WorkflowBuilder) -> Result<(), RegistrationError> {
-        let spec = workflow.build()?;
-        if self.callable.iter().any(|known| known.name == spec.name) {
-            return Err(RegistrationError::DuplicateTask { task: spec.name });
-        }
-        self.callable.push(Arc::new(spec));
-        Ok(())
-    }
-
-    /// Whether every task of every workflow finds the state it takes. Errors name the first that
-    /// doesn't, and the type.
-    pub fn check(&self, state: &StateMap) -> Result<(), RegistrationError> {
-        let specs = self.workflows.iter().chain(&self.callable);
+    /// Checks that every task of every workflow finds the state that it takes. The error names the
+    /// first task that does not, and the type.
+    pub(crate) fn check(&self, state: &StateMap) -> Result<(), RegistrationError> {
+        let specs = self.workflows.iter();
         let mut tasks = specs.flat_map(|spec| spec.tasks.iter().map(move |task| (spec, task)));
         let unmet = tasks.find_map(|(spec, task)| {
             let need = task.required_state().iter().find(|need| !state.has(need))?;
@@ -157,14 +107,14 @@ impl Registry {
     }
 
     /// The workflow of this name and version.
-    pub fn workflow(&self, name: &str, version: &str) -> Option<&Arc<WorkflowSpec>> {
+    pub(crate) fn workflow(&self, name: &str, version: &str) -> Option<&Arc<WorkflowSpec>> {
         self.workflows
             .iter()
             .find(|spec| spec.name == name && spec.version == version)
     }
 
-    /// The version of a workflow that was registered last: the one a start gets.
-    pub fn latest(&self, name: &str) -> Result<&Arc<WorkflowSpec>, RegistrationError> {
+    /// The version of a workflow that was registered last, which a start uses.
+    pub(crate) fn latest(&self, name: &str) -> Result<&Arc<WorkflowSpec>, RegistrationError> {
         self.workflows
             .iter()
             .rfind(|spec| spec.name == name)
@@ -178,21 +128,8 @@ impl Registry {
             })
     }
 
-    /// A task of a workflow.
-    pub fn task(&self, workflow: &str, version: &str, task: &str) -> Option<&Arc<dyn ErasedTask>> {
-        self.workflow(workflow, version)?.task(task)
-    }
-
-    /// A task that was registered outside of workflows.
-    pub fn callable(&self, task: &str) -> Option<&Arc<dyn ErasedTask>> {
-        self.callable
-            .iter()
-            .find(|spec| spec.name == task)?
-            .task(task)
-    }
-
     /// Every workflow, in order of registration.
-    pub fn workflows(&self) -> impl Iterator<Item = &Arc<WorkflowSpec>> {
+    pub(crate) fn workflows(&self) -> impl Iterator<Item = &Arc<WorkflowSpec>> {
         self.workflows.iter()
     }
 }
@@ -211,7 +148,8 @@ fn missing(
     }
 }
 
-/// Whether one type was probably meant as the other: it wraps it, or is called the same elsewhere.
+/// Whether one type was probably meant instead of the other: one wraps the other, or both have the
+/// same short name.
 fn related(one: &str, other: &str) -> bool {
     let last = |name: &'_ str| name.rsplit("::").next().map(str::to_owned);
     one.contains(other) || other.contains(one) || last(one) == last(other)
@@ -220,7 +158,7 @@ fn related(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authoring::{State, TaskError};
+    use crate::authoring::{State, TaskBuilder, TaskError, WorkflowBuilder};
 
     #[derive(Debug)]
     struct Disk;
@@ -246,9 +184,10 @@ mod tests {
     fn a_start_gets_the_version_registered_last() {
         let registry = registry(&[("ingest", "2"), ("ingest", "1"), ("other", "9")]);
         assert_eq!(registry.latest("ingest").expect("known").version, "1");
-        assert!(registry.task("ingest", "2", "hash").is_some());
-        assert!(registry.task("ingest", "3", "hash").is_none());
-        assert!(registry.task("ingest", "2", "hush").is_none());
+        let second = registry.workflow("ingest", "2").expect("known");
+        assert!(second.task("hash").is_some());
+        assert!(second.task("hush").is_none());
+        assert!(registry.workflow("ingest", "3").is_none());
     }
 
     #[test]
@@ -299,23 +238,6 @@ mod tests {
                 .to_string()
                 .contains("only `alloc::sync::Arc<abide::registry::tests::Disk>`"),
             "{error}"
-        );
-    }
-
-    #[test]
-    fn a_callable_task_needs_its_state_too() {
-        let mut registry = Registry::new();
-        registry
-            .add_task(TaskBuilder::new("ship", async |_: State<Disk>| {
-                Ok::<(), TaskError>(())
-            }))
-            .expect("new");
-        assert!(registry.callable("ship").is_some());
-        assert!(registry.check(&StateMap::new()).is_err());
-        let again = registry.add_task(TaskBuilder::new("ship", async || Ok::<(), TaskError>(())));
-        assert_eq!(
-            again.expect_err("twice").to_string(),
-            "task `ship` is registered twice"
         );
     }
 }

@@ -1,27 +1,28 @@
-//! One execution, as the program that started it sees it.
+//! One execution, for the program that started it.
 
 use std::fmt;
+use std::future::IntoFuture;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use abide_core::failure::{Failure, kinds};
 use abide_core::ids::ExecutionId;
-use abide_core::kernel::{CancelReply, Started};
+use abide_core::kernel::{Acted, Started};
 use abide_core::status::ExecutionStatus;
 use abide_store::{EndView, ExecutionView, StoreError};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::authoring::TaskError;
-use crate::engine::Engine;
+use crate::authoring::{BoxFuture, TaskError};
+use crate::client::Client;
 use crate::error::EngineError;
 
-/// An execution that gives an `O`.
+/// An execution whose result is an `O`.
 ///
-/// It is a name, not the execution itself: dropping it changes nothing, and any process can make
-/// another with [`Engine::run`].
+/// A `Run` only names the execution. Dropping it has no effect, and any process can make another
+/// one with [`Client::find`].
 pub struct Run<O> {
-    engine: Engine,
+    client: Client,
     id: ExecutionId,
     instance: Arc<str>,
     created: bool,
@@ -32,48 +33,50 @@ pub struct Run<O> {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// A task failed and nothing caught it. The error is the task's own:
-    /// [`downcast`](TaskError::downcast) gives it back typed.
+    /// A task failed and no other task caught the failure. The error is the task's own:
+    /// [`downcast`](TaskError::downcast) returns it with its type.
     #[error("task `{node}` failed: {error}")]
     Failed {
-        /// The node whose error this is.
+        /// The node of the failed task.
         node: String,
         /// Its error.
         error: TaskError,
     },
-    /// It was cancelled.
+    /// The execution was cancelled.
     #[error("the execution was cancelled: {reason}")]
     Cancelled {
         /// Why.
         reason: String,
     },
-    /// Its deadline passed.
+    /// The execution's deadline passed.
     #[error("the execution's deadline passed")]
     TimedOut,
-    /// It ended by starting its next generation.
+    /// The execution ended by starting its next generation.
     #[error("the execution went on as the instance's next generation")]
     ContinuedAsNew,
-    /// The result isn't what this program expects.
-    #[error("the result can't be read as {type_name}: {source}")]
+    /// The result cannot be read as the type that this program expects.
+    #[error("the result can't be read as {type_name}: {error}")]
     Undecodable {
-        /// What was expected.
+        /// The expected type.
         type_name: &'static str,
-        /// What is wrong with it.
-        source: serde_json::Error,
+        /// Why it cannot be read.
+        error: serde_json::Error,
     },
-    /// There is no such execution: the transaction that it was started in is not committed, or was
-    /// rolled back; or the store was restored from an earlier backup.
+    /// There is no such execution. The transaction in which it was started is not committed, or was
+    /// rolled back; or the store was restored from an earlier backup; or a standby took over
+    /// without the last transactions of the earlier server. Start the execution again with the same
+    /// instance id.
     #[error("no execution {0} in this store")]
     Unknown(ExecutionId),
-    /// The store failed. The execution goes on regardless.
+    /// The store failed. The execution continues regardless.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl<O> Run<O> {
-    pub(crate) fn new(engine: Engine, id: ExecutionId, instance: Arc<str>, created: bool) -> Self {
+    pub(crate) fn new(client: Client, id: ExecutionId, instance: Arc<str>, created: bool) -> Self {
         Run {
-            engine,
+            client,
             id,
             instance,
             created,
@@ -81,9 +84,9 @@ impl<O> Run<O> {
         }
     }
 
-    /// What a start came to.
-    pub(crate) fn of(engine: &Engine, instance: Arc<str>, started: &Started) -> Self {
-        Run::new(engine.clone(), started.id, instance, started.created)
+    /// The result of a start.
+    pub(crate) fn of(client: &Client, instance: Arc<str>, started: &Started) -> Self {
+        Run::new(client.clone(), started.id, instance, started.created)
     }
 
     /// The execution's id.
@@ -91,17 +94,23 @@ impl<O> Run<O> {
         self.id
     }
 
-    /// The stable id it was started with.
+    /// The instance: the stable id that the execution was started with.
     pub fn instance(&self) -> &str {
         &self.instance
     }
 
-    /// Whether the start that returned this made the execution, rather than find it.
+    /// Whether the start that returned this created the execution (true) or found it (false).
     pub fn is_new(&self) -> bool {
         self.created
     }
 
     /// Waits until the execution has ended, without polling, and returns what it gave.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] says how it ended instead; [`RunError::Unknown`] also if the execution vanishes
+    /// while this waits, as it may when a PostgreSQL standby takes over that lacked its start; and
+    /// [`StoreError::FileGone`] if the database's file is deleted or replaced while this waits.
     pub async fn result(&self) -> Result<O, RunError>
     where
         O: DeserializeOwned,
@@ -120,7 +129,8 @@ impl<O> Run<O> {
     }
 
     async fn ended(&self) -> Result<EndView, RunError> {
-        let store = self.engine.store();
+        self.client.watch()?;
+        let store = self.client.store();
         loop {
             // Before the status is read, so that no end is missed in between.
             let mut watch = store.watch_end(self.id);
@@ -131,26 +141,26 @@ impl<O> Run<O> {
             if end.status.is_terminal() {
                 return Ok(end);
             }
-            watch.ended().await;
+            watch.ended().await?;
         }
     }
 
-    /// How the execution stands now.
+    /// The present state of the execution.
     pub async fn status(&self) -> Result<ExecutionView, EngineError> {
-        self.engine.describe(self.id).await
+        self.client.execution(self.id).await
     }
 
-    /// Asks the execution to stop; see [`Engine::cancel`].
-    pub async fn cancel(&self, reason: &str) -> Result<CancelReply, EngineError> {
-        self.engine.cancel(self.id, reason).await
+    /// Requests that the execution stops; see [`Client::cancel`].
+    pub async fn cancel(&self, reason: &str) -> Result<Acted, EngineError> {
+        self.client.cancel(self.id, reason).await
     }
 }
 
 fn decode<T: DeserializeOwned>(end: &EndView) -> Result<T, RunError> {
     let json = end.output.as_ref().map_or("null", |output| output.as_str());
-    serde_json::from_str(json).map_err(|source| RunError::Undecodable {
+    serde_json::from_str(json).map_err(|error| RunError::Undecodable {
         type_name: std::any::type_name::<T>(),
-        source,
+        error,
     })
 }
 
@@ -166,10 +176,20 @@ fn failed(end: EndView) -> RunError {
     }
 }
 
+/// `run.await` is [`run.result().await`](Run::result).
+impl<O: DeserializeOwned + 'static> IntoFuture for Run<O> {
+    type Output = Result<O, RunError>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.result().await })
+    }
+}
+
 impl<O> Clone for Run<O> {
     fn clone(&self) -> Run<O> {
         Run {
-            engine: self.engine.clone(),
+            client: self.client.clone(),
             id: self.id,
             instance: Arc::clone(&self.instance),
             created: self.created,

@@ -1,4 +1,4 @@
-//! Workflow versions as starting one needs them: stored once, then known by type.
+//! Workflow versions for a start: each is stored once, and found by its type from then on.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -20,9 +20,9 @@ pub(crate) struct Startable {
     pub(crate) spec: Arc<WorkflowSpec>,
 }
 
-/// How a workflow is asked for.
+/// How a workflow is named.
 pub(crate) enum Asked {
-    /// By its type, which says what it is.
+    /// By its type, which contains its definition.
     Type(TypeId, fn() -> Result<WorkflowSpec, AuthoringError>),
     /// By the name under which it is registered.
     Name(String),
@@ -37,7 +37,7 @@ impl Asked {
 pub(crate) struct Versions {
     store: Store,
     registry: Arc<Registry>,
-    /// Whether only what is registered may be started.
+    /// Whether only registered workflows may be started.
     registered_only: bool,
     by_type: Mutex<HashMap<TypeId, Startable>>,
     by_name: Mutex<HashMap<String, Startable>>,
@@ -54,7 +54,7 @@ impl Versions {
         }
     }
 
-    /// The version that is asked for, stored if it is new.
+    /// The version that is asked for. A new version is stored.
     pub(crate) async fn find(&self, asked: &Asked) -> Result<Startable, EngineError> {
         if let Some(known) = self.known(asked) {
             return Ok(known);
@@ -70,8 +70,8 @@ impl Versions {
         Ok(startable)
     }
 
-    /// Like [`Versions::find`], for a start inside a user's transaction. What is stored there, and is
-    /// gone if that is rolled back, is not kept.
+    /// Like [`Versions::find`], for a start inside a user's transaction. A version that is stored
+    /// there is gone if the transaction is rolled back, so it is not remembered.
     pub(crate) async fn find_in<T: Transaction + ?Sized>(
         &self,
         transaction: &mut T,

@@ -1,5 +1,8 @@
 //! Every form of the attributes compiles and means what it says.
 
+#[path = "authoring_forms/names.rs"]
+mod names;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! Processes that are killed and started again, on PostgreSQL: the same tests as on SQLite.
 
+#[path = "crashes/blame.rs"]
+mod blame;
 #[path = "crashes/child.rs"]
 mod child;
 #[path = "crashes/kill_points.rs"]

@@ -26,7 +26,7 @@ pub(crate) fn expand(mut options: Options, function: &ItemFn) -> TokenStream {
         #[automatically_derived]
         const _: () = {
             impl ::abide::Workflow for #name {
-                const NAME: &'static str = <#name as ::abide::Task>::ID;
+                const NAME: &'static ::core::primitive::str = <#name as ::abide::Task>::ID;
                 type Input = <#name as ::abide::Task>::Input;
                 type Output = <#name as ::abide::Task>::Output;
                 type Error = <#name as ::abide::Task>::Error;

@@ -88,7 +88,12 @@ fn taken(item: &Item) -> Option<Error> {
         Item::Struct(item) => (&item.ident, "Workflow"),
         Item::Enum(item) => (&item.ident, "Workflow"),
         Item::Type(item) => (&item.ident, "Workflow"),
+        Item::Union(item) => (&item.ident, "Workflow"),
+        Item::Mod(item) => (&item.ident, "Workflow"),
         Item::Trait(item) => (&item.ident, "Workflow"),
+        Item::Use(item) => (imported(&item.tree, "Workflow")?, "Workflow"),
+        Item::Const(item) => (&item.ident, "graph"),
+        Item::Static(item) => (&item.ident, "graph"),
         _ => return None,
     };
     (name == wanted).then(|| {
@@ -97,6 +102,18 @@ fn taken(item: &Item) -> Option<Error> {
             format!("`#[workflow]` makes a `{wanted}` in this module; rename this one"),
         )
     })
+}
+
+/// The name that is brought in under this one, if there is one. Globs give way to what is written.
+fn imported<'a>(tree: &'a UseTree, wanted: &str) -> Option<&'a Ident> {
+    let name = match tree {
+        UseTree::Path(path) => return imported(&path.tree, wanted),
+        UseTree::Group(group) => return group.items.iter().find_map(|item| imported(item, wanted)),
+        UseTree::Name(name) => &name.ident,
+        UseTree::Rename(rename) => &rename.rename,
+        UseTree::Glob(_) => return None,
+    };
+    (name == wanted).then_some(name)
 }
 
 /// Tells a task what only the module knows, in its attribute.
@@ -157,7 +174,7 @@ fn workflow(
 
         #[automatically_derived]
         impl ::abide::Workflow for Workflow {
-            const NAME: &'static str = #name;
+            const NAME: &'static ::core::primitive::str = #name;
             type Input = #input;
             type Output = #output_type;
             type Error = ::abide::TaskError;

@@ -73,6 +73,12 @@ impl TaskName {
     }
 }
 
+/// A name for a variable that only the expansion sees, even if a task is called like it, or a macro of
+/// the user's wrote the task. What stands around it may point at the user's tokens.
+pub(crate) fn local(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
+}
+
 /// An identifier as text, without the `r#` of a raw one.
 pub(crate) fn plain(ident: &Ident) -> String {
     let text = ident.to_string();

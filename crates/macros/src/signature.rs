@@ -1,13 +1,15 @@
 //! A task's function as its signature tells it: what each parameter is, by its type, and what it
 //! returns. A parameter's name means nothing.
 
-use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, format_ident, quote, quote_spanned};
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{
     Error, FnArg, GenericArgument, GenericParam, Ident, ItemFn, PatType, Path, PathArguments,
     PathSegment, ReturnType, Type, TypePath, TypeReference,
 };
+
+use crate::names::local;
 
 /// What was found, and what is wrong with it.
 pub(crate) struct Signature {
@@ -120,35 +122,34 @@ impl Signature {
 }
 
 impl Param {
-    /// A statement that adds what the parameter needs to `needs`.
+    /// A statement that adds what the parameter needs to `needs`. Not called as methods: a trait of the
+    /// user's may have one of the name.
     pub(crate) fn need(&self) -> TokenStream {
-        match self {
-            Param::Context(_) => quote!(needs.context();),
-            Param::Handle(_) => quote!(needs.handle();),
-            Param::Extracted(ty) | Param::Output(ty, _) => {
-                quote_spanned!(ty.span()=> needs.add::<#ty>();)
-            }
-            Param::Input(ty) | Param::Bare(ty) => {
-                quote_spanned!(ty.span()=> needs.add::<::abide::Input<#ty>>();)
-            }
-            Param::Wrong => TokenStream::new(),
-        }
+        let (ty, add) = match self {
+            Param::Context(ty) => (ty, quote!(context)),
+            Param::Handle(ty) => (ty, quote!(handle)),
+            Param::Extracted(ty) | Param::Output(ty, _) => (ty, quote!(add::<#ty>)),
+            Param::Input(ty) | Param::Bare(ty) => (ty, quote!(add::<::abide::Input<#ty>>)),
+            Param::Wrong => return TokenStream::new(),
+        };
+        let needs = local("needs");
+        quote_spanned!(ty.span()=> ::abide::__private::Needs::#add(&mut #needs);)
     }
 
     /// A statement that takes the parameter out of `call`, and the expression that passes it on.
     pub(crate) fn take(&self, index: usize) -> (TokenStream, TokenStream) {
-        let name = param_name(index);
+        let (name, call) = (param_name(index), local("call"));
         match self {
             Param::Context(ty) => (
-                quote_spanned!(ty.span()=> let mut #name = <#ty as ::abide::__private::AContext>::take(&mut call);),
+                quote_spanned!(ty.span()=> let mut #name = <#ty as ::abide::__private::AContext>::take(&mut #call);),
                 quote!(&mut #name),
             ),
             Param::Handle(ty) => (
-                quote_spanned!(ty.span()=> let #name = <#ty as ::abide::__private::AHandle>::take(&mut call);),
+                quote_spanned!(ty.span()=> let #name = <#ty as ::abide::__private::AHandle>::take(&mut #call);),
                 quote!(&#name),
             ),
             Param::Extracted(ty) | Param::Output(ty, _) => (
-                quote_spanned!(ty.span()=> let #name = <#ty as ::abide::__private::Extract>::extract(&mut call)?;),
+                quote_spanned!(ty.span()=> let #name = <#ty as ::abide::__private::Extract>::extract(&mut #call)?;),
                 quote!(#name),
             ),
             Param::Input(ty) => (input(ty, &name), quote!(#name)),
@@ -160,12 +161,13 @@ impl Param {
 
 /// The variable that holds a parameter between taking it and passing it on.
 pub(crate) fn param_name(index: usize) -> Ident {
-    format_ident!("parameter_{index}", span = Span::mixed_site())
+    local(&format!("parameter_{index}"))
 }
 
 fn input(ty: &Type, name: &Ident) -> TokenStream {
+    let call = local("call");
     quote_spanned! {ty.span()=>
-        let #name = <::abide::Input<#ty> as ::abide::__private::Extract>::extract(&mut call)?;
+        let #name = <::abide::Input<#ty> as ::abide::__private::Extract>::extract(&mut #call)?;
     }
 }
 
@@ -254,7 +256,10 @@ fn by_path(ty: &Type, path: &TypePath) -> Result<Param, Error> {
             }
             _ => Ok(Param::Bare(ty.clone())),
         },
-        ("Context", _) => Err(Error::new_spanned(ty, "a task takes the context by `&mut`")),
+        ("Context", _) => Err(Error::new_spanned(
+            ty,
+            "a task takes the context by `&mut`; an input whose type is called `Context` is written `Input<Context>`",
+        )),
         _ => Ok(Param::Bare(ty.clone())),
     }
 }

@@ -6,7 +6,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, Ident, ItemFn, LitStr, Visibility};
 
-use crate::names::{TaskName, nearest, plain};
+use crate::names::{TaskName, local, nearest, plain};
 use crate::options::Options;
 use crate::signature::{Param, Signature, param_name};
 
@@ -57,7 +57,7 @@ fn beside(
         #(#cfgs)*
         #[automatically_derived]
         impl ::abide::Task for #name {
-            const ID: &'static str = #id;
+            const ID: &'static ::core::primitive::str = #id;
             type Input = #input;
             type Output = #output;
             type Error = #error;
@@ -106,12 +106,13 @@ fn builder(options: &Options, function: &ItemFn, signature: &Signature) -> Token
         .map(|rule| rule.tokens(&|task| id_of(options, task)));
     let output = &signature.output;
     let body = body(name, signature, &quote!(#(#takes)*), &passes, &changes);
+    let all = local("needs");
     quote! {
-        let mut needs = ::abide::__private::Needs::default();
+        let mut #all = ::abide::__private::Needs::none();
         #(#needs)*
         ::abide::__private::task::<#output>(
             <Self as ::abide::Task>::ID,
-            needs,
+            #all,
             #body,
         )
         #(.after(#after))* #(.trigger(#trigger))* #calls #(.priority(#priority))*
@@ -128,25 +129,33 @@ fn body(
     passes: &[TokenStream],
     changes: &TokenStream,
 ) -> TokenStream {
-    let call = quote_spanned!(name.span()=> #name(#(#passes),*).await);
+    let [call, result, output] = ["call", "result", "output"].map(local);
+    let answer = quote_spanned!(name.span()=> #name(#(#passes),*).await);
     let into_result = signature.alias.as_ref().map(|alias| {
-        quote_spanned!(alias.span()=> let result = <#alias as ::abide::__private::TaskReturn>::into_result(result);)
+        quote_spanned!(alias.span()=> let #result = <#alias as ::abide::__private::TaskReturn>::into_result(#result);)
     });
-    let convert = quote_spanned!(signature.error.span()=> (&&&&Of(&error)).how().convert(error));
+    // Bound where nothing of the user's follows. A message about it points at the error's type, which
+    // it would not if it were a name of the expansion's.
+    let error = Ident::new("error", signature.error.span());
+    let convert = quote_spanned! {signature.error.span()=>
+        (&&&&::abide::__private::convert::Of(&#error)).conversion_to_task_error().convert(#error)
+    };
     let future = quote! {{
         #takes
-        let result = #call;
+        let #result = #answer;
         #into_result
-        match result {
-            ::core::result::Result::Ok(output) => ::abide::__private::produced(#changes, &output),
-            ::core::result::Result::Err(error) => {
-                use ::abide::__private::convert::*;
+        match #result {
+            ::core::result::Result::Ok(#output) => ::abide::__private::produced(#changes, &#output),
+            ::core::result::Result::Err(#error) => {
+                use ::abide::__private::convert::{
+                    ChooseBoxed as _, ChoosePlain as _, ChooseSame as _, ChooseTyped as _,
+                };
                 ::core::result::Result::Err(#convert)
             }
         }
     }};
     let mutable = (!passes.is_empty()).then(|| quote!(mut));
-    quote_spanned!(name.span()=> |#mutable call| ::std::boxed::Box::pin(async move #future))
+    quote_spanned!(name.span()=> |#mutable #call| ::std::boxed::Box::pin(async move #future))
 }
 
 /// The id: what the option says, or else the function's name.

@@ -1,11 +1,14 @@
 //! What the doors refuse before anything is written: names, payloads and words that cannot be
 //! stored.
 
-use abide_core::kernel::{Signal, Start};
+use abide_core::graph::Graph;
+use abide_core::kernel::{Act, Signal, Start};
 use abide_core::text;
 
 use crate::error::StoreError;
+use crate::rows::RecordedGraph;
 use crate::store::Store;
+use crate::views::WorkflowKind;
 
 impl Store {
     /// That a payload can be stored: within the limit, and free of NUL characters.
@@ -47,6 +50,11 @@ impl Store {
         check_actor(signal.actor.as_deref())?;
         self.check_payload("the signal's payload", signal.payload.as_str())
     }
+
+    pub(crate) fn check_act(&self, act: &Act) -> Result<(), StoreError> {
+        check_words("the reason", &act.reason)?;
+        check_actor(act.actor.as_deref())
+    }
 }
 
 pub(crate) fn check_name(what: &str, name: &str) -> Result<(), StoreError> {
@@ -70,4 +78,32 @@ pub(crate) fn check_words(what: &str, words: &str) -> Result<(), StoreError> {
         return Err(StoreError::Invalid(format!("{what} holds a NUL character")));
     }
     Ok(())
+}
+
+/// That a workflow version that is new in its options has the graph of those that are recorded.
+pub(crate) fn check_graph(
+    name: &str,
+    version: &str,
+    kind: WorkflowKind,
+    graph: &Graph,
+    recorded: Vec<RecordedGraph>,
+) -> Result<(), StoreError> {
+    let recorded = recorded
+        .into_iter()
+        .filter_map(|RecordedGraph(graph)| graph);
+    let mut differences = recorded.filter_map(|(was, recorded)| {
+        if was != kind {
+            let (was, kind) = (was.as_str(), kind.as_str());
+            return Some(format!("it is a {kind} instead of a {was}"));
+        }
+        graph.difference_to(&recorded)
+    });
+    match differences.next() {
+        None => Ok(()),
+        Some(difference) => Err(StoreError::OtherGraph {
+            workflow: name.to_owned(),
+            version: version.to_owned(),
+            difference,
+        }),
+    }
 }

@@ -5,9 +5,11 @@
 use abide_core::event::EventType;
 
 /// The database that the text is for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Dialect {
+    #[cfg(feature = "sqlite")]
     Sqlite,
+    #[cfg(feature = "postgres")]
     Postgres,
 }
 
@@ -15,9 +17,11 @@ impl Dialect {
     /// A column of microseconds as an ISO 8601 text.
     fn time(self, column: &str, name: &str) -> String {
         match self {
+            #[cfg(feature = "sqlite")]
             Dialect::Sqlite => format!(
                 "strftime('%Y-%m-%dT%H:%M:%f', {column} / 1000000.0, 'unixepoch') || 'Z' AS {name}"
             ),
+            #[cfg(feature = "postgres")]
             Dialect::Postgres => format!(
                 "to_char(timestamp '1970-01-01' + {column} * interval '1 microsecond', \
                  'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS {name}"
@@ -25,6 +29,12 @@ impl Dialect {
         }
     }
 }
+
+/// Removes them all, whatever version made them: a step must be free to change the columns that they name.
+pub(crate) const REMOVE: &str = "DROP VIEW IF EXISTS ~execution_status;
+     DROP VIEW IF EXISTS ~task_status;
+     DROP VIEW IF EXISTS ~execution_history;
+     DROP INDEX IF EXISTS ~execution_events_failures;";
 
 /// Makes them all. A tilde before a name stands for its schema and the dot.
 pub(crate) fn derived(dialect: Dialect) -> String {
@@ -39,11 +49,7 @@ pub(crate) fn derived(dialect: Dialect) -> String {
         .collect();
     let time = |column: &str, name: &str| dialect.time(column, name);
     format!(
-        "DROP VIEW IF EXISTS ~execution_status;
-         DROP VIEW IF EXISTS ~task_status;
-         DROP VIEW IF EXISTS ~execution_history;
-         DROP INDEX IF EXISTS ~execution_events_failures;
-         -- What failed lately: failure events by type and time.
+        "-- What failed lately: failure events by type and time.
          CREATE INDEX execution_events_failures ON ~execution_events (type, at) WHERE type IN ({failures});
          CREATE VIEW ~execution_status AS
          SELECT e.instance AS instance_id, e.generation AS execution_id, w.name AS workflow_name,

@@ -3,13 +3,17 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "postgres")]
 use crate::postgres::Postgres;
+#[cfg(feature = "sqlite")]
 use crate::sqlite::Sqlite;
 
 /// A store's database.
 #[derive(Clone)]
 pub(crate) enum Driver {
+    #[cfg(feature = "sqlite")]
     Sqlite(Arc<Sqlite>),
+    #[cfg(feature = "postgres")]
     Postgres(Arc<Postgres>),
 }
 
@@ -17,7 +21,9 @@ pub(crate) enum Driver {
 macro_rules! on {
     ($driver:expr, $it:ident => $said:expr) => {
         match &$driver {
+            #[cfg(feature = "sqlite")]
             $crate::driver::Driver::Sqlite($it) => $said,
+            #[cfg(feature = "postgres")]
             $crate::driver::Driver::Postgres($it) => $said,
         }
     };
@@ -28,7 +34,9 @@ macro_rules! on {
 macro_rules! query {
     ($driver:expr, $name:ident($($argument:expr),*)) => {
         match &$driver {
+            #[cfg(feature = "sqlite")]
             $crate::driver::Driver::Sqlite(it) => it.read(|reader| reader.$name($($argument),*)),
+            #[cfg(feature = "postgres")]
             $crate::driver::Driver::Postgres(it) => {
                 let mut patience = it.patience();
                 loop {

@@ -1,5 +1,5 @@
 //! Feeds: all events of a store, each once, however many processes write, for subscribers that
-//! remember how far they came.
+//! remember their position.
 
 use crate::driver::Driver;
 use crate::error::StoreError;
@@ -7,20 +7,22 @@ use crate::store::Store;
 use crate::views::{EventFilter, EventView};
 
 /// What a cursor of a file begins with.
+#[cfg(feature = "sqlite")]
 const POSITION: &str = "p";
 
 impl Store {
-    /// The next events after a cursor, at most `limit`, and the cursor after them. No cursor is the
-    /// beginning. A page with fewer than `limit` events is the last for now.
+    /// Returns the next events after a cursor, at most `limit`, and the cursor after them. Without
+    /// a cursor, starts at the beginning. A page with fewer than `limit` events is the last for
+    /// now.
     ///
-    /// Whoever keeps the cursor together with what it made of the page sees each event once. Events
-    /// of one execution come in their order. A cursor is text of the store's own; on PostgreSQL it
-    /// is what was visible when the page was read, so that a transaction that commits late is not
-    /// skipped, and none that stays open holds others up.
+    /// A subscriber that saves the cursor together with its own results sees each event once.
+    /// Events of one execution come in their order. A cursor is an opaque text. On PostgreSQL it
+    /// contains the snapshot in which the page was read, so that a transaction that commits late is
+    /// not skipped, and a transaction that stays open does not delay others.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] for a cursor that is not of this kind of store.
+    /// [`StoreError::Invalid`] for a cursor of another kind of store.
     pub async fn feed(
         &self,
         cursor: Option<&str>,
@@ -29,12 +31,14 @@ impl Store {
     ) -> Result<(Vec<EventView>, String), StoreError> {
         let limit = limit.max(1);
         match &self.driver {
+            #[cfg(feature = "sqlite")]
             Driver::Sqlite(_) => {
                 let after = cursor.map_or(Ok(0), position)?;
                 let page = self.events(filter, after, limit).await?;
                 let last = page.last().map_or(after, |event| event.position);
                 Ok((page, format!("{POSITION}{last}")))
             }
+            #[cfg(feature = "postgres")]
             Driver::Postgres(driver) => {
                 let session = driver.session().await?;
                 driver.reader(&session).feed(cursor, filter, limit).await
@@ -42,14 +46,20 @@ impl Store {
         }
     }
 
-    /// Whether no event is ever committed after one with a later position, so that who remembers the
-    /// last position has seen everything before. If not, [`Store::feed`] reads all events once.
-    /// Those of one execution are always in order.
+    /// Whether positions are committed in order, so that a reader which remembers the last position
+    /// has seen everything before it. If not, [`Store::feed`] reads all events once. Events of one
+    /// execution are always in order.
     pub fn has_ordered_positions(&self) -> bool {
-        matches!(self.driver, Driver::Sqlite(_))
+        match self.driver {
+            #[cfg(feature = "sqlite")]
+            Driver::Sqlite(_) => true,
+            #[cfg(feature = "postgres")]
+            Driver::Postgres(_) => false,
+        }
     }
 }
 
+#[cfg(feature = "sqlite")]
 fn position(cursor: &str) -> Result<i64, StoreError> {
     let position = cursor
         .strip_prefix(POSITION)

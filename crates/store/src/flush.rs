@@ -2,15 +2,18 @@
 //! once it is read, and answer when everything is committed. Knows no SQL and waits for nothing:
 //! a driver reads what is missing, in its own way, and writes the effects.
 //!
-//! Invariant: requests about the same execution take effect in the order in which they came.
+//! Invariant: requests about the same subject take effect in the order in which they came.
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use abide_core::ids::{ExecutionId, Timestamp, WorkerId};
+use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{
-    Change, Claim, Effects, Inbox, Need, OutboxRow, Reply, Request, Stop, Working, apply, rehearse,
+    Change, Claim, Effects, Inbox, Need, Offer, OutboxRow, Reply, Request, Stop, Subject, Working,
+    apply, rehearse,
 };
 use abide_core::timer::{NEVER, Timer};
 use rustc_hash::FxHashSet;
@@ -42,16 +45,37 @@ pub(crate) struct Flush<'a> {
     jobs: Vec<Answered>,
     items: Vec<Item<'a>>,
     fired: FxHashSet<Timer>,
+    /// What is in the hands of jobs that claim.
+    picked: FxHashSet<TaskKey>,
+    /// Whose slots are filled, in their order. One without a slot left is taken out.
+    fillers: VecDeque<Filler>,
     left_behind: bool,
     rounds: usize,
 }
 
+/// What finished tasks of a batch would have their slots filled with: rows of one worker's queues. They are
+/// picked once for the whole batch.
+#[derive(Debug)]
+pub(crate) struct Fill {
+    pub(crate) worker: WorkerId,
+    pub(crate) queues: Arc<[VersionId]>,
+    /// How many rows to pick of each queue.
+    pub(crate) most: u32,
+}
+
+/// A request whose slots are filled once it has run, and how many of them have been so far.
+struct Filler {
+    item: usize,
+    slots: usize,
+    filled: usize,
+}
+
 /// One request of a job.
 struct Item<'a> {
-    job: usize,
+    /// What it is part of. A claim into a slot that another request leaves gets it when it has run.
+    job: Option<usize>,
     request: Cow<'a, Request>,
-    /// What it is about: an instance or an execution.
-    about: Need,
+    about: Subject,
     /// What it stopped for.
     missing: Vec<Need>,
     /// Whether that is what it would stop for if those before it had not to come first: a guess.
@@ -74,6 +98,8 @@ impl<'a> Flush<'a> {
             jobs: Vec::new(),
             items: Vec::new(),
             fired: FxHashSet::default(),
+            picked: FxHashSet::default(),
+            fillers: VecDeque::new(),
             left_behind: false,
             rounds: 0,
         }
@@ -85,20 +111,15 @@ impl<'a> Flush<'a> {
             Job::Apply(request, _) => self.add_request(request),
             Job::Claim { worker, max, .. } => {
                 let max = *max as usize;
-                let mut ready = picked.ready;
-                ready.sort_unstable_by_key(|row| {
-                    (std::cmp::Reverse(row.priority), row.ready_at, row.key)
-                });
-                let more = ready.len() > max;
+                let (ready, more) = first_of(picked.ready, max);
                 self.left_behind |= more;
-                ready.truncate(max);
                 self.jobs.push(Answered::Claim { more });
                 for row in picked.inbox {
                     self.item(Cow::Owned(Request::Inbox(Inbox { row })));
                 }
                 for row in ready {
-                    let (key, worker) = (row.key, *worker);
-                    self.item(Cow::Owned(Request::Claim(Claim { key, worker, row })));
+                    self.picked.insert(row.key);
+                    self.item(Cow::Owned(claim(*worker, row)));
                 }
             }
             Job::FireTimers { .. } => {
@@ -122,20 +143,38 @@ impl<'a> Flush<'a> {
         self.item(Cow::Borrowed(request));
     }
 
+    /// Adds what was picked for the slots that finished tasks leave, behind all jobs: it is claimed when they
+    /// have run, for those of them that were recorded and whose successors left slots.
+    pub(crate) fn fill(&mut self, worker: WorkerId, mut rows: Vec<OutboxRow>) {
+        rows.retain(|row| !self.picked.contains(&row.key));
+        let requests = self.items.iter().enumerate();
+        let offers = requests.filter_map(|(item, of)| Some((item, offer_to_fill(&of.request)?)));
+        let fillers = offers.filter(|(_, offer)| offer.worker == worker);
+        self.fillers = fillers
+            .map(|(item, offer)| Filler {
+                item,
+                slots: offer.slots as usize,
+                filled: 0,
+            })
+            .collect();
+        let slots = self.fillers.iter().map(|filler| filler.slots).sum();
+        let (rows, more) = first_of(rows, slots);
+        self.left_behind |= more;
+        for row in rows {
+            self.items.push(Item::of(Cow::Owned(claim(worker, row))));
+        }
+    }
+
     /// Adds a job for which nothing could be picked.
     pub(crate) fn refuse(&mut self, error: StoreError) {
         self.jobs.push(Answered::Refused(error));
     }
 
+    /// Adds a request of the last job.
     fn item(&mut self, request: Cow<'a, Request>) {
-        let missing = request.needs();
         self.items.push(Item {
-            job: self.jobs.len() - 1,
-            about: missing[0].clone(),
-            missing,
-            rehearsed: false,
-            request,
-            result: None,
+            job: Some(self.jobs.len() - 1),
+            ..Item::of(request)
         });
     }
 
@@ -150,8 +189,10 @@ impl<'a> Flush<'a> {
             .collect()
     }
 
-    /// Runs every request as far as it gets. One that stops lets none of the same execution pass;
-    /// those behind it only find out what they will need, so that it is read with the rest.
+    /// Runs every request as far as it gets. One that stops lets none of the same subject pass;
+    /// those behind it only find out what they will need, so that it is read with the rest. A request
+    /// that wants to pass the outbox waits for all requests before it, since they may add to the outbox.
+    /// A claim into a slot that an end leaves waits for all before it, and stays undone if no slot is left.
     ///
     /// # Errors
     ///
@@ -159,12 +200,38 @@ impl<'a> Flush<'a> {
     pub(crate) fn run(&mut self) -> Result<(), StoreError> {
         self.rounds += 1;
         let mut stopped = FxHashSet::default();
-        for item in self.items.iter_mut().filter(|item| item.result.is_none()) {
-            if !stopped.is_empty() && stopped.contains(&item.subject(&self.working)) {
+        let mut are_through = true;
+        for place in 0..self.items.len() {
+            let (before, item) = self.items.split_at_mut(place);
+            let item = &mut item[0];
+            if item.result.is_some() {
+                continue;
+            }
+            self.working.set_place(place, !stopped.is_empty());
+            let fills = item.job.is_none();
+            let waits = fills && !are_through;
+            if waits || !stopped.is_empty() && stopped.contains(&self.working.resolve(&item.about))
+            {
+                are_through = false;
                 item.rehearse(&mut self.working);
                 continue;
             }
+            while fills && self.fillers.front().is_some_and(|it| !it.has_slot(before)) {
+                self.fillers.pop_front();
+            }
+            if fills && self.fillers.is_empty() {
+                // It stays in the outbox, for whoever has a slot.
+                self.left_behind = true;
+                item.result = Some(Ok(Reply::Claimed(None)));
+                continue;
+            }
             item.run(&mut self.working);
+            are_through &= item.result.is_some();
+            if let (true, Some(Ok(Reply::Claimed(Some(_))))) = (fills, &item.result) {
+                let filler = &mut self.fillers[0];
+                item.job = before[filler.item].job;
+                filler.filled += 1;
+            }
             if item.result.is_none() {
                 if self.rounds >= MAX_ROUNDS {
                     return Err(StoreError::Internal(format!(
@@ -172,13 +239,14 @@ impl<'a> Flush<'a> {
                         item.request
                     )));
                 }
-                stopped.insert(item.subject(&self.working));
+                stopped.insert(self.working.resolve(&item.about));
             }
         }
         Ok(())
     }
 
     /// Whether rows were picked that no claim took.
+    #[cfg(feature = "postgres")]
     pub(crate) fn left_behind(&self) -> bool {
         self.left_behind
     }
@@ -204,7 +272,18 @@ impl<'a> Flush<'a> {
         let mut done: Vec<Done> = self.jobs.iter().map(Answered::empty).collect();
         for item in self.items {
             let result = item.result.expect("every request has run through");
-            match (&mut done[item.job], &*item.request) {
+            let Some(job) = item.job else {
+                if let (Err(error), Request::Claim(claim)) = (result, &*item.request) {
+                    set_aside(&mut self.working, claim.row, &error)?;
+                }
+                continue;
+            };
+            match (&mut done[job], &*item.request) {
+                (Done::Apply(Ok(Reply::Finished(finished))), Request::Claim(_)) => {
+                    if let Ok(Reply::Claimed(claimed)) = result {
+                        finished.claimed.extend(claimed.map(|claimed| *claimed));
+                    }
+                }
                 (Done::Apply(reply), _) => *reply = result,
                 (Done::Claim(claims), Request::Inbox(inbox)) => match result {
                     Ok(Reply::Notice(notice)) => claims.notices.extend(notice),
@@ -238,15 +317,15 @@ impl<'a> Flush<'a> {
     }
 }
 
-impl Item<'_> {
-    /// What it is about, by one name: an instance is its latest execution, as soon as that is known.
-    fn subject(&self, working: &Working) -> Need {
-        match &self.about {
-            Need::Instance(instance) => match working.latest(instance) {
-                Some(id) => Need::Execution(id),
-                None => self.about.clone(),
-            },
-            about => about.clone(),
+impl<'a> Item<'a> {
+    fn of(request: Cow<'a, Request>) -> Item<'a> {
+        Item {
+            job: None,
+            about: request.subject(),
+            missing: request.needs(),
+            rehearsed: false,
+            request,
+            result: None,
         }
     }
 
@@ -271,6 +350,63 @@ impl Item<'_> {
         });
         self.rehearsed = true;
     }
+}
+
+impl Fill {
+    /// What these jobs would have their slots filled with. Slots of another worker than the first one's stay
+    /// free: a process has one.
+    pub(crate) fn of<'j>(jobs: impl Iterator<Item = &'j Job> + Clone) -> Option<Fill> {
+        let offers = jobs.clone().filter_map(|job| match job {
+            Job::Apply(request, _) => offer_to_fill(request),
+            _ => None,
+        });
+        let Offer { worker, queues, .. } = offers.clone().next()?;
+        // What these take is not left for the slots.
+        let claims = jobs.map(|job| match job {
+            Job::Claim { max, .. } => *max,
+            _ => 0,
+        });
+        let slots = offers.filter(|offer| offer.worker == *worker);
+        let most = slots.map(|offer| offer.slots).chain(claims).sum();
+        (most > 0 && !queues.is_empty()).then(|| Fill {
+            worker: *worker,
+            queues: queues.clone(),
+            most,
+        })
+    }
+}
+
+impl Filler {
+    /// Whether it was recorded and leaves a slot.
+    fn has_slot(&self, items: &[Item<'_>]) -> bool {
+        match &items[self.item].result {
+            Some(Ok(Reply::Finished(finished))) if finished.recorded => {
+                finished.claimed.len() + self.filled < self.slots
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The slots that a request leaves to what waits in the outbox.
+fn offer_to_fill(request: &Request) -> Option<&Offer> {
+    match request {
+        Request::Finish(finish) => finish.offer.as_ref().filter(|offer| offer.fills),
+        _ => None,
+    }
+}
+
+/// As many of these rows, in the order of the outbox, and whether there are more.
+fn first_of(mut rows: Vec<OutboxRow>, most: usize) -> (Vec<OutboxRow>, bool) {
+    rows.sort_unstable_by_key(|row| (std::cmp::Reverse(row.priority), row.ready_at, row.key));
+    let more = rows.len() > most;
+    rows.truncate(most);
+    (rows, more)
+}
+
+fn claim(worker: WorkerId, row: OutboxRow) -> Request {
+    let key = row.key;
+    Request::Claim(Claim { key, worker, row })
 }
 
 /// What a flush came to.
@@ -310,7 +446,7 @@ impl Answered {
 
 fn set_aside(working: &mut Working, row: OutboxRow, error: &ApplyError) -> Result<(), StoreError> {
     only_content(error)?;
-    tracing::error!(task = %row.key, %error, "a task cannot be claimed and is left aside");
+    tracing::error!(key = %row.key, %error, "a task cannot be claimed and is left aside; `abide verify` says more");
     working.drop_outbox_row(row);
     Ok(())
 }

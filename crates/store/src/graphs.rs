@@ -9,6 +9,7 @@ use abide_core::ids::{ExecutionId, VersionId};
 use rustc_hash::FxHashMap;
 
 /// The most executions whose workflow version is remembered.
+#[cfg(feature = "postgres")]
 const KEPT_EXECUTIONS: usize = 10_000;
 
 /// The most nodes of run-time graphs that are kept, over all executions.
@@ -24,7 +25,9 @@ struct Kept {
     order: VecDeque<ExecutionId>,
     nodes: u64,
     /// The versions of executions, and these in the order in which they came.
+    #[cfg(feature = "postgres")]
     of: FxHashMap<ExecutionId, VersionId>,
+    #[cfg(feature = "postgres")]
     came: VecDeque<ExecutionId>,
 }
 
@@ -39,6 +42,7 @@ impl GraphCache {
     }
 
     /// The graph of an execution that is known without reading its row.
+    #[cfg(feature = "postgres")]
     pub(crate) fn of(&self, id: ExecutionId) -> Option<Arc<Graph>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_version = || kept.versions.get(kept.of.get(&id)?);
@@ -46,6 +50,7 @@ impl GraphCache {
     }
 
     /// Remembers that an execution is of that version and has no graph of its own.
+    #[cfg(feature = "postgres")]
     pub(crate) fn remember(&self, id: ExecutionId, version: VersionId) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.of.insert(id, version).is_some() {

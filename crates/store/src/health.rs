@@ -8,6 +8,7 @@ use crate::store::Store;
 
 /// How a store fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Health {
     /// Tasks that could be claimed, by queue; queues that are empty are left out.
     pub ready: Vec<Ready>,

@@ -7,6 +7,8 @@ use abide_core::ids::{ExecutionId, Timestamp};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
 
+use crate::error::StoreError;
+
 /// What this process's loops wait on.
 #[derive(Debug)]
 pub struct Hints {
@@ -16,8 +18,19 @@ pub struct Hints {
     pub timers: Notify,
     /// Another process may have changed something.
     pub changed: Notify,
+    /// The connection to the database was lost and is back. What was told meanwhile was not heard, and
+    /// a database that took over for another one may not have all that was acknowledged.
+    pub reconnected: Notify,
     due: Mutex<Due>,
-    ends: Mutex<FxHashMap<ExecutionId, watch::Sender<bool>>>,
+    ends: Mutex<Ends>,
+}
+
+/// Whom the end of an execution is told to.
+#[derive(Debug, Default)]
+struct Ends {
+    watched: FxHashMap<ExecutionId, watch::Sender<bool>>,
+    /// Why no end can be written any more.
+    lost: Option<StoreError>,
 }
 
 /// What is known of timers.
@@ -33,6 +46,7 @@ impl Default for Hints {
             work: Notify::new(),
             timers: Notify::new(),
             changed: Notify::new(),
+            reconnected: Notify::new(),
             due: Mutex::default(),
             ends: Mutex::default(),
         }
@@ -76,22 +90,37 @@ impl Hints {
     }
 
     pub(crate) fn ended(&self, id: ExecutionId) {
-        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = ends.remove(&id) {
+        if let Some(sender) = self.ends().watched.remove(&id) {
             sender.send_replace(true);
         }
     }
 
+    /// Nothing can be written any more, for good: whoever waits for an end is told why.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn lose(&self, error: StoreError) {
+        let mut ends = self.ends();
+        ends.lost.get_or_insert(error);
+        for (_, sender) in ends.watched.drain() {
+            sender.send_replace(true);
+        }
+    }
+
+    fn ends(&self) -> MutexGuard<'_, Ends> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The executions whose end somebody waits for.
     pub(crate) fn watched(&self) -> Vec<ExecutionId> {
-        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        ends.retain(|_, sender| sender.receiver_count() > 0);
-        ends.keys().copied().collect()
+        let watched = &mut self.ends().watched;
+        watched.retain(|_, sender| sender.receiver_count() > 0);
+        watched.keys().copied().collect()
     }
 
     pub(crate) fn watch_end(self: &Arc<Self>, id: ExecutionId) -> EndWatch {
-        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = ends.entry(id).or_insert_with(|| watch::channel(false).0);
+        let mut ends = self.ends();
+        let is_lost = ends.lost.is_some();
+        let made = || watch::channel(is_lost).0;
+        let sender = ends.watched.entry(id).or_insert_with(made);
         EndWatch {
             id,
             receiver: sender.subscribe(),
@@ -111,26 +140,27 @@ pub struct EndWatch {
 
 impl EndWatch {
     /// Returns once the execution may have ended.
-    pub async fn ended(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::FileGone`] if the store can write nothing any more, not even that end.
+    pub async fn ended(&mut self) -> Result<(), StoreError> {
         // An error means that the sender is gone, which happens after it told the end.
         let told = self.receiver.wait_for(|ended| *ended).await;
         drop(told);
+        self.hints.ends().lost.clone().map_or(Ok(()), Err)
     }
 }
 
 impl Drop for EndWatch {
     fn drop(&mut self) {
-        let mut ends = self
-            .hints
-            .ends
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let watched = &mut self.hints.ends().watched;
         // This receiver still counts.
-        if ends
+        if watched
             .get(&self.id)
             .is_some_and(|sender| sender.receiver_count() <= 1)
         {
-            ends.remove(&self.id);
+            watched.remove(&self.id);
         }
     }
 }

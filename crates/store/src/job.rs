@@ -35,7 +35,23 @@ pub(crate) enum Done {
     Refused(StoreError),
 }
 
+/// The most requests of a batch whose news are told before its answers. A process that asks for more
+/// at once lives long enough to tell by and by.
+pub(crate) const MOST_TOLD_AT_ONCE: usize = 4;
+
 impl Job {
+    /// Whether a user asks for this, rather than a task: the process may end as soon as it has the
+    /// answer.
+    pub(crate) fn is_from_outside(&self) -> bool {
+        match self {
+            Job::Apply(request, _) => matches!(
+                **request,
+                Request::Start(_) | Request::Publish(_) | Request::Signal(_) | Request::Act(_)
+            ),
+            _ => false,
+        }
+    }
+
     /// Answers. A receiver that is gone no longer wants it; what was written stays written.
     pub(crate) fn answer(self, done: Done) {
         match (self, done) {

@@ -4,9 +4,17 @@
 //! that runs core's rules over the rows they need, writes what changed and answers after the
 //! commit; [`Store::fire_timers`] is `apply` for what fell due. Everything else reads, or keeps
 //! workers, leases and workflow versions.
+//!
+//! Each driver is a feature: `sqlite` and `postgres`. At least one of them is needed.
 
+#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
+compile_error!("a store is in a database: enable the feature `sqlite`, `postgres`, or both");
+
+mod activity;
+#[cfg(feature = "sqlite")]
 mod answer;
 mod checks;
+mod columns;
 mod derived;
 mod driver;
 mod error;
@@ -17,19 +25,30 @@ mod health;
 mod hints;
 mod job;
 mod listing;
+mod location;
+mod migrations;
+mod net;
+#[cfg(feature = "postgres")]
 mod postgres;
+mod queries;
 mod reading;
+mod reads;
 mod retention;
 mod rollup;
 mod rows;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod stats;
+mod steady;
 mod store;
+mod tables;
 mod upkeep;
+#[cfg(feature = "sqlite")]
 mod verify;
 mod views;
 mod within;
 mod words;
+mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,14 +56,18 @@ use std::time::Duration;
 use abide_core::ids::Timestamp;
 use abide_core::kernel::{Claimed, Notice};
 
+pub use activity::{BlockedOn, ExecutionSubStatus};
 pub use error::{ApplyError, StoreError};
 pub use health::{Health, Ready, TableHealth};
 pub use hints::{EndWatch, Hints};
+#[cfg(feature = "postgres")]
 pub use postgres::{Tenant, TenantCreated, TenantRole, create_tenant, drop_tenant, list_tenants};
-pub use rollup::{ExecutionSubStatus, Rollup, TaskGroup, TaskTimes};
+pub use rollup::{Rollup, TaskGroup, TaskTimes};
 pub use stats::Stats;
+pub use steady::system_now;
 pub use store::Store;
 pub use upkeep::{Liveness, RecoverySummary};
+#[cfg(feature = "sqlite")]
 pub use verify::{
     Checked, Finding, Integrity, Invariant, Subject, VerifyOptions, VerifyReport, verify_file,
 };
@@ -57,6 +80,9 @@ pub use within::Transaction;
 /// Where the store gets the time from.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// The owner may read and write, and nobody else.
+const DEFAULT_FILE_MODE: u32 = 0o600;
+
 /// How a store is opened.
 #[derive(Clone)]
 pub struct StoreOptions {
@@ -68,6 +94,10 @@ pub struct StoreOptions {
     pub busy_timeout: Duration,
     /// Whether a file or schema that does not exist is created. Default: yes.
     pub create: bool,
+    /// SQLite: the permissions of a file that is created, for the database, its log and the locks
+    /// beside it. Files that exist keep theirs. Must let the owner read and write. Default:
+    /// `0o600`, so that only the owner may. Means nothing where the system has no such permissions.
+    pub file_mode: u32,
     /// PostgreSQL: how many transactions may be under way at once. Default: 2.
     pub committers: usize,
     /// PostgreSQL: how often a process looks for what it may not have been told of. It stands behind
@@ -83,19 +113,12 @@ impl Default for StoreOptions {
             now: None,
             busy_timeout: Duration::from_secs(5),
             create: true,
+            file_mode: DEFAULT_FILE_MODE,
             committers: 2,
             poll: Duration::from_secs(10),
             payload_limit_bytes: abide_core::payload::DEFAULT_PAYLOAD_LIMIT_BYTES,
         }
     }
-}
-
-/// The system's clock.
-pub fn system_now() -> Timestamp {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Timestamp(since_epoch.map_or(0, |elapsed| {
-        i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
-    }))
 }
 
 /// What a claim brought.

@@ -1,9 +1,10 @@
 //! The list of executions, page by page: one meaning of a filter for every database.
 
-use std::fmt::Display;
+use abide_core::ids::{ExecutionId, Timestamp};
 
-use abide_core::ids::ExecutionId;
-
+use crate::activity;
+use crate::queries::Operand;
+use crate::rows::{Columns, FromColumns};
 use crate::views::{ExecutionFilter, ExecutionView};
 
 /// A list that is being filled, newest first. What cannot be read is left out and its place filled,
@@ -43,13 +44,9 @@ impl Listing {
     }
 
     /// Takes what was read of a page.
-    pub(crate) fn add<E: Display>(
-        &mut self,
-        page: Page,
-        rows: Vec<(ExecutionId, Result<ExecutionView, E>)>,
-    ) {
+    pub(crate) fn add(&mut self, page: Page, rows: Vec<Listed>) {
         self.is_last = rows.len() < page.limit as usize;
-        for (id, view) in rows {
+        for Listed { id, view } in rows {
             self.before = Some(id);
             match view {
                 Ok(view) => self.found.push(view),
@@ -65,41 +62,49 @@ impl Listing {
     }
 }
 
-/// How a database says what a filter means. `??` stands for a parameter.
+/// An execution in a list, or what is wrong with it.
+pub(crate) struct Listed {
+    id: ExecutionId,
+    view: Result<ExecutionView, String>,
+}
+
+impl FromColumns for Listed {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Listed, C::Error> {
+        let id = ExecutionId::from_columns(columns)?;
+        let view = match ExecutionView::from_columns(columns) {
+            Ok(view) => Ok(view),
+            Err(error) => Err(C::content(error)?),
+        };
+        Ok(Listed { id, view })
+    }
+}
+
+/// How a database says what a filter means, with `??` for the operand.
 pub(crate) struct Dialect {
-    /// A parameter that is a number; `{n}` is its place.
-    pub(crate) number: &'static str,
-    /// A parameter that is text.
-    pub(crate) text: &'static str,
     /// That the instance begins with a text.
     pub(crate) begins: &'static str,
     /// That a text is among the tags.
     pub(crate) tagged: &'static str,
 }
 
-/// A parameter's value.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Operand<'f> {
-    Number(i64),
-    Text(&'f str),
-}
-
 impl Page {
-    /// What follows `WHERE` in a query of executions `e` and their workflow versions `w`.
+    /// What follows `WHERE` in a query of executions `e` and their workflow versions `w`. The first
+    /// parameter is the time.
     pub(crate) fn conditions<'f>(
         self,
         filter: &'f ExecutionFilter,
+        now: Timestamp,
         dialect: &Dialect,
     ) -> (String, Vec<Operand<'f>>) {
         let mut conditions = vec!["e.generation IS NOT NULL".to_owned()];
-        let mut operands = Vec::new();
+        // What an execution does depends on the time.
+        let mut operands = vec![Operand::Number(now.0)];
         let mut add = |condition: &str, operand| {
             operands.push(operand);
             let parameter = match operand {
-                Operand::Number(_) => dialect.number,
-                Operand::Text(_) => dialect.text,
+                Operand::Number(_) => format!("${}::bigint", operands.len()),
+                Operand::Text(_) => format!("${}::text", operands.len()),
             };
-            let parameter = parameter.replace("{n}", &operands.len().to_string());
             conditions.push(condition.replace("??", &parameter));
         };
         if let Some(before) = self.before {
@@ -120,15 +125,8 @@ impl Page {
         if let Some(before) = filter.created_before {
             add("e.created_at < ??", Operand::Number(before.0));
         }
-        if !filter.statuses.is_empty() {
-            let names = filter.statuses.iter().map(|status| format!("'{status}'"));
-            let names = names.collect::<Vec<_>>().join(", ");
-            conditions.push(format!("e.status IN ({names})"));
-            if filter.statuses.iter().all(|status| !status.is_terminal()) {
-                // Lets the query use executions_open.
-                conditions.push("e.closed_at IS NULL".to_owned());
-            }
-        }
+        let activity = activity::expression("$1::bigint");
+        conditions.extend(activity::condition(filter, &activity));
         let conditions = conditions.join(" AND ");
         let limit = self.limit;
         (

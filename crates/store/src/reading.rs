@@ -4,31 +4,39 @@ use std::sync::Arc;
 
 use abide_core::graph::{Graph, Uses};
 use abide_core::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
-use abide_core::kernel::{Claimed, Held};
+use abide_core::kernel::{Claimed, Held, Notice};
 use abide_core::payload::Payload;
 use abide_core::step::StepRecord;
 
 use crate::driver::{Driver, query};
 use crate::error::StoreError;
+use crate::queries;
 use crate::rollup::Rollup;
-use crate::store::{Store, blocking};
+#[cfg(feature = "sqlite")]
+use crate::sqlite::Reader;
+use crate::store::Store;
+#[cfg(feature = "sqlite")]
+use crate::store::blocking;
 use crate::views::{
     EndView, EventFilter, EventView, ExecutionFilter, ExecutionView, TaskInputs, TaskView,
     VersionInfo, WorkerRow,
 };
 
 /// SQLite is read on the caller's thread: queries for more rows than this go elsewhere.
+#[cfg(feature = "sqlite")]
 const MANY: u32 = 256;
 
 impl Store {
     /// An execution.
     pub async fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionView>, StoreError> {
-        query!(self.driver, execution(id))
+        let now = self.now();
+        query!(self.driver, one(queries::execution(id, now)))
     }
 
     /// The latest execution of an instance.
     pub async fn latest(&self, instance: &str) -> Result<Option<ExecutionView>, StoreError> {
-        query!(self.driver, latest(instance))
+        let now = self.now();
+        query!(self.driver, one(queries::latest(instance, now)))
     }
 
     /// A generation of an instance.
@@ -37,7 +45,9 @@ impl Store {
         instance: &str,
         generation: u32,
     ) -> Result<Option<ExecutionView>, StoreError> {
-        query!(self.driver, generation(instance, generation))
+        let now = self.now();
+        let query = || queries::generation(instance, generation, now);
+        query!(self.driver, one(query()))
     }
 
     /// Executions, newest first, after the last id of the page before.
@@ -47,12 +57,15 @@ impl Store {
         before: Option<ExecutionId>,
         limit: u32,
     ) -> Result<Vec<ExecutionView>, StoreError> {
+        let now = self.now();
         match &self.driver {
+            #[cfg(feature = "sqlite")]
             Driver::Sqlite(it) if limit > MANY => {
                 let (it, filter) = (it.clone(), filter.clone());
-                blocking(move || it.read(|reader| reader.executions(&filter, before, limit))).await
+                blocking(move || it.read(|reader| reader.executions(&filter, before, limit, now)))
+                    .await
             }
-            driver => query!(*driver, executions(filter, before, limit)),
+            driver => query!(*driver, executions(filter, before, limit, now)),
         }
     }
 
@@ -64,11 +77,13 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<TaskView>, StoreError> {
         match &self.driver {
+            #[cfg(feature = "sqlite")]
             Driver::Sqlite(it) if limit > MANY => {
                 let it = it.clone();
-                blocking(move || it.read(|reader| reader.tasks(id, after, limit))).await
+                let query = move |reader: &Reader<'_>| reader.all(queries::tasks(id, after, limit));
+                blocking(move || it.read(query)).await
             }
-            driver => query!(*driver, tasks(id, after, limit)),
+            driver => query!(*driver, all(queries::tasks(id, after, limit))),
         }
     }
 
@@ -83,7 +98,8 @@ impl Store {
 
     /// The input that an execution was started with.
     pub async fn input(&self, id: ExecutionId) -> Result<Option<Payload>, StoreError> {
-        query!(self.driver, execution_input(id))
+        let query = || queries::input(id, format!("the input of execution {id}"));
+        Ok(query!(self.driver, one(query()))?.flatten())
     }
 
     /// The position of the last event of all; 0 if there is none.
@@ -99,6 +115,7 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<EventView>, StoreError> {
         match &self.driver {
+            #[cfg(feature = "sqlite")]
             Driver::Sqlite(it) if limit > MANY => {
                 let (it, filter) = (it.clone(), filter.clone());
                 blocking(move || it.read(|reader| reader.events(&filter, after, limit))).await
@@ -109,13 +126,15 @@ impl Store {
 
     /// Recorded operations of a task: ended ones in the order in which they ended, then waits.
     pub async fn steps(&self, key: TaskKey) -> Result<Vec<StepRecord>, StoreError> {
-        query!(self.driver, steps(key))
+        query!(self.driver, all(queries::steps(key)))
     }
 
     /// How an execution stands, with what it gave if it has ended.
     pub async fn end(&self, id: ExecutionId) -> Result<Option<EndView>, StoreError> {
         match &self.driver {
+            #[cfg(feature = "sqlite")]
             Driver::Sqlite(it) => it.read(|reader| reader.end(id)),
+            #[cfg(feature = "postgres")]
             Driver::Postgres(it) => it.end(id).await,
         }
     }
@@ -130,13 +149,17 @@ impl Store {
     /// What a claimed task is given to work with, as far as the code that will run asks for it,
     /// which may be newer than the graph it was started with.
     pub async fn inputs(&self, claimed: &Claimed, uses: &Uses) -> Result<TaskInputs, StoreError> {
+        #[cfg(feature = "sqlite")]
         let dependencies = claimed.graph.dependencies(claimed.task.key.number).len();
         match &self.driver {
+            #[cfg(feature = "sqlite")]
             Driver::Sqlite(it) if dependencies > MANY as usize => {
                 let (it, claimed, uses) = (it.clone(), claimed.clone(), *uses);
                 blocking(move || it.read(|reader| reader.inputs(&claimed, &uses))).await
             }
+            #[cfg(feature = "sqlite")]
             Driver::Sqlite(it) => it.read(|reader| reader.inputs(claimed, uses)),
+            #[cfg(feature = "postgres")]
             Driver::Postgres(it) => it.inputs(claimed, uses).await,
         }
     }
@@ -156,9 +179,15 @@ impl Store {
         query!(self.driver, held_by(worker))
     }
 
+    /// What the tasks that a worker holds have to hear, whether or not it has heard that already: a
+    /// message that a task waits for is there, or its execution is stopping.
+    pub async fn notices_for(&self, worker: WorkerId) -> Result<Vec<Notice>, StoreError> {
+        query!(self.driver, notices_for(worker))
+    }
+
     /// Workers that have not ended.
     pub async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
-        query!(self.driver, workers())
+        query!(self.driver, all(queries::workers()))
     }
 
     /// Every stored workflow version.

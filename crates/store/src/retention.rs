@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
-use abide_core::ids::{ExecutionId, Timestamp};
+use abide_core::ids::Timestamp;
 
 use crate::driver::Driver;
 use crate::error::StoreError;
 use crate::store::Store;
 
 /// Executions whose history goes in one transaction, on SQLite.
+#[cfg(feature = "sqlite")]
 const AT_ONCE: u32 = 200;
 
 impl Store {
@@ -27,8 +28,9 @@ impl Store {
         let keep_us = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
         let before = Timestamp(self.now().0.saturating_sub(keep_us));
         match &self.driver {
+            #[cfg(feature = "sqlite")]
             Driver::Sqlite(driver) => {
-                let (mut pruned, mut after) = (0, ExecutionId(i64::MIN));
+                let (mut pruned, mut after) = (0, abide_core::ids::ExecutionId(i64::MIN));
                 loop {
                     let ended = driver.prune_history(after, before, AT_ONCE).await?;
                     pruned += ended.len() as u64;
@@ -38,6 +40,7 @@ impl Store {
                     }
                 }
             }
+            #[cfg(feature = "postgres")]
             Driver::Postgres(driver) => driver.prune_history(before).await,
         }
     }

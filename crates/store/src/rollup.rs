@@ -1,36 +1,8 @@
-//! What the tasks of an execution add up to: counts, times, progress, and the sub-status that
-//! follows from them. Derived when read, never stored. Pure: queries bring the rows and the time.
+//! What the tasks of an execution add up to: counts, times, progress. Derived when read, never
+//! stored. Pure: queries bring the rows and the time.
 
-use abide_core::execution::Execution;
 use abide_core::ids::Timestamp;
 use abide_core::status::{ExecutionStatus, SubStatus, TaskStatus};
-use abide_core::texts;
-
-texts! {
-    /// What an execution that is Pending or Running does. Any other status says it all.
-    ExecutionSubStatus {
-        /// Pending: its start time is still to come.
-        Scheduled = "Scheduled",
-        /// Pending: it waits for a worker.
-        Queued = "Queued",
-        /// Running: a task holds a slot, or could be claimed.
-        Active = "Active",
-        /// Running: every open task waits, some of them for something other than a retry.
-        Deferred = "Deferred",
-        /// Running: every open task waits, and all that will happen is a retry.
-        RetryWait = "RetryWait",
-    }
-}
-
-impl ExecutionSubStatus {
-    /// The status that it refines.
-    pub const fn status(self) -> ExecutionStatus {
-        match self {
-            Self::Scheduled | Self::Queued => ExecutionStatus::Pending,
-            Self::Active | Self::Deferred | Self::RetryWait => ExecutionStatus::Running,
-        }
-    }
-}
 
 /// Time that tasks spent, in microseconds. What they have spent of the state they are in now
 /// counts up to the moment of the query.
@@ -127,41 +99,15 @@ impl Rollup {
         times
     }
 
-    /// What an execution with these tasks does, if its status leaves that open.
-    pub fn sub_status(&self, execution: &Execution, now: Timestamp) -> Option<ExecutionSubStatus> {
-        match execution.status {
-            ExecutionStatus::Pending if execution.start_at.is_some_and(|at| at > now) => {
-                Some(ExecutionSubStatus::Scheduled)
-            }
-            ExecutionStatus::Pending => Some(ExecutionSubStatus::Queued),
-            ExecutionStatus::Running => Some(self.running()),
-            _ => None,
-        }
-    }
-
-    fn running(&self) -> ExecutionSubStatus {
-        let any = |is: fn(&TaskGroup) -> bool| self.count(is) > 0;
-        let is_active = |group: &TaskGroup| {
-            group.sub_status == Some(SubStatus::Active)
-                || group.status == TaskStatus::Ready && !group.retry_wait
-        };
-        if any(is_active) {
-            ExecutionSubStatus::Active
-        } else if any(|group| group.sub_status == Some(SubStatus::Deferred)) {
-            ExecutionSubStatus::Deferred
-        } else if any(|group| group.retry_wait) {
-            ExecutionSubStatus::RetryWait
-        } else {
-            ExecutionSubStatus::Active
-        }
-    }
-
     /// What part of the work is done, in percent: 100 for each task that Completed or was Skipped,
     /// else what the task reported last, all tasks weighing the same. Below 100 until the
-    /// execution has Completed.
-    pub fn percent(&self, status: ExecutionStatus) -> f64 {
-        if status == ExecutionStatus::Completed {
-            return 100.0;
+    /// execution has Completed. None once the execution has ended in another way: it makes no
+    /// progress any more.
+    pub fn percent(&self, status: ExecutionStatus) -> Option<f64> {
+        match status {
+            ExecutionStatus::Completed => return Some(100.0),
+            ended if ended.is_terminal() => return None,
+            _ => {}
         }
         let of = |group: &TaskGroup| match group.status {
             TaskStatus::Completed | TaskStatus::Skipped => 100.0 * f64::from(group.tasks),
@@ -169,7 +115,7 @@ impl Rollup {
         };
         let sum: f64 = self.groups.iter().map(of).sum();
         let tasks = f64::from(self.tasks().max(1));
-        (sum / tasks).clamp(0.0, MOST_PERCENT)
+        Some((sum / tasks).clamp(0.0, MOST_PERCENT))
     }
 
     /// Adds a task to the group it belongs to.
@@ -226,17 +172,6 @@ mod tests {
     }
 
     #[test]
-    fn a_running_execution_is_deferred_only_while_every_open_task_waits() {
-        let check = |tasks: &[_], expected| assert_eq!(rollup(tasks).running(), expected);
-        check(&[ACTIVE, DEFERRED], ExecutionSubStatus::Active);
-        check(&[DUE, DEFERRED, RETRYING], ExecutionSubStatus::Active);
-        check(&[DEFERRED, PENDING], ExecutionSubStatus::Deferred);
-        check(&[DEFERRED, RETRYING], ExecutionSubStatus::Deferred);
-        check(&[RETRYING, PENDING], ExecutionSubStatus::RetryWait);
-        check(&[], ExecutionSubStatus::Active);
-    }
-
-    #[test]
     fn groups_keep_one_order_whatever_the_order_of_tasks() {
         let one = rollup(&[RETRYING, PENDING, ACTIVE, DUE, DEFERRED, PENDING]);
         let other = rollup(&[PENDING, DEFERRED, DUE, PENDING, ACTIVE, RETRYING]);
@@ -248,12 +183,22 @@ mod tests {
     #[test]
     fn progress_is_below_100_until_the_execution_has_completed() {
         let mut tasks = rollup(&[(TaskStatus::Completed, None, false); 3]);
-        assert_eq!(tasks.percent(ExecutionStatus::Running), 99.0);
-        assert_eq!(tasks.percent(ExecutionStatus::Completed), 100.0);
+        assert_eq!(tasks.percent(ExecutionStatus::Running), Some(99.0));
+        assert_eq!(tasks.percent(ExecutionStatus::Completed), Some(100.0));
         let (status, sub_status, _) = ACTIVE;
         tasks.add(status, sub_status, false, TaskTimes::default(), 50.0);
-        assert_eq!(tasks.percent(ExecutionStatus::Running), 87.5);
-        assert_eq!(Rollup::default().percent(ExecutionStatus::Pending), 0.0);
+        assert_eq!(tasks.percent(ExecutionStatus::Running), Some(87.5));
+        assert_eq!(
+            Rollup::default().percent(ExecutionStatus::Pending),
+            Some(0.0)
+        );
+        for ended in [
+            ExecutionStatus::Failed,
+            ExecutionStatus::TimedOut,
+            ExecutionStatus::Cancelled,
+        ] {
+            assert_eq!(tasks.percent(ended), None, "{ended}");
+        }
     }
 
     #[test]

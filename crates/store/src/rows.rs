@@ -1,49 +1,106 @@
 //! Rows: how executions, tasks, steps and timers are read from their columns, whichever database
 //! they come from. A row that does not parse says what is wrong with it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use abide_core::event::EventType;
 use abide_core::execution::Execution;
 use abide_core::failure::Failure;
+use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
-use abide_core::kernel::Held;
+use abide_core::kernel::{Held, Latest, Notice};
 use abide_core::payload::Payload;
-use abide_core::status::{ExecutionStatus, Phase, SubStatus, TaskStatus};
-use abide_core::step::{StepEnd, StepId, StepKind, StepRecord, StepState};
+use abide_core::status::{SubStatus, TaskStatus};
+use abide_core::step::{StepEnd, StepId, StepRecord, StepState};
 use abide_core::task::Task;
-use abide_core::timer::{Timer, TimerKind};
 use abide_core::trigger::Ending;
 use serde::Deserialize;
 
+use crate::activity::Activity;
+use crate::columns::{Column, Field};
+use crate::error::StoreError;
+use crate::health::Ready;
+use crate::net::StepEnding;
 use crate::rollup::{Rollup, TaskTimes};
-use crate::views::{EventView, ExecutionView, TaskView, WorkerRow};
+use crate::tables;
+use crate::views::{EventView, ExecutionView, TaskView, VersionInfo, WorkerRow, WorkflowKind};
 
-/// The columns that [`execution`] reads, in its order.
-pub(crate) const EXECUTION: &str = "id, instance, generation, workflow_version, status, reason, open, failed, \
-     priority, start_at, deadline_at, grace_until, graph IS NOT NULL, version, created_at, started_at, closed_at, \
-     changed_at";
+/// Columns that are read together, in the order of whoever reads them.
+#[derive(Clone, Copy)]
+pub(crate) struct List(pub(crate) fn() -> Vec<&'static str>);
 
-/// The columns that [`task`] reads, in its order.
-pub(crate) const TASK: &str = "execution, number, status, sub_status, attempt, epoch, crashes, crash_steps, worker, \
-     waiting, unmet, ready_at, wake_at, wait, version, created_at, started_at, closed_at, changed_at, queued_us, \
-     active_us, deferred_us, retry_wait_us";
+/// What an execution is read from.
+pub(crate) const EXECUTION: List = List(|| read(tables::EXECUTION));
 
-/// The columns that [`step`] reads, in its order.
-pub(crate) const STEP: &str = "number, kind, name, fingerprint, state, ordinal, due_at, result";
+/// What a task is read from.
+pub(crate) const TASK: List = List(|| read(tables::TASK));
 
-/// The columns that [`event`] reads, in its order.
-pub(crate) const EVENT: &str = "position, execution, task, n, type, at, worker, attempt, epoch, actor, from_status, to_status, data";
+/// What a recorded operation is read from.
+pub(crate) const STEP: List = List(|| [read(tables::STEP_ID), read(tables::STEP_END)].concat());
 
-/// The columns that [`tally`] reads, in its order.
-pub(crate) const TALLY: &str = "status, sub_status, ready_at, changed_at, queued_us, active_us, deferred_us, retry_wait_us, progress";
+/// What a timer is read from.
+pub(crate) const TIMER: List = List(|| read(tables::TIMER));
+
+/// What a recorded event is read from.
+pub(crate) const EVENT: List = List(|| [vec!["position"], read(tables::EVENT)].concat());
+
+/// What [`tally`] reads.
+pub(crate) const TALLY: List = List(|| {
+    let task = "status, sub_status, ready_at, changed_at, queued_us, active_us, deferred_us, retry_wait_us, progress";
+    task.split(", ").collect()
+});
+
+fn read<T>(columns: &[Column<T>]) -> Vec<&'static str> {
+    columns.iter().map(|column| column.head.name).collect()
+}
+
+impl List {
+    #[cfg(feature = "postgres")]
+    pub(crate) fn len(self) -> usize {
+        self.0().len()
+    }
+}
+
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0().join(", "))
+    }
+}
 
 /// Columns of such a list, read from a table that goes by another name.
-pub(crate) fn of(alias: &str, columns: &str) -> String {
-    let columns = columns
-        .split(", ")
-        .map(|column| format!("{alias}.{column}"));
-    columns.collect::<Vec<_>>().join(", ")
+pub(crate) fn of(alias: &str, columns: List) -> String {
+    let columns = columns.0().into_iter();
+    let columns: Vec<String> = columns.map(|column| format!("{alias}.{column}")).collect();
+    columns.join(", ")
+}
+
+/// What is read from the columns of a row.
+pub(crate) trait FromColumns: Sized {
+    /// Reads them from left to right.
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error>;
+}
+
+/// What one column holds.
+impl<F: Field> FromColumns for F {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<F, C::Error> {
+        F::read(columns)
+    }
+}
+
+/// One after the other.
+impl<A: FromColumns, B: FromColumns> FromColumns for (A, B) {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<(A, B), C::Error> {
+        Ok((A::from_columns(columns)?, B::from_columns(columns)?))
+    }
+}
+
+/// One after the other.
+impl<A: FromColumns, B: FromColumns, D: FromColumns> FromColumns for (A, B, D) {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<(A, B, D), C::Error> {
+        let (a, b) = FromColumns::from_columns(columns)?;
+        Ok((a, b, D::from_columns(columns)?))
+    }
 }
 
 /// Reads the columns of a row from left to right.
@@ -65,6 +122,9 @@ pub(crate) trait Columns {
 
     /// The error for a value read last, which cannot be what its column says.
     fn mismatch(&self, detail: String) -> Self::Error;
+
+    /// What is wrong with a row, if the error is about that and not about the database.
+    fn content(error: Self::Error) -> Result<String, Self::Error>;
 
     /// The error for NULL where there is none.
     fn missing(&self) -> Self::Error {
@@ -124,123 +184,72 @@ pub(crate) trait Columns {
     }
 }
 
-pub(crate) fn execution<C: Columns>(columns: &mut C) -> Result<Execution, C::Error> {
-    let id = ExecutionId(columns.int()?);
-    let instance = columns.read(|text| Arc::from(text))?;
-    Ok(Execution {
-        id,
-        instance: instance.ok_or_else(|| columns.missing())?,
-        generation: columns.int_option()?,
-        workflow: VersionId(columns.int()?),
-        status: columns.parse("status of an execution", ExecutionStatus::parse)?,
-        reason: columns.text_option()?,
-        open: columns.int()?,
-        failed: columns.int()?,
-        priority: columns.int()?,
-        start_at: columns.time_option()?,
-        deadline_at: columns.time_option()?,
-        grace_until: columns.time_option()?,
-        own_graph: columns.truth()?,
-        version: columns.int()?,
-        created_at: columns.time()?,
-        started_at: columns.time_option()?,
-        closed_at: columns.time_option()?,
-        changed_at: columns.time()?,
-    })
-}
-
-/// [`EXECUTION`], then the workflow's name and version, the tags and the number of tasks.
-pub(crate) fn execution_view<C: Columns>(columns: &mut C) -> Result<ExecutionView, C::Error> {
-    let execution = execution(columns)?;
-    let (workflow, workflow_version) = (columns.text()?, columns.text()?);
-    let tags = columns.read(|json| serde_json::from_str(json))?.transpose();
-    Ok(ExecutionView {
-        execution,
-        workflow,
-        workflow_version,
-        tags: tags
-            .map_err(|error| columns.mismatch(format!("tags: {error}")))?
-            .unwrap_or_default(),
-        tasks: columns.int()?,
-    })
-}
-
-pub(crate) fn task<C: Columns>(columns: &mut C) -> Result<Task, C::Error> {
-    let key = TaskKey::new(ExecutionId(columns.int()?), columns.int()?);
-    let status = columns.parse("status of a task", TaskStatus::parse)?;
-    let sub_status = columns.parse_option("sub-status", SubStatus::parse)?;
-    let attempt = columns.int()?;
-    let epoch = columns.int()?;
-    let crashes = columns.int()?;
-    let crash_steps = columns.int()?;
-    let worker = columns.int_option()?.map(WorkerId);
-    let phase = Phase::of(status, sub_status, worker.is_some()).ok_or_else(|| {
-        let sub_status = sub_status.map_or("none", SubStatus::as_str);
-        columns.mismatch(format!(
-            "status {status} with sub-status {sub_status} and worker {worker:?} is impossible"
-        ))
-    })?;
-    Ok(Task {
-        key,
-        phase,
-        attempt,
-        epoch,
-        crashes,
-        crash_steps,
-        worker,
-        waiting: columns.int()?,
-        unmet: columns.int()?,
-        ready_at: columns.time_option()?,
-        wake_at: columns.time_option()?,
-        wait: columns.text_option()?,
-        version: columns.int()?,
-        created_at: columns.time()?,
-        started_at: columns.time_option()?,
-        closed_at: columns.time_option()?,
-        changed_at: columns.time()?,
-        queued_us: columns.int()?,
-        active_us: columns.int()?,
-        deferred_us: columns.int()?,
-        retry_wait_us: columns.int()?,
-    })
+/// [`EXECUTION`], then the number of its [`Activity`], the workflow's name and version, the tags, the
+/// number of tasks, the instance's latest generation and when the history was removed.
+impl FromColumns for ExecutionView {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error> {
+        let execution = Execution::from_columns(columns)?;
+        let activity = Activity::of(columns.int()?);
+        let (workflow, workflow_version) = (columns.text()?, columns.text()?);
+        let tags = columns.read(|json| serde_json::from_str(json))?.transpose();
+        Ok(ExecutionView {
+            sub_status: activity.sub_status(execution.status),
+            blocked_on: activity.blocked_on(),
+            execution,
+            workflow,
+            workflow_version,
+            tags: tags
+                .map_err(|error| columns.mismatch(format!("tags: {error}")))?
+                .unwrap_or_default(),
+            tasks: columns.int()?,
+            latest_generation: columns.int()?,
+            history_pruned_at: columns.time_option()?,
+        })
+    }
 }
 
 /// [`TASK`], then the node, the error and the progress.
-pub(crate) fn task_view<C: Columns>(columns: &mut C) -> Result<TaskView, C::Error> {
-    let task = task(columns)?;
-    let node = columns.text()?;
-    Ok(TaskView {
-        task,
-        node,
-        error: failure_option(columns)?,
-        progress: columns.text_option()?,
-    })
+impl FromColumns for TaskView {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error> {
+        let task = Task::from_columns(columns)?;
+        let node = columns.text()?;
+        Ok(TaskView {
+            task,
+            node,
+            error: FromColumns::from_columns(columns)?,
+            progress: columns.text_option()?,
+        })
+    }
 }
 
 /// A recorded operation.
-pub(crate) fn step<C: Columns>(columns: &mut C) -> Result<StepRecord, C::Error> {
-    let id = StepId {
-        number: columns.int()?,
-        kind: columns.parse("kind of operation", StepKind::parse)?,
-        name: columns.text()?,
-        fingerprint: columns.text_option()?,
-    };
-    let state = columns.parse("state of an operation", StepState::parse)?;
-    let order = columns.int()?;
-    let due_at = columns.time_option()?;
-    let result = columns.payload()?;
-    let missing = || {
-        columns.mismatch(format!(
-            "operation {} is {state} without a result",
-            id.number
-        ))
-    };
-    let end = match state {
-        StepState::Waiting => StepEnd::Waiting { due_at },
-        StepState::Done => StepEnd::Done(result.ok_or_else(missing)?),
-        StepState::Failed => StepEnd::Failed(failure(columns, &result.ok_or_else(missing)?)?),
-    };
-    Ok(StepRecord { id, end, order })
+impl FromColumns for StepRecord {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error> {
+        let id = StepId::from_columns(columns)?;
+        let StepEnding {
+            state,
+            ordinal,
+            due_at,
+            result,
+        } = StepEnding::from_columns(columns)?;
+        let missing = || {
+            columns.mismatch(format!(
+                "operation {} is {state} without a result",
+                id.number
+            ))
+        };
+        let end = match state {
+            StepState::Waiting => StepEnd::Waiting { due_at },
+            StepState::Done => StepEnd::Done(result.ok_or_else(missing)?),
+            StepState::Failed => StepEnd::Failed(failure(columns, &result.ok_or_else(missing)?)?),
+            StepState::GivenBack => StepEnd::GivenBack,
+        };
+        Ok(StepRecord {
+            id,
+            end,
+            order: ordinal,
+        })
+    }
 }
 
 fn failure<C: Columns>(columns: &C, json: &Payload) -> Result<Failure, C::Error> {
@@ -249,68 +258,168 @@ fn failure<C: Columns>(columns: &C, json: &Payload) -> Result<Failure, C::Error>
 }
 
 /// A stored error.
-pub(crate) fn failure_option<C: Columns>(columns: &mut C) -> Result<Option<Failure>, C::Error> {
-    let json = columns.payload()?;
-    json.map(|json| failure(columns, &json)).transpose()
+impl FromColumns for Option<Failure> {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error> {
+        let json = columns.payload()?;
+        json.map(|json| failure(columns, &json)).transpose()
+    }
 }
 
-/// A timer, from all of its columns.
-pub(crate) fn timer<C: Columns>(columns: &mut C) -> Result<Timer, C::Error> {
-    let due_at = columns.time()?;
-    let kind = columns.int()?;
-    Ok(Timer {
-        due_at,
-        kind: TimerKind::from_code(kind)
-            .ok_or_else(|| columns.mismatch(format!("{kind} is no kind of timer")))?,
-        execution: ExecutionId(columns.int()?),
-        task: columns.int()?,
-        from: columns.int()?,
-    })
+/// A recorded event: its position, then the columns of [`EVENT`].
+impl FromColumns for EventView {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error> {
+        let position = columns.int()?;
+        let execution = ExecutionId(columns.int()?);
+        let (task, n) = (columns.int()?, columns.int()?);
+        let code = columns.int()?;
+        let kind = EventType::from_code(code)
+            .ok_or_else(|| columns.mismatch(format!("{code} is no event type")))?;
+        Ok(EventView {
+            position,
+            execution,
+            task,
+            n,
+            kind: kind.as_str(),
+            at: columns.time()?,
+            worker: columns.int_option()?.map(WorkerId),
+            attempt: columns.int_option()?,
+            epoch: columns.int_option()?,
+            actor: columns.text_option()?,
+            from: columns.text_option()?,
+            to: columns.text()?,
+            data: columns.text_option()?,
+        })
+    }
 }
 
-/// A recorded event.
-pub(crate) fn event<C: Columns>(columns: &mut C) -> Result<EventView, C::Error> {
-    let position = columns.int()?;
-    let execution = ExecutionId(columns.int()?);
-    let (task, n) = (columns.int()?, columns.int()?);
-    let code = columns.int()?;
-    let kind = EventType::from_code(code)
-        .ok_or_else(|| columns.mismatch(format!("{code} is no event type")))?;
-    Ok(EventView {
-        position,
-        execution,
-        task,
-        n,
-        kind: kind.as_str(),
-        at: columns.time()?,
-        worker: columns.int_option()?.map(WorkerId),
-        attempt: columns.int_option()?,
-        epoch: columns.int_option()?,
-        actor: columns.text_option()?,
-        from: columns.text_option()?,
-        to: columns.text()?,
-        data: columns.text_option()?,
-    })
+/// A workflow version without its graph.
+pub(crate) struct VersionRow {
+    pub(crate) id: VersionId,
+    name: String,
+    version: String,
+    kind: WorkflowKind,
+    open_executions: u32,
 }
 
-/// A task that a worker holds: execution, number, epoch.
-pub(crate) fn held<C: Columns>(columns: &mut C, worker: WorkerId) -> Result<Held, C::Error> {
-    Ok(Held {
-        key: TaskKey::new(ExecutionId(columns.int()?), columns.int()?),
-        epoch: columns.int()?,
-        worker,
-    })
+impl FromColumns for VersionRow {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error> {
+        Ok(VersionRow {
+            id: VersionId::from_columns(columns)?,
+            name: columns.text()?,
+            version: columns.text()?,
+            kind: columns.parse("kind of workflow", WorkflowKind::parse)?,
+            open_executions: columns.int()?,
+        })
+    }
+}
+
+impl VersionRow {
+    /// The version with its graph. None if that cannot be read: nothing can run the version.
+    pub(crate) fn with(
+        self,
+        graph: Result<Arc<Graph>, StoreError>,
+    ) -> Result<Option<VersionInfo>, StoreError> {
+        let VersionRow {
+            id,
+            name,
+            version,
+            kind,
+            open_executions,
+        } = self;
+        let graph = match graph {
+            Err(error @ StoreError::Undecodable { .. }) => {
+                tracing::error!(workflow = name, version, %error, "a workflow version is left aside");
+                return Ok(None);
+            }
+            graph => graph?,
+        };
+        Ok(Some(VersionInfo {
+            id,
+            name,
+            version,
+            kind,
+            graph,
+            open_executions,
+        }))
+    }
+}
+
+/// A graph that is recorded for a workflow version. None if it cannot be read: nothing can run it.
+pub(crate) struct RecordedGraph(pub(crate) Option<(WorkflowKind, Graph)>);
+
+impl FromColumns for RecordedGraph {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error> {
+        let kind = WorkflowKind::parse(&columns.text()?);
+        let graph = columns.payload().ok().flatten();
+        let graph = graph.and_then(|json| Graph::from_json(json.as_str()).ok());
+        Ok(RecordedGraph(kind.zip(graph)))
+    }
+}
+
+/// A queue, how many of its tasks could be claimed, and since when.
+impl FromColumns for Ready {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error> {
+        Ok(Ready {
+            queue: VersionId::from_columns(columns)?,
+            tasks: columns.int()?,
+            oldest_at: columns.time_option()?,
+        })
+    }
+}
+
+/// A task: execution, number.
+impl FromColumns for TaskKey {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error> {
+        let execution = ExecutionId::from_columns(columns)?;
+        Ok(TaskKey::new(execution, columns.int()?))
+    }
+}
+
+/// A task that a worker holds: execution, number, epoch, worker.
+impl FromColumns for Held {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error> {
+        Ok(Held {
+            key: TaskKey::from_columns(columns)?,
+            epoch: columns.int()?,
+            worker: WorkerId::from_columns(columns)?,
+        })
+    }
+}
+
+/// What a held task may have missed: execution, number, and whether its execution is stopping.
+impl FromColumns for Notice {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error> {
+        let key = TaskKey::from_columns(columns)?;
+        let is_stopping = columns.int::<u8>()? != 0;
+        Ok(match is_stopping {
+            true => Notice::Stop(key),
+            false => Notice::Wake(key),
+        })
+    }
+}
+
+/// The latest execution of an instance: id, generation, hash of the input.
+impl FromColumns for Latest {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error> {
+        Ok(Latest {
+            id: ExecutionId::from_columns(columns)?,
+            generation: columns.int()?,
+            input_hash: columns.text()?,
+        })
+    }
 }
 
 /// A worker: id, host, process, start and end of the lease.
-pub(crate) fn worker<C: Columns>(columns: &mut C) -> Result<WorkerRow, C::Error> {
-    Ok(WorkerRow {
-        id: WorkerId(columns.int()?),
-        host: columns.text()?,
-        pid: columns.int()?,
-        started_at: columns.time()?,
-        lease_until: columns.time()?,
-    })
+impl FromColumns for WorkerRow {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error> {
+        Ok(WorkerRow {
+            id: WorkerId(columns.int()?),
+            host: columns.text()?,
+            pid: columns.int()?,
+            started_at: columns.time()?,
+            lease_until: columns.time()?,
+        })
+    }
 }
 
 /// The part of a reported progress that adds up.
@@ -344,12 +453,15 @@ pub(crate) fn tally<C: Columns>(
 }
 
 /// How a dependency ended, from its status.
-pub(crate) fn ending(status: &str) -> Ending {
-    match TaskStatus::parse(status) {
-        Some(TaskStatus::Completed) => Ending::Completed,
-        Some(TaskStatus::Failed) => Ending::Failed,
-        Some(TaskStatus::Abandoned) => Ending::Abandoned,
-        Some(TaskStatus::Skipped) => Ending::Skipped,
-        _ => Ending::Cancelled,
+impl FromColumns for Ending {
+    fn from_columns<C: Columns>(columns: &mut C) -> Result<Self, C::Error> {
+        let ending = columns.read(|status| match TaskStatus::parse(status) {
+            Some(TaskStatus::Completed) => Ending::Completed,
+            Some(TaskStatus::Failed) => Ending::Failed,
+            Some(TaskStatus::Abandoned) => Ending::Abandoned,
+            Some(TaskStatus::Skipped) => Ending::Skipped,
+            _ => Ending::Cancelled,
+        });
+        ending?.ok_or_else(|| columns.missing())
     }
 }

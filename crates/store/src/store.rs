@@ -3,24 +3,28 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use abide_core::execution::REASON_DEADLINE;
 use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{
-    AddTasks, Cancel, CancelReply, PIECE, Publish, Refusal, Reply, Request, Signal, Signalled,
+    Act, Acted, AddTasks, Ask, PIECE, Publish, Refusal, Request, Signal, Signalled, Standing,
     Start, Started,
 };
+use abide_core::status::ExecutionStatus;
 use tokio::sync::oneshot;
 
+#[cfg(feature = "sqlite")]
 use crate::answer::Waiting;
-use crate::checks::{check_actor, check_words};
 use crate::driver::{Driver, on};
 use crate::error::{ApplyError, StoreError};
 use crate::hints::{EndWatch, Hints};
 use crate::job::{Answer, Job};
+use crate::location::Location;
+#[cfg(feature = "postgres")]
 use crate::postgres::Postgres;
+#[cfg(feature = "sqlite")]
 use crate::sqlite::Sqlite;
 use crate::stats::Stats;
 use crate::upkeep::LeftAside;
+#[cfg(feature = "sqlite")]
 use crate::verify::{self, VerifyOptions, VerifyReport};
 use crate::{Claims, Fired, StoreOptions};
 
@@ -29,6 +33,7 @@ use crate::{Claims, Fired, StoreOptions};
 pub struct Store {
     pub(crate) driver: Driver,
     hints: Arc<Hints>,
+    #[cfg(feature = "sqlite")]
     waiting: Arc<Waiting>,
     pub(crate) left_aside: Arc<LeftAside>,
     pub(crate) payload_limit_bytes: usize,
@@ -37,24 +42,25 @@ pub struct Store {
 impl Store {
     /// Opens a store: a path, or `sqlite:` and a path, whose file is created if it does not exist;
     /// or a `postgres://` address, whose parameter `schema` names the store (default `abide`).
+    /// After a path, `?mode=rwc` is accepted and changes nothing; any other parameter is refused.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] says in words what is wrong with the address, the file or the server.
+    /// [`StoreError`] says in words what is wrong with the address, the file or the server. An
+    /// address that can't be read is not repeated, since it may hold a password. A `postgres://`
+    /// address needs the feature `postgres`, a file the feature `sqlite`; the error names the one
+    /// that is missing.
     pub async fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
         let hints = Arc::new(Hints::default());
         let payload_limit_bytes = options.payload_limit_bytes;
-        let driver = if Store::is_postgres(url) {
-            Driver::Postgres(Postgres::open(url, &options, hints.clone()).await?)
-        } else {
-            let path = sqlite_path(url)?;
-            let hints = hints.clone();
-            let sqlite = blocking(move || Sqlite::open(path, &options, hints)).await?;
-            Driver::Sqlite(Arc::new(sqlite))
+        let driver = match Location::parse(url)? {
+            Location::Server(address) => open_postgres(address, &options, &hints).await?,
+            Location::File(path) => open_sqlite(path, options, &hints).await?,
         };
         Ok(Store {
             driver,
             hints,
+            #[cfg(feature = "sqlite")]
             waiting: Arc::default(),
             left_aside: Arc::default(),
             payload_limit_bytes,
@@ -86,19 +92,24 @@ impl Store {
 
     // ---- the two doors ----
 
-    /// Applies a request: whole and durable when this answers `Ok`, or not at all.
+    /// Applies a request: whole and durable when this answers `Ok`, or not at all. The type of the
+    /// answer follows from that of the request.
     ///
     /// # Errors
     ///
     /// [`ApplyError::Refused`] if the rules refuse it; [`ApplyError::Store`] if it could not be
     /// written, whose [`StoreError::is_definite`] tells whether that is certain.
-    pub async fn apply(&self, request: Request) -> Result<Reply, ApplyError> {
-        let answer = self.ask(|answer| Job::Apply(Box::new(request), answer))?;
-        match self.driver {
+    pub async fn apply<A: Ask>(&self, ask: A) -> Result<A::Answer, ApplyError> {
+        let request = Box::new(ask.into());
+        let answer = self.ask(|answer| Job::Apply(request, answer))?;
+        let reply = match self.driver {
+            #[cfg(feature = "sqlite")]
             Driver::Sqlite(_) => self.waiting.until(answer).await?,
+            #[cfg(feature = "postgres")]
             // A commit over a network takes longer than waking a thread.
             Driver::Postgres(_) => answer.await.map_err(|_| StoreError::Closed)?,
-        }
+        };
+        reply.map(A::answer)
     }
 
     /// Claims at most `max` tasks of these queues, and empties the worker's inbox.
@@ -123,7 +134,7 @@ impl Store {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    // ---- requests with a typed answer ----
+    // ---- what users ask ----
 
     /// Starts an execution; a large graph is written in pieces under an execution that nobody sees
     /// until the last.
@@ -153,10 +164,8 @@ impl Store {
     }
 
     async fn started(&self, request: Request) -> Result<Started, ApplyError> {
-        match self.apply(request).await? {
-            Reply::Started(started) => Ok(started),
-            other => Err(unexpected(&other)),
-        }
+        // The first and the last request of a start answer alike.
+        self.apply(request).await.map(Start::answer)
     }
 
     /// Sends a signal to an instance.
@@ -167,40 +176,35 @@ impl Store {
     /// be stored, and what [`Store::apply`] says.
     pub async fn signal(&self, signal: Signal) -> Result<Signalled, ApplyError> {
         self.check_signal(&signal)?;
-        match self.apply(Request::Signal(signal)).await? {
-            Reply::Signalled(signalled) => Ok(signalled),
-            other => Err(unexpected(&other)),
-        }
+        self.apply(signal).await
     }
 
-    /// Asks an execution to stop. On a stopped system it has stopped when this answers.
+    /// Does what a person or program asks. An execution that is cancelled on a stopped system has
+    /// stopped when this answers.
     ///
     /// # Errors
     ///
-    /// [`Refusal::UnknownExecution`] and [`Refusal::Ended`], a reason that is the engine's own, and
-    /// what [`Store::apply`] says.
-    pub async fn cancel(&self, cancel: Cancel) -> Result<CancelReply, ApplyError> {
-        if cancel.reason == REASON_DEADLINE {
-            let what = format!("the reason `{REASON_DEADLINE}` is kept for passed deadlines");
-            return Err(StoreError::Invalid(what).into());
+    /// [`Refusal::UnknownExecution`], [`Refusal::UnknownInstance`], [`Refusal::NotAllowed`] and
+    /// [`Refusal::Stale`]; a reason that is the engine's own or that can't be stored; and what
+    /// [`Store::apply`] says.
+    pub async fn act(&self, act: Act) -> Result<Acted, ApplyError> {
+        self.check_act(&act)?;
+        let acted = self.apply(act).await?;
+        if acted.status() != ExecutionStatus::Cancelling || self.has_workers().await? {
+            return Ok(acted);
         }
-        check_words("the reason", &cancel.reason)?;
-        check_actor(cancel.actor.as_deref())?;
-        let id = cancel.execution;
-        let reply = match self.apply(Request::Cancel(cancel)).await? {
-            Reply::Cancelled(reply) => reply,
-            other => return Err(unexpected(&other)),
-        };
-        if reply.status.is_terminal() || self.has_workers().await? {
-            return Ok(reply);
-        }
-        // Nobody else is there to go on with the pieces of a large graph.
+        // No worker is alive, so this call itself runs the remaining pieces of the cancellation.
         while self.fire_timers(16).await?.fired > 0 {}
-        let status = self
-            .execution(id)
-            .await?
-            .map_or(reply.status, |view| view.execution.status);
-        Ok(CancelReply { status, ..reply })
+        let view = self.execution(acted.standing().execution).await?;
+        let now = view.map_or(acted.standing(), |view| Standing {
+            status: view.execution.status,
+            version: view.execution.version,
+            ..acted.standing()
+        });
+        Ok(match acted {
+            Acted::Changed(_) => Acted::Changed(now),
+            Acted::Unchanged(_) => Acted::Unchanged(now),
+        })
     }
 
     // ---- hints ----
@@ -227,9 +231,12 @@ impl Store {
     }
 
     /// Checks whether everything stored keeps the store's promises, as of one moment, on a
-    /// connection of its own. Work goes on meanwhile.
+    /// connection of its own. Work goes on meanwhile. A PostgreSQL store is copied into a temporary
+    /// SQLite file first, so this takes the feature `sqlite` for both databases.
+    #[cfg(feature = "sqlite")]
     pub async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, StoreError> {
         match &self.driver {
+            #[cfg(feature = "sqlite")]
             Driver::Sqlite(driver) => {
                 let driver = driver.clone();
                 blocking(move || {
@@ -238,7 +245,23 @@ impl Store {
                 })
                 .await
             }
+            #[cfg(feature = "postgres")]
             Driver::Postgres(driver) => driver.verify(options).await,
+        }
+    }
+
+    /// SQLite: writes the log back into the main file, so that the one file is the whole database,
+    /// unless another process reads or writes at the moment. Does nothing on PostgreSQL.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Closed`].
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        match &self.driver {
+            #[cfg(feature = "sqlite")]
+            Driver::Sqlite(driver) => driver.checkpoint().await,
+            #[cfg(feature = "postgres")]
+            Driver::Postgres(_) => Ok(()),
         }
     }
 
@@ -247,6 +270,54 @@ impl Store {
     pub async fn close(&self) {
         on!(self.driver, it => it.close().await);
     }
+}
+
+#[cfg(feature = "postgres")]
+async fn open_postgres(
+    url: &str,
+    options: &StoreOptions,
+    hints: &Arc<Hints>,
+) -> Result<Driver, StoreError> {
+    let postgres = Postgres::open(url, options, hints.clone()).await?;
+    Ok(Driver::Postgres(postgres))
+}
+
+#[cfg(feature = "sqlite")]
+async fn open_sqlite(
+    path: PathBuf,
+    options: StoreOptions,
+    hints: &Arc<Hints>,
+) -> Result<Driver, StoreError> {
+    let hints = hints.clone();
+    let sqlite = blocking(move || Sqlite::open(path, &options, hints)).await?;
+    Ok(Driver::Sqlite(Arc::new(sqlite)))
+}
+
+#[cfg(not(feature = "sqlite"))]
+async fn open_sqlite(
+    _path: PathBuf,
+    _options: StoreOptions,
+    _hints: &Arc<Hints>,
+) -> Result<Driver, StoreError> {
+    Err(not_compiled_in("SQLite", "sqlite"))
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn open_postgres(
+    _url: &str,
+    _options: &StoreOptions,
+    _hints: &Arc<Hints>,
+) -> Result<Driver, StoreError> {
+    Err(not_compiled_in("PostgreSQL", "postgres"))
+}
+
+/// The address names a database whose driver was left out of the program. The message leaves out
+/// the address, which may hold a password.
+#[cfg(any(test, not(all(feature = "sqlite", feature = "postgres"))))]
+fn not_compiled_in(database: &str, feature: &str) -> StoreError {
+    StoreError::Invalid(format!(
+        "this program was built without {database}, which the address asks for: enable the feature `{feature}` of the crate `abide`"
+    ))
 }
 
 /// The requests that a start takes, in order: one; or for a large graph one that nobody sees the
@@ -283,40 +354,12 @@ pub(crate) fn requests(start: Start) -> Vec<Request> {
     requests
 }
 
-pub(crate) fn unexpected(reply: &Reply) -> ApplyError {
-    ApplyError::Store(StoreError::Internal(format!(
-        "an answer of another kind: {reply:?}"
-    )))
-}
-
+#[cfg(feature = "sqlite")]
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(StoreError::Internal(error.to_string())))
-}
-
-/// The path that an address names.
-pub(crate) fn sqlite_path(url: &str) -> Result<PathBuf, StoreError> {
-    let path = match url.split_once(':') {
-        Some(("sqlite", path)) => path.strip_prefix("//").unwrap_or(path),
-        // A scheme has at least two letters, a Windows drive has one.
-        Some((scheme, _))
-            if scheme.len() > 1 && scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) =>
-        {
-            return Err(StoreError::Invalid(format!(
-                "`{scheme}:` is no kind of store: name a SQLite file, such as `sqlite:app.db`, or a PostgreSQL database, such as `postgres://user@host/database`"
-            )));
-        }
-        _ => url,
-    };
-    if path.is_empty() || path == ":memory:" || path.contains('\0') {
-        return Err(StoreError::Invalid(format!(
-            "`{}` names no file",
-            url.escape_debug()
-        )));
-    }
-    Ok(PathBuf::from(path))
 }
 
 impl std::fmt::Debug for Store {
@@ -332,6 +375,23 @@ impl ApplyError {
         match self {
             ApplyError::Refused(refusal) => Some(refusal),
             ApplyError::Store(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_not_compiled_in_is_refused_by_the_name_of_its_feature() {
+        for (database, feature) in [("SQLite", "sqlite"), ("PostgreSQL", "postgres")] {
+            let error = not_compiled_in(database, feature).to_string();
+            assert!(
+                error.contains(&format!("built without {database}")),
+                "{error}"
+            );
+            assert!(error.contains(&format!("feature `{feature}`")), "{error}");
         }
     }
 }

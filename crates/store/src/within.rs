@@ -5,29 +5,31 @@
 //! Invariants: a request leaves all of its rows in the user's transaction or none, whatever became
 //! of it; nobody is woken, and nothing is claimed, before the transaction commits.
 
-use std::future::{Future, ready};
+use std::future::Future;
+#[cfg(feature = "sqlite")]
+use std::future::ready;
 use std::sync::Arc;
 
 use abide_core::graph::Graph;
 use abide_core::ids::VersionId;
-use abide_core::kernel::{Reply, Request, Signal, Signalled, Start, Started};
+use abide_core::kernel::{Ask, Reply, Request, Signal, Signalled, Start, Started};
 
 use crate::checks::check_name;
 use crate::driver::Driver;
 use crate::error::{ApplyError, StoreError};
-use crate::store::{Store, requests, unexpected};
+use crate::store::{Store, requests};
 use crate::views::WorkflowKind;
 
-/// An open transaction of the user's own, in the database of a store.
+/// A user's own open transaction, in the database of a store.
 ///
 /// It is implemented for
 ///
-/// - SQLite: [`rusqlite::Transaction`], [`rusqlite::Savepoint`], and a [`rusqlite::Connection`] on
-///   which a transaction was begun;
-/// - PostgreSQL: [`tokio_postgres::Transaction`], and, with the feature `sqlx`, the transaction of
-///   `sqlx::Postgres`.
+/// - SQLite: with the feature `sqlite`, `rusqlite::Transaction`, `rusqlite::Savepoint`, and a
+///   `rusqlite::Connection` on which a transaction was begun;
+/// - PostgreSQL: with the feature `postgres`, `tokio_postgres::Transaction`; with the feature
+///   `sqlx`, the transaction of `sqlx::Postgres`.
 ///
-/// It can't be implemented elsewhere.
+/// No other type can implement it.
 pub trait Transaction: sealed::Within {}
 
 pub(crate) mod sealed {
@@ -47,9 +49,7 @@ pub(crate) mod sealed {
             &mut self,
             store: &Store,
             version: NewVersion<'_>,
-        ) -> impl Future<Output = Result<(VersionId, bool), StoreError>> {
-            store.version_apart(version)
-        }
+        ) -> impl Future<Output = Result<(VersionId, bool), StoreError>>;
     }
 
     /// A workflow version as it is recorded.
@@ -84,10 +84,7 @@ impl Store {
             offer: None,
             ..start
         });
-        match transaction.apply(self, requests).await? {
-            Reply::Started(started) => Ok(started),
-            other => Err(unexpected(&other)),
-        }
+        transaction.apply(self, requests).await.map(Start::answer)
     }
 
     /// Sends a signal inside a transaction of the user's own: it exists if and only if that commits.
@@ -104,10 +101,7 @@ impl Store {
     ) -> Result<Signalled, ApplyError> {
         self.check_signal(&signal)?;
         let requests = vec![Request::Signal(signal)];
-        match transaction.apply(self, requests).await? {
-            Reply::Signalled(signalled) => Ok(signalled),
-            other => Err(unexpected(&other)),
-        }
+        transaction.apply(self, requests).await.map(Signal::answer)
     }
 
     /// The id of a workflow version for a start inside a transaction of the user's own, and whether
@@ -131,16 +125,9 @@ impl Store {
         };
         transaction.version(self, version).await
     }
-
-    /// A transaction of a library that isn't the store's database's.
-    pub(crate) fn other_kind(&self, kind: &str) -> StoreError {
-        StoreError::OtherDatabase {
-            store: self.name(),
-            detail: format!("it is one of {kind}"),
-        }
-    }
 }
 
+#[cfg(feature = "sqlite")]
 macro_rules! on_sqlite {
     ($($kind:ty),+) => {$(
         impl Transaction for $kind {}
@@ -152,7 +139,9 @@ macro_rules! on_sqlite {
                 requests: Vec<Request>,
             ) -> impl Future<Output = Result<Reply, ApplyError>> {
                 ready(match &store.driver {
+                    #[cfg(feature = "sqlite")]
                     Driver::Sqlite(driver) => driver.apply_within(self, &requests),
+                    #[cfg(feature = "postgres")]
                     Driver::Postgres(_) => Err(store.other_kind("SQLite").into()),
                 })
             }
@@ -163,7 +152,9 @@ macro_rules! on_sqlite {
                 version: NewVersion<'_>,
             ) -> impl Future<Output = Result<(VersionId, bool), StoreError>> {
                 ready(match &store.driver {
+                    #[cfg(feature = "sqlite")]
                     Driver::Sqlite(driver) => driver.version_within(self, &version),
+                    #[cfg(feature = "postgres")]
                     Driver::Postgres(_) => Err(store.other_kind("SQLite")),
                 })
             }
@@ -171,20 +162,32 @@ macro_rules! on_sqlite {
     )+};
 }
 
+#[cfg(feature = "sqlite")]
 on_sqlite!(
     rusqlite::Connection,
     rusqlite::Transaction<'_>,
     rusqlite::Savepoint<'_>
 );
 
+#[cfg(feature = "postgres")]
 impl Transaction for tokio_postgres::Transaction<'_> {}
 
+#[cfg(feature = "postgres")]
 impl Within for tokio_postgres::Transaction<'_> {
     async fn apply(&mut self, store: &Store, requests: Vec<Request>) -> Result<Reply, ApplyError> {
         match &store.driver {
             Driver::Postgres(driver) => driver.apply_within(self, &requests).await,
+            #[cfg(feature = "sqlite")]
             Driver::Sqlite(_) => Err(store.other_kind("PostgreSQL").into()),
         }
+    }
+
+    async fn version(
+        &mut self,
+        store: &Store,
+        version: NewVersion<'_>,
+    ) -> Result<(VersionId, bool), StoreError> {
+        store.version_apart(version).await
     }
 }
 
@@ -196,12 +199,31 @@ impl Within for sqlx::Transaction<'_, sqlx::Postgres> {
     async fn apply(&mut self, store: &Store, requests: Vec<Request>) -> Result<Reply, ApplyError> {
         match &store.driver {
             Driver::Postgres(driver) => driver.apply_within_sqlx(self, &requests).await,
+            #[cfg(feature = "sqlite")]
             Driver::Sqlite(_) => Err(store.other_kind("PostgreSQL").into()),
         }
     }
+
+    async fn version(
+        &mut self,
+        store: &Store,
+        version: NewVersion<'_>,
+    ) -> Result<(VersionId, bool), StoreError> {
+        store.version_apart(version).await
+    }
 }
 
+#[cfg(feature = "postgres")]
 impl Store {
+    /// A transaction of a library that isn't the store's database's.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn other_kind(&self, kind: &str) -> StoreError {
+        StoreError::OtherDatabase {
+            store: self.name(),
+            detail: format!("it is one of {kind}"),
+        }
+    }
+
     /// Records a version on a connection of the store's own.
     pub(crate) async fn version_apart(
         &self,
@@ -218,6 +240,7 @@ impl Store {
                 let id = self.ensure_version(name, version, kind, graph).await?;
                 Ok((id, true))
             }
+            #[cfg(feature = "sqlite")]
             Driver::Sqlite(_) => Err(self.other_kind("PostgreSQL")),
         }
     }

@@ -6,6 +6,7 @@ use abide_core::kernel::Need;
 pub(crate) fn need(need: &Need) -> String {
     match need {
         Need::Execution(id) => format!("execution {id}"),
+        Need::WorkflowName(version) => format!("workflow version {}", version.0),
         Need::Task(key) => format!("task {key}"),
         Need::Graph(id, version, own) => graph(*id, *version, *own),
         Need::OpenTasks(id) | Need::Failures(id) => format!("a task of execution {id}"),
@@ -13,6 +14,7 @@ pub(crate) fn need(need: &Need) -> String {
         Need::Waits(key) | Need::StepCount(key) | Need::Step(key, _) => {
             format!("the recorded operations of task {key}")
         }
+        Need::SignalRead(key, _) => format!("a signal that task {key} read"),
         Need::Mailbox(id, name) => format!("mailbox `{name}` of execution {id}"),
         other => format!("{other:?}"),
     }

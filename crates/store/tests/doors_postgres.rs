@@ -1,5 +1,7 @@
 //! The store's behaviour at its doors, on PostgreSQL: the same tests as on SQLite.
 
+#[path = "doors/actions.rs"]
+mod actions;
 #[path = "doors/asks.rs"]
 mod asks;
 #[path = "backend/postgres.rs"]
@@ -26,8 +28,6 @@ mod large;
 mod leftovers;
 #[path = "doors/lists.rs"]
 mod lists;
-#[path = "doors/looks.rs"]
-mod looks;
 #[path = "doors/mailboxes.rs"]
 mod mailboxes;
 #[path = "doors/model.rs"]
@@ -36,6 +36,8 @@ mod model;
 mod neighbours;
 #[path = "doors/one_step.rs"]
 mod one_step;
+#[path = "doors/orphan_search.rs"]
+mod orphan_search;
 #[path = "backend/postgres_rows.rs"]
 mod raw;
 #[path = "doors/refusals.rs"]

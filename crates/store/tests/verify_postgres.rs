@@ -26,6 +26,8 @@ mod raw;
 mod regressions;
 #[path = "verify/scenario.rs"]
 mod scenario;
+#[path = "verify/schema.rs"]
+mod schema;
 #[path = "verify/shapes.rs"]
 mod shapes;
 #[path = "backend/value.rs"]

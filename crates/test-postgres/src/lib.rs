@@ -5,6 +5,7 @@
 //! and ends with the process that started it, whatever ends that one.
 
 mod binaries;
+mod pooler;
 mod process;
 mod schema;
 mod server;
@@ -12,6 +13,7 @@ mod structures;
 mod tls;
 mod url;
 
+pub use pooler::{Pooler, Pooling};
 pub use process::send as send_signal;
 pub use schema::{Schema, fresh_schema, shared_url};
 pub use server::{Durability, Server};

@@ -170,6 +170,25 @@ impl Server {
         self.spawn().unwrap_or_else(|problem| panic!("{problem}"));
     }
 
+    /// Keeps a copy of everything in it, in place of the one before. It must be stopped.
+    pub fn keep_copy(&mut self) {
+        assert!(self.keeper.is_none(), "it runs");
+        std::fs::remove_dir_all(self.copy()).ok();
+        copy(&self.data(), &self.copy());
+    }
+
+    /// Puts it back to what it was when [`Server::keep_copy`] was called: to its clients it is a standby
+    /// that took over without what came after. It must be stopped.
+    pub fn go_back(&mut self) {
+        assert!(self.keeper.is_none(), "it runs");
+        std::fs::remove_dir_all(self.data()).expect("it can be removed");
+        copy(&self.copy(), &self.data());
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.directory.path().join("copy")
+    }
+
     fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
@@ -309,6 +328,13 @@ impl Server {
             keeper.wait().expect("it ends");
         }
     }
+}
+
+/// Copies a directory with its owners and rights.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    let copied = copied.expect("there is a cp");
+    assert!(copied.success(), "{} was not copied", from.display());
 }
 
 impl Drop for Server {

@@ -48,3 +48,25 @@ pub(crate) async fn bytes(home: &Home) -> Result<u64, Error> {
         Home::Postgres(_) => home.bytes().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn empty() -> Result<Home, Error> {
+        let home = Home::Sqlite(tempfile::tempdir()?);
+        home.builder().connect().await?.store().close().await;
+        Ok(home)
+    }
+
+    #[tokio::test]
+    async fn its_rows_fit_the_tables_of_a_store() -> Result<(), Error> {
+        assert!(one_step_workflows_per_s(&empty().await?, 2).await? > 0.0);
+        assert!(chain_step_ms(&empty().await?, 2).await? > 0.0);
+        assert!(chains_steps_per_s(&empty().await?, 2, 2).await? > 0.0);
+        assert!(functions_steps_per_s(&empty().await?, 2, 2).await? > 0.0);
+        assert!(fanout_s(&empty().await?, 2).await? > 0.0);
+        assert!(commit_ms(&empty().await?, 1).await? > 0.0);
+        Ok(())
+    }
+}

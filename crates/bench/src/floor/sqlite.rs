@@ -217,7 +217,7 @@ fn submit(transaction: &Transaction<'_>, execution: i64, tasks: u32) -> rusqlite
 
 fn ready(transaction: &Transaction<'_>, execution: i64, number: u32) -> rusqlite::Result<()> {
     transaction
-        .prepare_cached("INSERT INTO task_outbox (worker, queue, priority, ready_at, execution, task) VALUES (0, 1, 0, ?1, ?2, ?3)")?
+        .prepare_cached("INSERT INTO task_outbox (worker, queue, rank, ready_at, execution, task) VALUES (0, 1, 0, ?1, ?2, ?3)")?
         .execute(params![NOW, execution, number])?;
     transaction
         .prepare_cached("UPDATE task_executions SET status = 'Ready', ready_at = ?1, version = 2 WHERE execution = ?2 AND number = ?3")?
@@ -236,7 +236,7 @@ fn claim(
     first: bool,
 ) -> rusqlite::Result<()> {
     transaction
-        .prepare_cached("DELETE FROM task_outbox WHERE worker = 0 AND queue = 1 AND priority = 0 AND ready_at = ?1 AND execution = ?2 AND task = ?3")?
+        .prepare_cached("DELETE FROM task_outbox WHERE worker = 0 AND queue = 1 AND rank = 0 AND ready_at = ?1 AND execution = ?2 AND task = ?3")?
         .execute(params![NOW, execution, number])?;
     transaction
         .prepare_cached(

@@ -140,7 +140,7 @@ pub(crate) async fn backlog(setting: &Setting) -> Result<Vec<Measured>, Error> {
     let engine = home.builder().start().await?;
     // The queue is first in, first out, but the last ones run side by side.
     let last = format!("instance-{}", workflows - 1);
-    engine.run::<one_step>(&last).await?.result().await?;
+    engine.find::<one_step>(&last).await?.result().await?;
     while home.count(COMPLETED).await? < u64::from(workflows) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

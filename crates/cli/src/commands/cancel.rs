@@ -3,34 +3,34 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
-use abide_core::ids::ExecutionId;
-use abide_core::kernel::Cancel as Request;
+use abide::{EngineError, ExecutionId, ExecutionRecord, Refusal};
+use abide_core::kernel::not_allowed;
 use abide_core::status::ExecutionStatus;
 use clap::Args;
 use serde::Serialize;
 
+use crate::login;
 use crate::output::document;
 use crate::output::text::escape;
 use crate::problem::{Outcome, Problem};
-use crate::records::ExecutionRecord;
-use crate::reference;
 use crate::session::Session;
 use crate::values;
 
 /// Stop an execution.
 ///
-/// Tasks that run are told, and cut off after the grace period; nothing else starts. On a stopped
-/// system the execution has ended when this command has. Asking twice is asking once.
+/// Running tasks are told to stop, and are cut off after the grace period. No other task starts. If
+/// no worker runs, the execution has ended when this command returns. A repeated cancellation
+/// changes nothing.
 #[derive(Debug, Args)]
 pub(crate) struct Cancel {
-    #[arg(help = reference::HELP, value_name = "EXEC")]
+    #[arg(help = values::EXECUTION_HELP, value_name = "EXEC")]
     execution: String,
 
-    /// Why, for history
+    /// The reason, for history
     #[arg(long, default_value = "cancelled on request", value_parser = values::reason)]
     reason: String,
 
-    /// Who asks, for history [default: user:$USER]
+    /// The actor, for history [default: `user:` and your login name]
     #[arg(long, value_parser = values::actor)]
     actor: Option<String>,
 
@@ -38,62 +38,69 @@ pub(crate) struct Cancel {
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = values::duration)]
     grace: Duration,
 
-    /// Don't ask, even on a terminal
+    /// Don't ask for confirmation, even on a terminal
     #[arg(long, short)]
     yes: bool,
 }
 
-/// What a cancellation came to.
+/// The result of a cancellation.
 #[derive(Serialize)]
 struct Answer {
     execution: ExecutionId,
     instance: String,
     generation: u32,
     status: ExecutionStatus,
-    /// False if it was stopping, or had been cancelled, already.
+    /// False if it was already stopping or cancelled.
     changed: bool,
 }
 
 impl Cancel {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
-        let store = session.open().await?;
-        let id = reference::resolve(store, &self.execution)
-            .await?
-            .execution
-            .id;
-        let record = super::record(store, id).await?;
+        let client = session.open().await?;
+        let id = client.resolve(&self.execution).await?.execution.id;
+        let record = super::record(client, id).await?;
         if !record.status.is_terminal() && !self.is_meant(&record)? {
             return Err(Problem::Failed("not cancelled".to_owned()));
         }
-        let request = Request {
-            execution: id,
-            reason: self.reason.clone(),
-            grace_us: values::us(self.grace),
-            actor: Some(
-                self.actor
-                    .clone()
-                    .unwrap_or_else(super::default_actor)
-                    .into(),
-            ),
+        let actor = self.actor.clone().unwrap_or_else(login::actor);
+        let client = client.acting_as(actor);
+        let cancelled = client.cancel_within(id, &self.reason, self.grace);
+        let acted = match cancelled.await {
+            Err(EngineError::Refused(Refusal::NotAllowed {
+                status,
+                action,
+                allowed,
+                ..
+            })) => {
+                let name = record.full_name();
+                let why = not_allowed(status, action, &allowed);
+                return Err(Problem::Conflict(format!(
+                    "{name} ({id}) is {status}: {why}"
+                )));
+            }
+            acted => acted?,
         };
-        let reply = store.cancel(request).await?;
         let answer = Answer {
             execution: id,
             instance: record.instance.clone(),
             generation: record.generation,
-            status: reply.status,
-            changed: reply.changed,
+            status: acted.status(),
+            changed: acted.is_changed(),
         };
         document(session.format, &id.to_string(), &answer, |out| {
-            let unchanged = if reply.changed { "" } else { " (unchanged)" };
-            let called = record.called();
-            let called = escape(&called);
-            writeln!(out, "{called} ({id}): {}{unchanged}", reply.status)
+            let unchanged = if acted.is_changed() {
+                ""
+            } else {
+                " (unchanged)"
+            };
+            let name = record.full_name();
+            let name = escape(&name);
+            writeln!(out, "{name} ({id}): {}{unchanged}", acted.status())
         })?;
         Ok(Outcome::Good)
     }
 
-    /// Asks, if there is somebody to ask.
+    /// Asks for confirmation on a terminal.
     fn is_meant(&self, record: &ExecutionRecord) -> io::Result<bool> {
         let mut words = io::stderr();
         if self.yes || !io::stdin().is_terminal() || !words.is_terminal() {
@@ -102,7 +109,7 @@ impl Cancel {
         write!(
             words,
             "Cancel {} ({}, {}, {} tasks ended)? [y/N] ",
-            escape(&record.called()),
+            escape(&record.full_name()),
             record.id,
             record.status_text(),
             record.tasks_text()

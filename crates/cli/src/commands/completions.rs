@@ -21,7 +21,7 @@ pub(crate) struct Completions {
 
 impl Completions {
     pub(crate) fn run(&self) -> Result<Outcome, Problem> {
-        // Into memory first: the generator panics if it cannot write.
+        // Into memory first, because the generator panics if it cannot write.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "abide", &mut script);
         let mut out = stdout();

@@ -2,49 +2,55 @@
 
 use std::io::{self, Write};
 
+use abide::client::{
+    Description, ExecutionRecord, OperationRecord, OperationState, TaskRecord, Time, WorkerRecord,
+};
+use abide_core::failure::NOT_RETRIED;
 use abide_core::ids::Timestamp;
-use abide_core::status::{ExecutionStatus, SubStatus};
-use abide_core::step::StepState;
+use abide_core::status::{ExecutionStatus, SubStatus, TaskStatus};
+use abide_core::step::StepKind;
 use clap::Args;
 use serde_json::value::RawValue;
 
 use crate::output::json::{self, Layout};
-use crate::output::text::{self, Time, escape};
+use crate::output::text::{self, escape};
 use crate::output::{Cell, Record, Table, Tone, colours, document};
 use crate::problem::{Outcome, Problem};
-use crate::records::{Description, OperationRecord, TaskRecord, WorkerRecord, status_text};
-use crate::reference;
+use crate::records::TASK_COLUMNS;
 use crate::session::Session;
+use crate::values;
 
-/// Show all about an execution.
+/// Show everything about an execution.
 #[derive(Debug, Args)]
 pub(crate) struct Describe {
-    #[arg(help = reference::HELP, value_name = "EXEC")]
+    #[arg(help = values::EXECUTION_HELP, value_name = "EXEC")]
     execution: String,
+
+    /// In a table, show at most this many of a function's operations, the latest; 0 for all
+    #[arg(long, short = 'n', default_value_t = 50, value_name = "N")]
+    limit: usize,
 }
 
-/// Lines of a payload that are shown to people.
+/// How many lines of a payload are shown to people.
 const PAYLOAD_LINES: usize = 40;
 
-/// Characters of a line of a payload that are shown to people.
+/// How many characters of a payload's line are shown to people.
 const LINE_CHARS: usize = 400;
 
 impl Describe {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
-        let store = session.open().await?;
-        let id = reference::resolve(store, &self.execution)
-            .await?
-            .execution
-            .id;
-        let (view, rollup) = super::summary(store, id).await?;
-        let description = Description::read(store, &view, &rollup).await?;
-        let name = description.execution.name();
-        let now = store.now();
+        let client = session.open().await?;
+        let id = client.resolve(&self.execution).await?.execution.id;
+        let described = client.describe(id).await;
+        let description = described.map_err(|error| super::gone(client, error))?;
+        let name = Record::name(&description.execution);
+        let now = client.now();
         document(session.format, &name, &description, |out| {
             Page {
                 out,
                 now,
                 description: &description,
+                limit: self.limit,
             }
             .write()
         })?;
@@ -52,11 +58,13 @@ impl Describe {
     }
 }
 
-/// A description on its way to a person.
+/// Writes a description for people.
 struct Page<'a, W> {
     out: &'a mut W,
     now: Timestamp,
     description: &'a Description,
+    /// How many operations are shown; 0 for all.
+    limit: usize,
 }
 
 impl<W: Write> Page<'_, W> {
@@ -68,11 +76,24 @@ impl<W: Write> Page<'_, W> {
         self.error()?;
         self.workers()?;
         self.operations()?;
-        self.tasks("Open tasks", &self.description.open_tasks)?;
-        self.tasks("Failed tasks", &self.description.failed_tasks)
+        self.open_tasks()?;
+        self.failed_tasks()
     }
 
-    /// `Label:   text`, the text being data.
+    fn open_tasks(&mut self) -> io::Result<()> {
+        let is_open = |status| matches!(status, TaskStatus::Ready | TaskStatus::Running);
+        let all = self.description.count(is_open);
+        self.tasks("Open tasks", &self.description.open_tasks, all, "--open")
+    }
+
+    fn failed_tasks(&mut self) -> io::Result<()> {
+        let is_failed = |status| matches!(status, TaskStatus::Failed | TaskStatus::Abandoned);
+        let all = self.description.count(is_failed);
+        let shown = &self.description.failed_tasks;
+        self.tasks("Failed tasks", shown, all, "--failed")
+    }
+
+    /// `Label:   text`, where the text is data.
     fn fact(&mut self, label: &str, text: &str) -> io::Result<()> {
         self.line(label, &escape(text))
     }
@@ -85,21 +106,30 @@ impl<W: Write> Page<'_, W> {
         let description = self.description;
         let record = &description.execution;
         self.fact("Execution", &record.id.to_string())?;
-        let generation = format!("{} (generation {})", record.instance, record.generation);
-        self.fact("Instance", &generation)?;
+        self.fact("Instance", &instance_text(record))?;
         let workflow = format!("{} (version {})", record.workflow, record.workflow_version);
         self.fact("Workflow", &workflow)?;
         let status = Tone::from(record.status).paint(&record.status_text(), colours());
         self.line("Status", &status)?;
+        if let Some(blocked_on) = record.blocked_on_text() {
+            self.fact("Blocked on", &blocked_on)?;
+        }
         if let Some(reason) = &record.reason {
             self.fact("Reason", reason)?;
         }
-        let progress = format!(
-            "{} ({} tasks ended){}",
-            text::percent(description.percent),
-            record.tasks_text(),
-            text::left(description.left_us)
-        );
+        let progress = match description.percent {
+            Some(percent) => format!(
+                "{} ({} tasks ended){}",
+                text::percent(percent),
+                record.tasks_text(),
+                text::left(description.left_us)
+            ),
+            None => format!(
+                "ended with {}/{} tasks completed",
+                description.count(|status| status == TaskStatus::Completed),
+                record.tasks
+            ),
+        };
         self.fact("Progress", &progress)?;
         self.fact("Tasks", &counts(description))?;
         if record.priority != 0 {
@@ -124,6 +154,10 @@ impl<W: Write> Page<'_, W> {
             if let Some(Time(at)) = moment {
                 self.fact(label, &text::local(at, self.now))?;
             }
+        }
+        if let Some(Time(at)) = record.history_pruned_at {
+            let words = format!("removed on {}", text::local(at, self.now));
+            self.fact("History", &words)?;
         }
         let run = record
             .run_us
@@ -181,7 +215,11 @@ impl<W: Write> Page<'_, W> {
         let words = escape(&words);
         self.line("Error", &Tone::Bad.paint(&words, colours()))?;
         for source in &failure.chain {
-            writeln!(self.out, "{:14}caused by: {}", "", escape(source))?;
+            let label = match source.starts_with(NOT_RETRIED) {
+                true => "",
+                false => "caused by: ",
+            };
+            writeln!(self.out, "{:14}{label}{}", "", escape(source))?;
         }
         match &error.node {
             Some(node) => writeln!(self.out, "{:14}in task `{}`", "", escape(node)),
@@ -208,21 +246,59 @@ impl<W: Write> Page<'_, W> {
         if !self.description.operations.is_empty() {
             writeln!(self.out, "Operations:")?;
         }
-        for operation in &self.description.operations {
+        let operations = &self.description.operations;
+        let earlier = match self.limit {
+            0 => 0,
+            limit => operations.len().saturating_sub(limit),
+        };
+        for operation in &operations[earlier..] {
             table.push(operation_cells(operation, self.now), self.out)?;
         }
-        table.flush(self.out)
+        table.flush(self.out)?;
+        match earlier {
+            0 => Ok(()),
+            earlier => writeln!(
+                self.out,
+                "… and {earlier} earlier ones: `--limit 0` shows all"
+            ),
+        }
     }
 
-    fn tasks(&mut self, title: &str, tasks: &[TaskRecord]) -> io::Result<()> {
-        let mut table = Table::new(TaskRecord::COLUMNS);
+    /// The first of the tasks, and how to see all of them if there are more.
+    fn tasks(
+        &mut self,
+        title: &str,
+        tasks: &[TaskRecord],
+        all: u32,
+        option: &str,
+    ) -> io::Result<()> {
+        let mut table = Table::new(TASK_COLUMNS);
         if !tasks.is_empty() {
             writeln!(self.out, "{title}:")?;
         }
         for task in tasks {
             table.push(task.cells(), self.out)?;
         }
-        table.flush(self.out)
+        table.flush(self.out)?;
+        match (all as usize).saturating_sub(tasks.len()) {
+            0 => Ok(()),
+            more => {
+                let id = self.description.execution.id;
+                writeln!(
+                    self.out,
+                    "… and {more} more: `abide tasks {id} {option}` lists them"
+                )
+            }
+        }
+    }
+}
+
+/// The execution's name, its generation, and the number of generations if there are several.
+fn instance_text(record: &ExecutionRecord) -> String {
+    let (name, generation) = (record.name(), record.generation);
+    match record.latest_generation {
+        1 => format!("{name} (generation {generation})"),
+        latest => format!("{name} (generation {generation} of {latest})"),
     }
 }
 
@@ -233,7 +309,10 @@ fn counts(description: &Description) -> String {
             true => Some("RetryWait"),
             false => count.sub_status.map(SubStatus::as_str),
         };
-        format!("{} {}", count.tasks, status_text(count.status, sub_status))
+        match sub_status {
+            Some(sub_status) => format!("{} {}::{sub_status}", count.tasks, count.status),
+            None => format!("{} {}", count.tasks, count.status),
+        }
     });
     words.collect::<Vec<_>>().join(", ")
 }
@@ -254,16 +333,19 @@ fn worker_text(worker: &WorkerRecord, now: Timestamp) -> String {
 }
 
 fn operation_cells(operation: &OperationRecord, now: Timestamp) -> Vec<Cell> {
+    let is_waited_for = operation.state == OperationState::Waiting;
     let detail = match (&operation.due_at, &operation.result, &operation.error) {
-        (Some(Time(due)), _, _) => text::local(*due, now),
+        (Some(Time(due)), _, _) if is_waited_for => text::local(*due, now),
         (_, Some(result), _) => json::lay_out(result.get(), Layout::Line),
         (_, _, Some(error)) => error.to_string(),
+        _ if is_waited_for && operation.kind == StepKind::Sleep => "without an end".to_owned(),
         _ => String::new(),
     };
     let tone = match operation.state {
-        StepState::Waiting => Tone::Busy,
-        StepState::Done => Tone::Good,
-        StepState::Failed => Tone::Bad,
+        OperationState::Waiting => Tone::Busy,
+        OperationState::Done => Tone::Good,
+        OperationState::Failed => Tone::Bad,
+        OperationState::Unfinished | OperationState::GivenBack => Tone::Quiet,
     };
     vec![
         operation.number.to_string().into(),

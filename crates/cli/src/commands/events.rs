@@ -1,81 +1,87 @@
 //! `abide events`.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
+use abide::client::{EventRecord, Follow};
+use abide::{Client, EngineError, ExecutionId, ExecutionView, HistoryFilter};
 use abide_core::graph::Graph;
-use abide_core::ids::TaskKey;
 use abide_core::text::nearest;
-use abide_store::{EventFilter, EventView, ExecutionView, Store};
 use clap::Args;
 
-use crate::history::History;
-use crate::live::Live;
-use crate::output::text::escape;
+use crate::output::text::{escape, local};
 use crate::output::{Rows, note};
 use crate::problem::{Outcome, Problem};
-use crate::records::EventRecord;
-use crate::reference;
+use crate::records::{EVENT_COLUMNS, usual_event_widths};
 use crate::session::Session;
-use crate::values::EventKind;
+use crate::values::{self, EventKind};
 
 /// Show the history of an execution, oldest first.
 #[derive(Debug, Args)]
 pub(crate) struct Events {
-    #[arg(help = reference::HELP, value_name = "EXEC")]
+    #[arg(help = values::EXECUTION_HELP, value_name = "EXEC")]
     execution: String,
 
-    /// Only of this task: its node's id, or its number
+    /// Only events of this task, given by its node's id or its number
     #[arg(long, value_name = "NODE")]
     task: Option<String>,
 
-    /// Only of this type, or family of types; may be given more than once
+    /// Only events of this type, or family of types; may be given more than once
     #[arg(long = "type", value_name = "TYPE", value_parser = EventKind::parser(), ignore_case = true)]
     types: Vec<EventKind>,
 
-    /// Only those after this position, which `-o name` and the formats for machines show
+    /// Only events after this position; `-o name` and the formats for machines show positions
     #[arg(long, default_value_t = 0, value_name = "POSITION")]
     after: i64,
 
-    /// Go on with new events as they are written, until the execution has ended
+    /// Continue with new events as they are written, until the execution has ended
     #[arg(long, short)]
     follow: bool,
 }
 
+/// Events read at a time.
+const PAGE: u32 = 4000;
+
 impl Events {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
-        let store = session.open().await?;
-        let view = reference::resolve(store, &self.execution).await?;
+        let client = session.open().await?;
+        let view = client.resolve(&self.execution).await?;
         let execution = &view.execution;
-        let graph = store
-            .graph(execution.id, execution.workflow, execution.own_graph)
-            .await?;
-        let filter = EventFilter {
-            execution: Some(execution.id),
-            task: self.task_key(&view, &graph)?,
+        let graph = client.graph(&view).await?;
+        let filter = HistoryFilter {
+            task: self.task_number(&view, &graph)?,
+            after: self.after,
         };
         let mut pages = Pages {
             events: self,
-            history: History::new(store, filter, self.after),
-            rows: Rows::new(session.format, EventRecord::COLUMNS),
+            rows: Rows::new(session.format, EVENT_COLUMNS),
             graph,
         };
         if self.follow {
-            pages.follow(store, &view).await?;
+            super::note_without_workers(client, &view).await?;
+            pages.follow(client.follow(execution.id, &filter)).await?;
         } else {
-            pages.write().await?;
+            pages.write(client, execution.id, &filter).await?;
         }
         let written = pages.rows.written();
         pages.rows.finish()?;
-        if written == 0 {
-            note("no events match");
+        let pruned_at = match client.execution(execution.id).await {
+            Err(EngineError::UnknownExecution(_)) => None,
+            view => view?.history_pruned_at,
+        };
+        match pruned_at {
+            Some(at) => note(format_args!(
+                "the history of {} was removed on {}, as the program's `history_retention` asks for",
+                super::full_name(&view),
+                local(at, client.now())
+            )),
+            None if written == 0 => note("no events match"),
+            None => {}
         }
         Ok(Outcome::Good)
     }
 
-    /// The task that was asked for, by its node's id or else by its number.
-    fn task_key(&self, view: &ExecutionView, graph: &Graph) -> Result<Option<TaskKey>, Problem> {
+    /// The requested task, given by its node's id or else by its number.
+    fn task_number(&self, view: &ExecutionView, graph: &Graph) -> Result<Option<u32>, Problem> {
         let Some(text) = &self.task else {
             return Ok(None);
         };
@@ -85,7 +91,7 @@ impl Events {
                 .filter(|number| (1..=graph.len()).contains(number))
         };
         if let Some(number) = graph.number_of(text).or_else(by_number) {
-            return Ok(Some(TaskKey::new(view.execution.id, number)));
+            return Ok(Some(number));
         }
         let nodes = graph.numbers().map(|number| graph.node_id(number));
         let hint = match nearest(text, nodes) {
@@ -99,56 +105,58 @@ impl Events {
         )))
     }
 
-    fn is_asked_for(&self, event: &EventView) -> bool {
+    fn is_asked_for(&self, event: &EventRecord) -> bool {
         self.types.is_empty() || self.types.iter().any(|kind| kind.covers(event.kind))
     }
 }
 
-/// Events on their way to standard output.
+/// Writes events to standard output.
 struct Pages<'a> {
     events: &'a Events,
-    history: History<'a>,
     rows: Rows,
     graph: Arc<Graph>,
 }
 
 impl Pages<'_> {
-    /// Writes what there is and was not written yet.
-    async fn write(&mut self) -> Result<(), Problem> {
-        loop {
-            let page = self.history.next_page().await?;
-            if page.is_empty() {
-                return Ok(());
+    fn push(&mut self, page: &[EventRecord]) -> Result<(), Problem> {
+        for event in page {
+            if self.events.is_asked_for(event) {
+                self.rows.push(event)?;
             }
-            for event in page {
-                if self.events.is_asked_for(&event) {
-                    let node = (1..=self.graph.len())
-                        .contains(&event.task)
-                        .then(|| self.graph.node_id(event.task).to_owned());
-                    self.rows.push(&EventRecord::new(event, node))?;
-                }
+        }
+        Ok(())
+    }
+
+    /// Writes the events that there are.
+    async fn write(
+        &mut self,
+        client: &Client,
+        id: ExecutionId,
+        filter: &HistoryFilter,
+    ) -> Result<(), Problem> {
+        let mut cursor = None;
+        loop {
+            let page = client.history(id, filter, cursor.as_ref(), PAGE).await;
+            let page = page.map_err(|error| super::gone(client, error))?;
+            self.push(&page.items)?;
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(());
             }
         }
     }
 
-    /// Writes events as they come, until the execution has ended.
-    async fn follow(&mut self, store: &Store, view: &ExecutionView) -> Result<(), Problem> {
+    /// Writes events as they are appended, until the execution has ended.
+    async fn follow(&mut self, mut events: Follow<'_>) -> Result<(), Problem> {
+        super::note_trouble(events.changes());
         let graph = &self.graph;
         let node = graph.numbers().map(|number| graph.node_id(number).len());
         self.rows
-            .widen(&EventRecord::usual_widths(node.max().unwrap_or_default()));
-        let look = async || {
-            // Read first: if it has ended by now, all of its events are there to be read.
-            let now = store.execution(view.execution.id).await?;
-            let has_ended = now.is_none_or(|view| view.execution.status.is_terminal());
-            self.write().await?;
+            .widen(&usual_event_widths(node.max().unwrap_or_default()));
+        while let Some(page) = events.next_page().await? {
+            self.push(&page)?;
             self.rows.flush()?;
-            Ok(match has_ended {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            })
-        };
-        Live::new(store).until(Duration::ZERO, None, look).await?;
+        }
         Ok(())
     }
 }

@@ -1,65 +1,67 @@
 //! `abide list`.
 
-use abide_core::ids::{ExecutionId, Timestamp};
-use abide_core::status::ExecutionStatus;
-use abide_store::{ExecutionFilter, ExecutionView, Rollup, Store};
+use abide::{BlockedOn, Client, Cursor, ExecutionFilter, Timestamp};
 use clap::Args;
 
 use crate::output::{Rows, note};
 use crate::problem::{Outcome, Problem};
-use crate::records::ExecutionRecord;
+use crate::records::EXECUTION_COLUMNS;
 use crate::session::Session;
 use crate::values::{self, ExecutionState};
 
 /// List executions, newest first.
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Only with this status or sub-status; may be given more than once
+    /// Only executions with this status or sub-status; may be given more than once
     #[arg(long, short, value_parser = ExecutionState::parser(), ignore_case = true)]
     status: Vec<ExecutionState>,
 
-    /// Only of this workflow
+    /// Only executions that wait for this, perhaps among others; may be given more than once
+    #[arg(long, value_name = "WHAT", value_parser = values::blocked_on(), ignore_case = true)]
+    blocked_on: Vec<BlockedOn>,
+
+    /// Only executions of this workflow
     #[arg(long, short, value_name = "NAME")]
     workflow: Option<String>,
 
-    /// Only of instances whose id begins so
+    /// Only executions whose instance id begins with this
     #[arg(long, short, value_name = "PREFIX")]
     instance: Option<String>,
 
-    /// Only with this tag
+    /// Only executions with this tag
     #[arg(long, short)]
     tag: Option<String>,
 
-    /// Only those created since: a duration ago (`1h`), or a time
+    /// Only executions created since: a duration ago (`1h`), or a time
     #[arg(long, value_name = "TIME", value_parser = values::moment)]
     since: Option<Timestamp>,
 
-    /// Only those created before: a duration ago (`1h`), or a time
+    /// Only executions created before: a duration ago (`1h`), or a time
     #[arg(long, value_name = "TIME", value_parser = values::moment)]
     until: Option<Timestamp>,
 
-    /// At most so many; 0 for all
+    /// At most this many; 0 for all
     #[arg(long, short = 'n', default_value_t = 50, value_name = "N")]
     limit: u32,
 
-    /// Go on where an earlier list ended
+    /// Continue where an earlier list ended
     #[arg(long, value_parser = cursor)]
-    cursor: Option<ExecutionId>,
+    cursor: Option<Cursor>,
 }
 
 /// Executions read at a time.
 const PAGE: u32 = 200;
 
-fn cursor(text: &str) -> Result<ExecutionId, String> {
+fn cursor(text: &str) -> Result<Cursor, String> {
     text.parse()
         .map_err(|_| "it is not one that `abide list` wrote".to_owned())
 }
 
 impl List {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
-        let store = session.open().await?;
-        let mut rows = Rows::new(session.format, ExecutionRecord::COLUMNS);
-        let more = self.write(store, &mut rows).await?;
+        let client = session.open().await?;
+        let mut rows = Rows::new(session.format, EXECUTION_COLUMNS);
+        let more = self.write(client, &mut rows).await?;
         let written = rows.written();
         rows.finish()?;
         if written == 0 {
@@ -73,59 +75,42 @@ impl List {
         Ok(Outcome::Good)
     }
 
-    /// Writes what matches. Answers the last one if there are more.
-    async fn write(&self, store: &Store, rows: &mut Rows) -> Result<Option<ExecutionId>, Problem> {
+    /// Writes the executions that match. Answers where to go on if there are more.
+    async fn write(&self, client: &Client, rows: &mut Rows) -> Result<Option<Cursor>, Problem> {
         let filter = self.filter();
-        let now = store.now();
-        let mut before = self.cursor;
-        let mut last = None;
+        let mut cursor = self.cursor.clone();
         loop {
-            let page = store.executions(&filter, before, PAGE).await?;
-            for view in &page {
-                let Some(record) = self.record(store, view, now).await? else {
-                    continue;
-                };
-                if self.limit != 0 && rows.written() == self.limit as usize {
-                    return Ok(last);
-                }
-                rows.push(&record)?;
-                last = Some(view.execution.id);
+            let limit = match self.limit {
+                0 => PAGE,
+                limit => (limit - rows.written() as u32).min(PAGE),
+            };
+            let page = client.list(&filter, cursor.as_ref(), limit).await?;
+            for record in &page.items {
+                rows.push(record)?;
             }
-            match page.last() {
-                Some(view) if page.len() == PAGE as usize => before = Some(view.execution.id),
-                _ => return Ok(None),
+            cursor = page.next;
+            if cursor.is_none() || self.limit != 0 && rows.written() == self.limit as usize {
+                return Ok(cursor);
             }
         }
     }
 
     fn filter(&self) -> ExecutionFilter {
-        ExecutionFilter {
-            statuses: self.status.iter().map(|state| state.status()).collect(),
+        let mut filter = ExecutionFilter {
+            blocked_on: self.blocked_on.clone(),
             workflow: self.workflow.clone(),
             instance_prefix: self.instance.clone(),
             tag: self.tag.clone(),
             created_from: self.since,
             created_before: self.until,
+            ..ExecutionFilter::default()
+        };
+        for state in &self.status {
+            match *state {
+                ExecutionState::Status(status) => filter.statuses.push(status),
+                ExecutionState::SubStatus(sub_status) => filter.sub_statuses.push(sub_status),
+            }
         }
-    }
-
-    /// The record of an execution, unless its sub-status is not one of those asked for.
-    async fn record(
-        &self,
-        store: &Store,
-        view: &ExecutionView,
-        now: Timestamp,
-    ) -> Result<Option<ExecutionRecord>, Problem> {
-        // Only the sub-status of running executions depends on their tasks.
-        let record = match view.execution.status {
-            ExecutionStatus::Running => super::record(store, view.execution.id).await?,
-            _ => ExecutionRecord::new(view, &Rollup::default(), now),
-        };
-        let is_asked_for = |state: &ExecutionState| match *state {
-            ExecutionState::Status(status) => status == record.status,
-            ExecutionState::SubStatus(sub_status) => Some(sub_status) == record.sub_status,
-        };
-        let matches = self.status.is_empty() || self.status.iter().any(is_asked_for);
-        Ok(matches.then_some(record))
+        filter
     }
 }

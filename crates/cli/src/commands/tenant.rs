@@ -2,21 +2,24 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use abide_core::ids::Timestamp;
-use abide_store::{Tenant as Listed, TenantRole, create_tenant, drop_tenant, list_tenants};
+use abide::Timestamp;
+use abide::admin::{
+    Tenant as Listed, TenantRole, create_tenant, drop_tenant, list_tenants, system_now,
+};
+use abide::client::Time;
 use clap::{Args, Subcommand};
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use crate::output::text::{self, Time, escape, time};
+use crate::output::text::{self, escape};
 use crate::output::{Cell, Record, Rows, document, note};
 use crate::problem::{Outcome, Problem};
 use crate::session::Session;
 
-/// Make, list and drop stores in one PostgreSQL database.
+/// Create, list and drop stores in one PostgreSQL database.
 ///
 /// A tenant is a store in a schema of its own. Programs reach it with `schema=NAME` in the address.
-/// The schema that the address names here is of no account.
+/// A schema in the address of this command has no effect.
 #[derive(Debug, Args)]
 pub(crate) struct Tenant {
     #[command(subcommand)]
@@ -25,7 +28,7 @@ pub(crate) struct Tenant {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a store in a schema of its own
+    /// Create a store in a schema of its own
     Create(Create),
     /// List the stores that the address's user may use
     #[command(visible_alias = "ls")]
@@ -39,8 +42,8 @@ struct Create {
     /// The schema's name
     name: String,
 
-    /// A role that can do everything in this store and nothing in others. It is made if there is none
-    /// of this name
+    /// A role that can do everything in this store and nothing in others. It is created if it does
+    /// not exist
     #[arg(long)]
     role: Option<String>,
 
@@ -54,12 +57,12 @@ struct Drop {
     /// The schema's name
     name: String,
 
-    /// The name again, for where nobody can be asked for it
+    /// The name again, if there is no terminal on which to ask for it
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
 }
 
-/// A tenant, as listed.
+/// A tenant in a list.
 #[derive(Serialize)]
 struct TenantRecord {
     name: String,
@@ -68,17 +71,17 @@ struct TenantRecord {
     created_at: Option<Time>,
 }
 
-/// What making one came to.
+/// The result of `create`.
 #[derive(Serialize)]
 struct Created<'a> {
     name: &'a str,
     role: Option<&'a str>,
-    /// False if it was there already.
+    /// False if it already existed.
     created: bool,
     role_created: bool,
 }
 
-/// What dropping one came to.
+/// The result of `drop`.
 #[derive(Serialize)]
 struct Dropped<'a> {
     name: &'a str,
@@ -191,7 +194,7 @@ impl Drop {
         Ok(Outcome::Good)
     }
 
-    /// Has the name typed again, if there is somebody to type it.
+    /// Asks for the name again, on a terminal.
     fn is_meant(&self, tenant: &Listed) -> Result<bool, Problem> {
         let mut words = io::stderr();
         if !io::stdin().is_terminal() || !words.is_terminal() {
@@ -221,7 +224,7 @@ impl TenantRecord {
             name: tenant.schema.clone(),
             owner: tenant.owner.clone(),
             bytes: tenant.bytes,
-            created_at: time(tenant.created_at),
+            created_at: tenant.created_at.map(Time),
         }
     }
 
@@ -247,7 +250,7 @@ impl Record for TenantRecord {
 
     fn cells(&self) -> Vec<Cell> {
         vec![
-            self.name.as_str().into(),
+            Cell::whole(&self.name),
             self.owner.as_str().into(),
             self.size().into(),
             self.made().into(),
@@ -256,10 +259,10 @@ impl Record for TenantRecord {
 }
 
 fn now() -> Timestamp {
-    abide_store::system_now()
+    system_now()
 }
 
-/// The database that was named, which must be a server's.
+/// The named database, which must be on a server.
 fn server(session: &Session) -> Result<&str, Problem> {
     let database = session.database()?;
     if database.starts_with("postgres://") || database.starts_with("postgresql://") {
@@ -272,7 +275,7 @@ fn server(session: &Session) -> Result<&str, Problem> {
     ))
 }
 
-/// Of standard input, without its end.
+/// The first line of standard input, without its line end.
 fn first_line() -> io::Result<String> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;

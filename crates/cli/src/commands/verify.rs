@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use abide_store::{Integrity, Store, VerifyOptions, VerifyReport, verify_file};
+use abide::admin::{Finding, Integrity, VerifyOptions, VerifyReport, is_postgres, verify_file};
 use clap::{Args, ValueEnum};
 
 use crate::output::text::escape;
@@ -12,15 +12,16 @@ use crate::session::Session;
 
 /// Check that a store keeps its promises.
 ///
-/// Every history is replayed and compared with what is stored, and everything open is found to go
-/// on. Nothing is changed; the store may be in use, or damaged. Exit code 1 if anything is found.
+/// Replays every history and compares it with the stored rows, and checks that something will wake
+/// each open task. Changes nothing; the store may be in use, or damaged. Exit code 1 if there are
+/// findings.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// How SQLite checks the file; of a PostgreSQL server's pages and indexes pg_amcheck tells
+    /// How SQLite checks the file; for a PostgreSQL server's pages and indexes use pg_amcheck
     #[arg(long, value_enum, default_value_t = Check::Full)]
     integrity: Check,
 
-    /// Keep at most so many findings; more are counted
+    /// Show at most this many findings; further ones are counted
     #[arg(long, default_value_t = 1000, value_name = "N")]
     max_findings: usize,
 }
@@ -47,8 +48,8 @@ impl Verify {
             ..VerifyOptions::default()
         };
         let database = session.database()?;
-        let report = match Store::is_postgres(database) {
-            // A file may be too damaged to be opened as a store.
+        let report = match is_postgres(database) {
+            // A file may be too damaged to open it as a store.
             false => verify_file(database, &options)?,
             true => session.open().await?.verify(options).await?,
         };
@@ -72,7 +73,7 @@ fn write_findings(format: Format, report: &VerifyReport) -> io::Result<()> {
     rows.finish()
 }
 
-/// All of it, for people: a finding a line, then what was checked and how it went.
+/// For people: one finding a line, then what was checked, and the result.
 fn write_report(report: &VerifyReport, out: &mut impl Write) -> io::Result<()> {
     let mut lines_of_findings = 0;
     for finding in &report.findings {
@@ -93,7 +94,7 @@ fn write_report(report: &VerifyReport, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-impl Record for abide_store::Finding {
+impl Record for Finding {
     fn name(&self) -> String {
         self.subject.to_string()
     }

@@ -9,22 +9,20 @@ use abide_core::status::ExecutionStatus;
 use clap::Args;
 use tokio::time::Instant;
 
-use crate::live::Live;
 use crate::output::{Tone, colours, document};
 use crate::problem::{Outcome, Problem};
-use crate::reference;
 use crate::session::Session;
 use crate::values::{self, Goal};
 
 /// Wait until an execution has a status, and print it.
 ///
-/// Exit code 0 if it came to that, 1 if the execution ended otherwise, 124 if the time is up.
+/// Exit code 0 if the execution reached the status, 1 if it ended otherwise, 124 if the time is up.
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
-    #[arg(help = reference::HELP, value_name = "EXEC")]
+    #[arg(help = values::EXECUTION_HELP, value_name = "EXEC")]
     execution: String,
 
-    /// What to wait for
+    /// The status to wait for
     #[arg(
         long = "for",
         value_name = "STATUS",
@@ -34,31 +32,35 @@ pub(crate) struct Wait {
     )]
     goal: Goal,
 
-    /// How long at most, such as `5m`. Default: without an end
+    /// The longest time to wait, such as `5m`. Default: no limit
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     timeout: Option<Duration>,
 }
 
 impl Wait {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
-        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
-        let store = session.open().await?;
-        let id = reference::resolve(store, &self.execution)
-            .await?
-            .execution
-            .id;
+        // A time that no clock reaches means no limit.
+        let deadline = self
+            .timeout
+            .and_then(|timeout| Instant::now().checked_add(timeout));
+        let client = session.open().await?;
+        let view = client.resolve(&self.execution).await?;
+        let id = view.execution.id;
+        if !self.is_reached(&view.execution) {
+            super::note_without_workers(client, &view).await?;
+        }
         let look = async || {
-            let view = super::execution(store, id).await?;
+            let view = super::execution(client, id).await?;
             let reached = self.is_reached(&view.execution);
-            Ok(match reached || view.execution.status.is_terminal() {
+            Ok::<_, Problem>(match reached || view.execution.status.is_terminal() {
                 true => ControlFlow::Break(reached),
                 false => ControlFlow::Continue(()),
             })
         };
-        let reached = Live::new(store)
+        let reached = super::changes(client)
             .until(Duration::ZERO, deadline, look)
             .await?;
-        let record = super::record(store, id).await?;
+        let record = super::record(client, id).await?;
         document(session.format, &record.id.to_string(), &record, |out| {
             let tone = Tone::from(record.status);
             writeln!(out, "{}", tone.paint(&record.status_text(), colours()))
@@ -68,7 +70,7 @@ impl Wait {
             Some(false) => Ok(Outcome::Bad),
             None => Err(Problem::TimedOut(format!(
                 "the time is up: {} is {}",
-                record.called(),
+                record.name(),
                 record.status_text()
             ))),
         }

@@ -4,74 +4,81 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use abide_core::ids::ExecutionId;
-use abide_core::status::{ExecutionStatus, SubStatus, TaskStatus};
-use abide_store::{Rollup, Store};
+use abide::client::{TaskRecord, Usual};
+use abide::{
+    Client, ExecutionId, ExecutionRecord, ExecutionStatus, Rollup, SubStatus, TaskFilter,
+    TaskStatus,
+};
 use clap::Args;
+use console::{Term, measure_text_width};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::estimate::Usual;
-use crate::live::Live;
 use crate::output::json::{self, Layout};
 use crate::output::text::{self, escape};
 use crate::output::{Format, Tone, colours, document, stdout};
 use crate::problem::{Outcome, Problem};
-use crate::records::{ExecutionRecord, TaskRecord};
-use crate::reference;
 use crate::session::Session;
+use crate::values;
 
 /// Watch an execution's progress until it ends.
 ///
-/// A progress bar on a terminal, elsewhere a line for every change. Exit code 0 if the execution
-/// completed, 1 if it ended otherwise.
+/// Shows a progress bar on a terminal, elsewhere a line for every change. Exit code 0 if the
+/// execution completed, 1 if it ended otherwise.
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
-    #[arg(help = reference::HELP, value_name = "EXEC")]
+    #[arg(help = values::EXECUTION_HELP, value_name = "EXEC")]
     execution: String,
 }
 
-/// The shortest time between two looks: faster is more than people read.
+/// The shortest time between two reads: people do not read faster.
 const PACE: Duration = Duration::from_millis(100);
 
 /// Positions of the bar.
 const STEPS: u64 = 1000;
 
-/// Running tasks that are named.
+/// How many running tasks are named.
 const NAMED: u32 = 3;
 
-/// Tasks looked through for running ones, so that a large graph does not slow the bar down.
+/// The text if no task runs.
+const NO_WORKER: &str = "no worker is alive";
+
+/// How many tasks are searched for running ones, so that a large graph does not slow the bar down.
 const SEARCHED: u32 = 2000;
 
-/// How an execution stands.
+/// The state of an execution, as shown.
 #[derive(Serialize)]
 struct Progress {
     #[serde(flatten)]
     execution: ExecutionRecord,
-    percent: f64,
-    /// About how long it may still take, going by earlier executions.
+    /// None if it has ended without completing.
+    percent: Option<f64>,
+    /// The estimated time that it may still take, from earlier executions.
     left_us: Option<i64>,
     tasks_active: u32,
     tasks_deferred: u32,
+    tasks_completed: u32,
+    /// The number of live workers of the store, including workers that do not run this workflow.
+    live_workers: usize,
     #[serde(skip)]
     running: Vec<TaskRecord>,
 }
 
 impl Watch {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
-        let store = session.open().await?;
-        let view = reference::resolve(store, &self.execution).await?;
-        let (id, usual) = (view.execution.id, Usual::of(store, &view).await?);
+        let client = session.open().await?;
+        let view = client.resolve(&self.execution).await?;
+        let (id, usual) = (view.execution.id, client.usual(&view).await?);
         let mut display = Display::new(session.format);
         let look = async || {
-            let progress = look(store, id, usual).await?;
+            let progress = look(client, id, usual).await?;
             if progress.execution.status.is_terminal() {
-                return Ok(ControlFlow::Break(progress));
+                return Ok::<_, Problem>(ControlFlow::Break(progress));
             }
             display.show(&progress)?;
             Ok(ControlFlow::Continue(()))
         };
-        let end = Live::new(store).until(PACE, None, look).await?;
+        let end = super::changes(client).until(PACE, None, look).await?;
         let end = end.expect("without a deadline only an answer ends it");
         display.end(&end)?;
         Ok(match end.execution.status {
@@ -81,47 +88,68 @@ impl Watch {
     }
 }
 
-async fn look(store: &Store, id: ExecutionId, usual: Usual) -> Result<Progress, Problem> {
-    let (view, rollup) = super::summary(store, id).await?;
-    let execution = ExecutionRecord::new(&view, &rollup, store.now());
+async fn look(client: &Client, id: ExecutionId, usual: Usual) -> Result<Progress, Problem> {
+    let (view, rollup) = super::summary(client, id).await?;
+    let execution = ExecutionRecord::new(&view, client.now());
     let of = |sub_status| rollup.count(|group| group.sub_status == Some(sub_status));
     Ok(Progress {
         percent: rollup.percent(execution.status),
         left_us: usual.left_us(&execution),
         tasks_active: of(SubStatus::Active),
         tasks_deferred: of(SubStatus::Deferred),
-        running: running(store, id, &rollup).await?,
+        tasks_completed: rollup.count(|group| group.status == TaskStatus::Completed),
+        live_workers: client.live_workers().await?.len(),
+        running: running(client, id, &rollup).await?,
         execution,
     })
 }
 
 /// Some of the tasks that run.
 async fn running(
-    store: &Store,
+    client: &Client,
     id: ExecutionId,
     rollup: &Rollup,
 ) -> Result<Vec<TaskRecord>, Problem> {
-    let wanted = rollup
-        .count(|group| group.status == TaskStatus::Running)
-        .min(NAMED) as usize;
-    let mut found = Vec::with_capacity(wanted);
-    if wanted == 0 {
-        return Ok(found);
+    let running = rollup.count(|group| group.status == TaskStatus::Running);
+    if running == 0 {
+        return Ok(Vec::new());
     }
-    let now = store.now();
-    super::tasks::each(store, id, 0, |view| {
-        if view.task.phase.status().0 == TaskStatus::Running {
-            found.push(TaskRecord::new(&view, now));
-        }
-        Ok(found.len() < wanted && view.task.key.number < SEARCHED)
-    })
-    .await?;
-    Ok(found)
+    let filter = TaskFilter {
+        statuses: vec![TaskStatus::Running],
+        up_to: Some(SEARCHED),
+        ..TaskFilter::default()
+    };
+    let page = client.tasks(id, &filter, None, NAMED).await?;
+    Ok(page.items)
 }
 
 impl Progress {
-    /// What runs, and what it waits for.
+    /// Whether the execution cannot continue until a worker starts.
+    fn lacks_workers(&self) -> bool {
+        !self.execution.status.is_terminal() && self.live_workers == 0
+    }
+
+    /// The progress, in words.
+    fn done_text(&self) -> String {
+        match self.percent {
+            Some(percent) => format!(
+                "{}  {} tasks",
+                text::percent(percent),
+                self.execution.tasks_text()
+            ),
+            None => format!(
+                "{}/{} tasks completed",
+                self.tasks_completed, self.execution.tasks
+            ),
+        }
+    }
+
+    /// The tasks that run, and what they wait for. If there is no worker, says that no task can
+    /// run.
     fn running_text(&self) -> String {
+        if self.lacks_workers() {
+            return NO_WORKER.to_owned();
+        }
         let words = self.running.iter().map(|task| {
             let detail = task.waits_for.clone().or_else(|| task.progress_text());
             match detail {
@@ -137,14 +165,30 @@ impl Progress {
         escape(&words.join(", ")).into_owned()
     }
 
-    /// What makes it worth showing again. Time alone does not.
+    /// The text beside the bar. What people must act on comes first, because the rest may be cut.
+    fn message(&self) -> String {
+        let state = format!(
+            "{} {}{}",
+            self.execution.tasks_text(),
+            self.execution.status_text(),
+            text::left(self.left_us)
+        );
+        let running = self.running_text();
+        match self.lacks_workers() {
+            true => format!("{running}  {state}"),
+            false => format!("{state}  {running}"),
+        }
+    }
+
+    /// The values whose change makes a new line worthwhile. The passing of time alone does not.
     fn news(&self) -> String {
         let record = &self.execution;
         let mut news = format!(
-            "{} {} {}",
+            "{} {:?} {} {}",
             record.status_text(),
             self.percent,
-            record.tasks_ended
+            record.tasks_ended,
+            self.lacks_workers()
         );
         for task in &self.running {
             news += &format!(" {} {:?}", task.number, task.progress_text());
@@ -152,15 +196,14 @@ impl Progress {
         news
     }
 
-    /// One line: how far it is and what it does.
+    /// One line: the progress and what runs.
     fn line(&self, colours: bool) -> String {
         let record = &self.execution;
         let mut line = format!(
-            "{}  {}  {}  {} tasks{}",
-            escape(&record.called()),
+            "{}  {}  {}{}",
+            escape(&record.name()),
             Tone::from(record.status).paint(&record.status_text(), colours),
-            text::percent(self.percent),
-            record.tasks_text(),
+            self.done_text(),
             text::left(self.left_us)
         );
         let running = self.running_text();
@@ -180,7 +223,7 @@ impl Progress {
     }
 }
 
-/// Where progress is shown.
+/// Where the progress is shown.
 enum Display {
     /// A bar on the terminal.
     Bar(ProgressBar),
@@ -188,7 +231,7 @@ enum Display {
     Lines { last: String },
     /// A document for every change.
     Documents { last: String },
-    /// Nothing but the end.
+    /// Only the end.
     End(Format),
 }
 
@@ -209,15 +252,15 @@ impl Display {
     fn show(&mut self, progress: &Progress) -> io::Result<()> {
         match self {
             Display::Bar(bar) => {
-                bar.set_prefix(escape(&progress.execution.called()).into_owned());
-                bar.set_position((progress.percent / 100.0 * STEPS as f64) as u64);
-                bar.set_message(format!(
-                    "{} {}{}  {}",
-                    progress.execution.tasks_text(),
-                    progress.execution.status_text(),
-                    text::left(progress.left_us),
-                    progress.running_text()
-                ));
+                let name = progress.execution.name();
+                let name = escape(&name);
+                let columns = usize::from(Term::stderr().size().1);
+                let (name_width, bar_width) = layout(columns, measure_text_width(&name));
+                bar.set_style(style(bar_width));
+                bar.set_prefix(text::shorten(&name, name_width).into_owned());
+                let percent = progress.percent.unwrap_or_default();
+                bar.set_position((percent / 100.0 * STEPS as f64) as u64);
+                bar.set_message(progress.message());
                 Ok(())
             }
             Display::Lines { last } | Display::Documents { last } if *last == progress.news() => {
@@ -251,14 +294,59 @@ impl Display {
 }
 
 fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix} {bar:30.cyan} {percent:>3}% {wide_msg}");
-    let style = style.expect("the template has known keys only");
     ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr())
-        .with_style(style.progress_chars("━╸─"))
+}
+
+/// A bar of this many columns, or only a percentage if it has none.
+fn style(bar_width: usize) -> ProgressStyle {
+    let bar = match bar_width {
+        0 => String::new(),
+        width => format!("{{bar:{width}.cyan}} "),
+    };
+    let template = format!("{{prefix}} {bar}{{percent:>3}}% {{wide_msg}}");
+    let style = ProgressStyle::with_template(&template);
+    let style = style.expect("the template has known keys only");
+    style.progress_chars("━╸─")
+}
+
+/// How many columns of a terminal's line the name and the bar get, so that the percentage and a
+/// message fit beside them. A bar that would be too short to be useful is left out.
+fn layout(columns: usize, name: usize) -> (usize, usize) {
+    const PERCENT: usize = " 100% ".len();
+    const LEAST_MESSAGE: usize = 20;
+    const LEAST_BAR: usize = 8;
+    const MOST_BAR: usize = 30;
+    let name = name.min(columns / 3);
+    let rest = columns.saturating_sub(name + PERCENT);
+    match rest.saturating_sub(LEAST_MESSAGE).min(rest / 2) {
+        ..LEAST_BAR => (name, 0),
+        bar => (name, bar.min(MOST_BAR)),
+    }
 }
 
 fn say(line: &str) -> io::Result<()> {
     let mut out = stdout();
     writeln!(out, "{line}")?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_fits_a_terminal_of_any_width() {
+        assert_eq!(layout(120, 8), (8, 30));
+        assert_eq!(layout(80, 255), (26, 24));
+        assert_eq!(layout(50, 8), (8, 16));
+        assert_eq!(layout(30, 8), (8, 0));
+        assert_eq!(layout(30, 255), (10, 0));
+        for columns in 10..200 {
+            for name in [1, 20, 255] {
+                let (name, bar) = layout(columns, name);
+                let gap = usize::from(bar > 0);
+                assert!(name + gap + bar + " 100% ".len() <= columns, "{columns}");
+            }
+        }
+    }
 }

@@ -1,5 +1,4 @@
-//! What goes to standard output, in the format that was asked for. Words for people go to standard
-//! error, see [`note`].
+//! Standard output, in the chosen format. Messages for people go to standard error, see [`note`].
 
 pub(crate) mod json;
 mod rows;
@@ -47,12 +46,15 @@ pub(crate) fn colours() -> bool {
     console::colors_enabled()
 }
 
-/// Says something to the person at the terminal. Nobody may be listening.
+/// Prints a note to standard error, without the passwords of addresses. A closed standard error is
+/// no failure.
 pub(crate) fn note(words: impl std::fmt::Display) {
-    writeln!(io::stderr().lock(), "{words}").ok();
+    let words = words.to_string();
+    let words = text::without_passwords(&words);
+    writeln!(io::stderr().lock(), "{}", text::escape(&words)).ok();
 }
 
-/// One document: a record in a format for machines, or what `human` writes.
+/// One document: a record in a format for machines, or the output of `human`.
 pub(crate) fn document(
     format: Format,
     name: &str,

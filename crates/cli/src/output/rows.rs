@@ -1,4 +1,4 @@
-//! Many records, written one by one as they come.
+//! Many records, each written as soon as it is known.
 
 use std::io::{self, Write};
 
@@ -8,9 +8,9 @@ use super::json::{self, Layout};
 use super::table::{Cell, Table};
 use super::{Format, Out, stdout, yaml};
 
-/// Something that is listed.
+/// A record in a list.
 pub(crate) trait Record: Serialize {
-    /// What other commands call it.
+    /// The id by which other commands take it.
     fn name(&self) -> String;
 
     /// Its row in a table.
@@ -26,7 +26,7 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Rows in this format; a table has these headings.
+    /// Rows in this format. A table has these headings.
     pub(crate) fn new(format: Format, columns: &'static [&'static str]) -> Rows {
         Rows {
             format,
@@ -36,7 +36,7 @@ impl Rows {
         }
     }
 
-    /// Makes the columns of a table at least so wide, for records that are still to come.
+    /// Sets the least width of a table's columns, for records that follow.
     pub(crate) fn widen(&mut self, widths: &[usize]) {
         self.table.widen(widths);
     }
@@ -63,13 +63,13 @@ impl Rows {
         self.written
     }
 
-    /// Makes everything so far visible.
+    /// Makes all rows so far visible.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.table.flush(&mut self.out)?;
         self.out.flush()
     }
 
-    /// Writes what ends the document.
+    /// Writes the end of the document.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         match (self.format, self.written) {
             (Format::Json | Format::Yaml, 0) => writeln!(self.out, "[]")?,

@@ -1,30 +1,30 @@
-//! Colours: what a status means, at a glance. Only on a terminal, and not with `NO_COLOR`.
+//! Colours that show the meaning of a status. Only on a terminal, and not with `NO_COLOR`.
 
 use abide_core::status::{ExecutionStatus, TaskStatus};
 use console::Style;
 
-/// What a text is about.
+/// The meaning of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Tone {
-    /// Nothing special.
+    /// No special meaning.
     #[default]
     Plain,
-    /// Ended well.
+    /// Completed.
     Good,
-    /// Ended badly.
+    /// Failed.
     Bad,
-    /// Under way.
+    /// Running.
     Busy,
     /// Stopped, or stopping, on request.
     Stopped,
-    /// Waiting, or decided not to run.
+    /// Waiting or skipped.
     Quiet,
     /// A heading.
     Heading,
 }
 
 impl Tone {
-    /// The text in this tone's colour, or as it is without colours.
+    /// The text in this tone's colour, or unchanged without colours.
     pub(crate) fn paint(self, text: &str, colours: bool) -> String {
         let style = Style::new();
         let style = match self {

@@ -1,5 +1,5 @@
-//! Columns for people. Rows are laid out in portions, so that a long table needs little memory and
-//! a live one shows every row at once; a column never becomes narrower again.
+//! Tables for people. Rows are laid out in portions, so that a long table needs little memory and a
+//! live table shows every row at once. A column never becomes narrower again.
 
 use std::io::{self, Write};
 
@@ -7,27 +7,44 @@ use console::{Alignment, Term, measure_text_width, pad_str, truncate_str};
 
 use super::{Tone, text};
 
-/// Rows that are laid out together.
+/// How many rows are laid out together.
 const PORTION: usize = 500;
 
 /// Spaces between columns.
 const GAP: usize = 3;
 
-/// A last column is not cut to less than this.
+/// The last column is not cut to less than this.
 const LEAST_WIDTH: usize = 12;
+
+/// Fields of all columns but the last are shortened to this width, so that one long name does not
+/// move all rows apart.
+const MOST_WIDTH: usize = 40;
 
 /// One field.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     text: String,
     tone: Tone,
+    is_whole: bool,
 }
 
 impl Cell {
-    /// A field of this colour. Its text is data, and is escaped.
+    /// A field of this colour. Its text is data, so it is escaped.
     pub(crate) fn new(text: impl AsRef<str>, tone: Tone) -> Cell {
         let text = text::escape(text.as_ref()).into_owned();
-        Cell { text, tone }
+        Cell {
+            text,
+            tone,
+            is_whole: false,
+        }
+    }
+
+    /// A field that is never shortened, because people copy it into other commands.
+    pub(crate) fn whole(text: impl AsRef<str>) -> Cell {
+        Cell {
+            is_whole: true,
+            ..Cell::from(text)
+        }
     }
 }
 
@@ -45,7 +62,7 @@ pub(crate) struct Table {
     pending: Vec<Vec<Cell>>,
     has_heading: bool,
     colours: bool,
-    /// Where lines are cut.
+    /// The width at which lines are cut.
     line_width: Option<usize>,
 }
 
@@ -63,15 +80,21 @@ impl Table {
         }
     }
 
-    /// Makes columns at least so wide, for rows that are still to come.
+    /// Sets the least width of the columns, for rows that follow.
     pub(crate) fn widen(&mut self, widths: &[usize]) {
         for (width, &least) in self.widths.iter_mut().zip(widths) {
             *width = least.max(*width);
         }
     }
 
-    /// Adds a row; writes the rows so far when there are enough.
-    pub(crate) fn push(&mut self, row: Vec<Cell>, out: &mut impl Write) -> io::Result<()> {
+    /// Adds a row. Writes the rows so far when there are enough.
+    pub(crate) fn push(&mut self, mut row: Vec<Cell>, out: &mut impl Write) -> io::Result<()> {
+        // The last column moves no other column.
+        for cell in row.iter_mut().take(self.columns.len().saturating_sub(1)) {
+            if !cell.is_whole {
+                cell.text = text::shorten(&cell.text, MOST_WIDTH).into_owned();
+            }
+        }
         self.pending.push(row);
         match self.pending.len() {
             PORTION.. => self.flush(out),
@@ -79,7 +102,7 @@ impl Table {
         }
     }
 
-    /// Writes the rows that were added since the last time. A table without rows has no headings.
+    /// Writes the rows since the last call. A table without rows has no headings.
     pub(crate) fn flush(&mut self, out: &mut impl Write) -> io::Result<()> {
         let rows = std::mem::take(&mut self.pending);
         if rows.is_empty() {
@@ -115,7 +138,7 @@ impl Table {
         Ok(())
     }
 
-    /// The last field of a line, cut to what is left of the terminal's width.
+    /// The last field of a line, cut to the rest of the terminal's width.
     fn cut(&self, text: &str, used: usize) -> String {
         match self.line_width {
             Some(width) => {
@@ -152,6 +175,29 @@ mod tests {
         let expected = "A    NAME   REST\n1    漢字   x\n22   b      y\\nz\n3    c\n";
         assert_eq!(written(None, rows), expected);
         assert_eq!(written(None, &[]), "");
+    }
+
+    #[test]
+    fn a_long_name_is_shortened_but_not_what_is_copied() {
+        let long = "n".repeat(255);
+        let mut table = Table {
+            line_width: None,
+            colours: false,
+            ..Table::new(&["A", "NAME", "REST"])
+        };
+        let mut out = Vec::new();
+        let row = vec![Cell::whole(&long), Cell::from(&long), Cell::from(&long)];
+        table.push(row, &mut out).expect("memory takes it");
+        table.flush(&mut out).expect("memory takes it");
+        let out = String::from_utf8(out).expect("texts");
+        let row: Vec<&str> = out
+            .lines()
+            .nth(1)
+            .expect("a row")
+            .split_whitespace()
+            .collect();
+        let short = format!("{}…{}", "n".repeat(20), "n".repeat(19));
+        assert_eq!(row, [long.as_str(), &short, &long]);
     }
 
     #[test]

@@ -4,20 +4,29 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use abide_core::ids::Timestamp;
+use console::{measure_text_width, truncate_str};
 use jiff::tz::TimeZone;
-use serde::{Serialize, Serializer};
 
-/// Whether a character is better not sent to a terminal: controls, and those that reorder or
-/// break the line they stand in.
+/// Whether a character should not be sent to a terminal: control characters; characters that
+/// reorder or break the line; and invisible characters, with which two different names would look
+/// the same. These are Unicode's format characters (category Cf), line and paragraph separators,
+/// fillers, variation selectors and noncharacters.
 pub(crate) fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
-            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+                | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+                | '\u{fdd0}'..='\u{fdef}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}' | '\u{fffe}'..='\u{ffff}' | '\u{110bd}' | '\u{110cd}'
+                | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
         )
 }
 
-/// Data with its unsafe characters escaped, as Rust writes them.
+/// Data with its unsafe characters escaped, in Rust's notation.
 pub(crate) fn escape(data: &str) -> Cow<'_, str> {
     if !data.contains(is_unsafe) {
         return Cow::Borrowed(data);
@@ -35,6 +44,56 @@ pub(crate) fn escape(data: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(escaped)
+}
+
+/// The text without its middle, so that it takes at most `width` columns of a terminal. Names of
+/// the same kind differ at both ends.
+pub(crate) fn shorten(text: &str, width: usize) -> Cow<'_, str> {
+    let whole = measure_text_width(text);
+    if whole <= width {
+        return Cow::Borrowed(text);
+    }
+    let kept = width.saturating_sub(1);
+    let start = truncate_str(text, kept - kept / 2, "");
+    let mut at = text.len();
+    for (index, _) in text.char_indices().rev() {
+        if measure_text_width(&text[index..]) > kept / 2 {
+            break;
+        }
+        at = index;
+    }
+    Cow::Owned(format!("{start}…{}", &text[at..]))
+}
+
+/// A message without the passwords of addresses: `postgres://user:…@host`.
+pub(crate) fn without_passwords(words: &str) -> Cow<'_, str> {
+    let is_end = |c: char| c.is_whitespace() || "`'\"<>".contains(c);
+    let mut shown = String::new();
+    let mut rest = words;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        let address = &after[..after.find(is_end).unwrap_or(after.len())];
+        shown.push_str(before);
+        rest = after;
+        if let Some(end) = address.rfind('@') {
+            let user = address[..end].split(':').next().unwrap_or_default();
+            if user.len() < end {
+                shown.push_str(user);
+                shown.push_str(":…");
+                rest = &after[end..];
+            }
+        }
+    }
+    shown.push_str(rest);
+    let mut at = 0;
+    while let Some(found) = shown[at..].find("password=") {
+        let start = at + found + "password=".len();
+        let length = shown[start..].find(|c| is_end(c) || c == '&' || c == ';');
+        let end = length.map_or(shown.len(), |length| start + length);
+        shown.replace_range(start..end, "…");
+        at = start;
+    }
+    Cow::Owned(shown)
 }
 
 const MS: i64 = 1_000;
@@ -69,11 +128,11 @@ pub(crate) fn age(us: i64) -> String {
     }
 }
 
-/// RFC 3339 in UTC, with so many digits of a second.
+/// RFC 3339 in UTC, with this many digits of a second.
 fn rfc3339(at: Timestamp, digits: usize) -> String {
     match jiff::Timestamp::from_microsecond(at.0) {
         Ok(time) => format!("{time:.digits$}"),
-        // Beyond the years that calendars have.
+        // The time is beyond the range of calendars.
         Err(_) => format!("{}us", at.0),
     }
 }
@@ -98,37 +157,14 @@ pub(crate) fn local(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A percentage without noise.
+/// A percentage without needless digits.
 pub(crate) fn percent(percent: f64) -> String {
     format!("{}%", percent.floor())
 }
 
-/// About how much time is left, to be said after something else.
+/// The estimated time left, as a suffix to another text.
 pub(crate) fn left(us: Option<i64>) -> String {
     us.map_or_else(String::new, |us| format!(", about {} left", age(us)))
-}
-
-/// A count with its noun.
-pub(crate) fn count(number: u32, singular: &str, plural: &str) -> String {
-    match number {
-        1 => format!("1 {singular}"),
-        _ => format!("{number} {plural}"),
-    }
-}
-
-/// A time in a record: RFC 3339 in UTC, to the microsecond.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Time(pub(crate) Timestamp);
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&rfc3339(self.0, 6))
-    }
-}
-
-/// An optional time in a record.
-pub(crate) fn time(at: Option<Timestamp>) -> Option<Time> {
-    at.map(Time)
 }
 
 #[cfg(test)]
@@ -159,11 +195,44 @@ mod tests {
     }
 
     #[test]
+    fn invisible_characters_are_escaped() {
+        let check = |data: &str, expected: &str| assert_eq!(escape(data), expected);
+        check("order\u{200b}-1", "order\\u{200b}-1");
+        check(
+            "a\u{ad}\u{61c}\u{2060}\u{feff}b",
+            "a\\u{ad}\\u{61c}\\u{2060}\\u{feff}b",
+        );
+        check(
+            "\u{3164}\u{fe0f}\u{e0041}\u{e0101}",
+            "\\u{3164}\\u{fe0f}\\u{e0041}\\u{e0101}",
+        );
+        check("e\u{301} नमस्ते 🎉", "e\u{301} नमस्ते 🎉");
+    }
+
+    #[test]
+    fn long_names_keep_both_ends() {
+        let check = |text: &str, width, expected: &str| assert_eq!(shorten(text, width), expected);
+        check("short", 5, "short");
+        check("0123456789", 6, "012…89");
+        check("漢字漢字漢字", 8, "漢字…字");
+        check("order-000000000001/17", 12, "order-…01/17");
+    }
+
+    #[test]
+    fn passwords_in_addresses_are_not_shown() {
+        let check = |words: &str, expected: &str| assert_eq!(without_passwords(words), expected);
+        check("no address", "no address");
+        check(
+            "in `postgres://u:se@secret@h/db?password=secret&x=1` and postgres://u@h",
+            "in `postgres://u:…@h/db?password=…&x=1` and postgres://u@h",
+        );
+        check("host=h password=secret user=u", "host=h password=… user=u");
+    }
+
+    #[test]
     fn times_are_rfc_3339_in_utc() {
         let time = Timestamp(1_790_000_000_120_000);
         assert_eq!(utc(time), "2026-09-21T14:13:20.120Z");
-        let json = serde_json::to_string(&Time(time)).expect("a string");
-        assert_eq!(json, r#""2026-09-21T14:13:20.120000Z""#);
         assert_eq!(utc(Timestamp(i64::MAX)), format!("{}us", i64::MAX));
     }
 }

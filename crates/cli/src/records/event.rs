@@ -1,82 +1,36 @@
-//! An event of an execution's history.
+//! A row of a table of events.
 
+use abide::client::EventRecord;
 use abide_core::event::EventType;
-use abide_core::ids::{ExecutionId, WorkerId};
 use abide_core::status::Phase;
-use abide_store::EventView;
-use serde::Serialize;
-use serde_json::value::RawValue;
 
-use crate::output::text::{self, Time};
+use crate::output::text;
 use crate::output::{Cell, Record, Tone, json};
 
-/// One event. The execution's own have no task.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct EventRecord {
-    pub(crate) position: i64,
-    pub(crate) at: Time,
-    pub(crate) execution: ExecutionId,
-    pub(crate) task: Option<u32>,
-    pub(crate) node: Option<String>,
-    /// Its place in its stream.
-    pub(crate) n: u32,
-    #[serde(rename = "type")]
-    pub(crate) kind: &'static str,
-    pub(crate) from: Option<String>,
-    pub(crate) to: String,
-    pub(crate) attempt: Option<u32>,
-    pub(crate) epoch: Option<u32>,
-    pub(crate) worker: Option<WorkerId>,
-    pub(crate) actor: Option<String>,
-    pub(crate) data: Option<Box<RawValue>>,
+/// The columns of a table of events.
+pub(crate) const EVENT_COLUMNS: &[&str] =
+    &["TIME", "EVENT", "NODE", "ATTEMPT", "STATUS", "BY", "DATA"];
+
+/// The usual width of the columns, if node ids have this length.
+pub(crate) fn usual_event_widths(node: usize) -> [usize; 6] {
+    let worker = "worker:".len() + 13;
+    let event = EventType::ALL.iter().map(|kind| kind.as_str().len());
+    let usual_event = event.max().unwrap_or_default().min(20);
+    [
+        24,
+        usual_event,
+        node.min(40),
+        7,
+        Phase::Deferred.as_str().len(),
+        worker,
+    ]
 }
 
-impl EventRecord {
-    /// The record of an event of this node.
-    pub(crate) fn new(view: EventView, node: Option<String>) -> EventRecord {
-        EventRecord {
-            position: view.position,
-            at: Time(view.at),
-            execution: view.execution,
-            task: Some(view.task).filter(|&number| number != 0),
-            node,
-            n: view.n,
-            kind: view.kind,
-            from: view.from,
-            to: view.to,
-            attempt: view.attempt,
-            epoch: view.epoch,
-            worker: view.worker,
-            actor: view.actor,
-            data: view.data.as_deref().map(json::raw),
-        }
-    }
-
-    /// The columns of a table of events.
-    pub(crate) const COLUMNS: &'static [&'static str] =
-        &["TIME", "EVENT", "NODE", "ATTEMPT", "STATUS", "BY", "DATA"];
-
-    /// How wide the columns mostly become, if nodes are so long.
-    pub(crate) fn usual_widths(node: usize) -> [usize; 6] {
-        let worker = "worker:".len() + 13;
-        let event = EventType::ALL.iter().map(|kind| kind.as_str().len());
-        let usual_event = event.max().unwrap_or_default().min(20);
-        [
-            24,
-            usual_event,
-            node.min(40),
-            7,
-            Phase::Deferred.as_str().len(),
-            worker,
-        ]
-    }
-
-    fn by(&self) -> String {
-        match (&self.actor, self.worker) {
-            (Some(actor), _) => actor.clone(),
-            (None, Some(worker)) => format!("worker:{worker}"),
-            (None, None) => "-".to_owned(),
-        }
+fn by(event: &EventRecord) -> String {
+    match (&event.actor, event.worker) {
+        (Some(actor), _) => actor.clone(),
+        (None, Some(worker)) => format!("worker:{worker}"),
+        (None, None) => "-".to_owned(),
     }
 }
 
@@ -99,7 +53,7 @@ impl Record for EventRecord {
                 .map_or_else(dash, |attempt| attempt.to_string())
                 .into(),
             Cell::new(&self.to, Tone::Plain),
-            self.by().into(),
+            by(self).into(),
             data.unwrap_or_default().into(),
         ]
     }

@@ -1,12 +1,9 @@
-//! What is shown of executions, tasks and events: one record for each, whatever the command and
-//! the format, so that what a list says is what a description says.
+//! How records are shown in tables. The client decides what stands in a record.
 
-mod description;
 mod event;
 mod execution;
 mod task;
 
-pub(crate) use description::{Description, OperationRecord, WorkerRecord};
-pub(crate) use event::EventRecord;
-pub(crate) use execution::{ExecutionRecord, status_text};
-pub(crate) use task::TaskRecord;
+pub(crate) use event::{EVENT_COLUMNS, usual_event_widths};
+pub(crate) use execution::EXECUTION_COLUMNS;
+pub(crate) use task::TASK_COLUMNS;

@@ -22,7 +22,10 @@ async fn a_signal_reaches_the_task_that_waits_for_it() {
         "approval",
         "{\"ok\" : true,\n \"sum\":1.50}",
     ]);
-    assert_eq!(sent, format!("order-1 ({id}): sent `approval` number 1\n"));
+    assert_eq!(
+        sent,
+        format!("order-1/1 ({id}): sent `approval` number 1\n")
+    );
     let task = world.claim("ship").await;
     world.await_signal(held(&task), 1, "approval", 1).await;
     let steps = world.store.steps(task.task.key).await.expect("reads");
@@ -117,11 +120,11 @@ async fn cancelling_a_stopped_system_ends_the_execution_at_once() {
     ];
     assert_eq!(
         world.output(&arguments),
-        format!("order-1 ({id}): Cancelled\n")
+        format!("order-1/1 ({id}): Cancelled\n")
     );
     assert_eq!(
         world.output(&arguments),
-        format!("order-1 ({id}): Cancelled (unchanged)\n")
+        format!("order-1/1 ({id}): Cancelled (unchanged)\n")
     );
     let json = world.json(&["describe", "order-1"]);
     assert_eq!(
@@ -165,9 +168,82 @@ async fn what_has_ended_otherwise_cannot_be_cancelled() {
         .abide(&["cancel", "nobody"])
         .failed_with(3, "`nobody`");
     world
-        .abide(&["cancel", "order-1", "--reason", "deadline"])
+        .abide(&["cancel", "order-1", "--reason", " "])
         .failed_with(2, "--reason");
     world
         .abide(&["cancel", "order-1", "--actor", ""])
         .failed_with(2, "--actor");
+}
+
+#[tokio::test]
+async fn actions_on_a_bare_instance_say_which_generation_they_acted_on() {
+    let mut world = World::new().await;
+    let graph = chain(&["a"]);
+    world.start("order-1", "ship", &graph).await;
+    world.run("ship").await;
+    let second = world.start("order-1", "ship", &graph).await.id;
+    assert_eq!(
+        world.output(&["signal", "order-1", "s"]),
+        format!("order-1/2 ({second}): sent `s` number 1\n")
+    );
+    assert_eq!(
+        world.json(&["signal", "order-1", "s"])["generation"],
+        2,
+        "also for machines"
+    );
+    world.end_worker().await;
+    assert_eq!(
+        world.output(&["cancel", "order-1"]),
+        format!("order-1/2 ({second}): Cancelled\n")
+    );
+    world
+        .abide(&["signal", "order-1", "s"])
+        .failed_with(4, &format!("order-1/2 ({second}) has ended (Cancelled)"));
+    world
+        .abide(&["cancel", "order-1/1"])
+        .failed_with(4, "order-1/1 (");
+}
+
+#[tokio::test]
+async fn an_actor_without_a_name_in_the_environment_is_found_otherwise() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &chain(&["a"])).await;
+    world.claim("ship").await;
+    let act = |change: fn(&mut std::process::Command)| {
+        let mut command = world.command(&["cancel", "order-1", "--grace", "1h"]);
+        change(command.env_remove("USER"));
+        assert_eq!(Run::of(&mut command, "").code, 0);
+    };
+    act(|command| {
+        command.env("USER", "").env("LOGNAME", "bob");
+    });
+    let cancelling = world.json(&["events", "order-1", "--type", "execution.cancelling"]);
+    assert_eq!(cancelling[0]["actor"], "user:bob");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_actor_without_any_name_is_the_user_of_the_process() {
+    use std::os::unix::fs::MetadataExt;
+
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &chain(&["a"])).await;
+    world.claim("ship").await;
+    let mut command = world.command(&["cancel", "order-1", "--grace", "1h"]);
+    assert_eq!(Run::of(command.env_remove("USER"), "").code, 0);
+    let cancelling = world.json(&["events", "order-1", "--type", "execution.cancelling"]);
+    let actor = cancelling[0]["actor"]
+        .as_str()
+        .expect("an actor")
+        .to_owned();
+    assert_ne!(actor, "user:unknown");
+    let uid = std::fs::metadata("/proc/self").expect("reads").uid();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let is_own = |line: &&str| line.split(':').nth(2) == Some(&uid.to_string());
+    let name = users
+        .lines()
+        .find(is_own)
+        .and_then(|line| line.split(':').next());
+    let expected = name.map_or(format!("uid:{uid}"), |name| format!("user:{name}"));
+    assert_eq!(actor, expected);
 }

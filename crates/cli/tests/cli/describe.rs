@@ -3,7 +3,7 @@
 use abide_core::failure::Failure;
 use abide_core::payload::Payload;
 
-use crate::support::{MINUTE, SECOND, World, chain, held};
+use crate::support::{MINUTE, SECOND, World, chain, held, wide};
 
 #[tokio::test]
 async fn a_waiting_function_shows_what_it_did_and_what_it_waits_for() {
@@ -37,6 +37,7 @@ async fn a_waiting_function_shows_what_it_did_and_what_it_waits_for() {
 Instance:     order-42 (generation 1)
 Workflow:     checkout (version 1.0)
 Status:       Running::Deferred
+Blocked on:   Signal
 Progress:     0% (0/1 tasks ended)
 Tasks:        1 Running::Deferred
 Priority:     3
@@ -60,6 +61,33 @@ NUMBER   NODE       STATUS              ATTEMPT   QUEUED   ACTIVE   DEFERRED   P
 }
 
 #[tokio::test]
+async fn what_no_clock_ends_is_shown_without_a_time() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &chain(&["ship"])).await;
+    world.start("order-2", "wait", &chain(&["wait"])).await;
+    let task = world.claim("ship").await;
+    world.differ(held(&task), "it recorded `pack`").await;
+    let task = world.claim("wait").await;
+    world.sleep_for_ever(held(&task), 1, "sleep").await;
+    world.pass(MINUTE);
+    let check = |instance: &str, detail: &str| {
+        for command in ["describe", "tasks"] {
+            let output = world.output(&[command, instance]);
+            assert!(output.contains(&format!(" {detail}\n")), "{output}");
+            assert!(!output.contains("(in "), "{output}");
+        }
+        let json = world.output(&["describe", instance, "-o", "json"]);
+        assert!(json.contains("\"wake_at\": null"), "{json}");
+        assert!(!json.contains("9223372036854775"), "{json}");
+    };
+    let code = "code that matches the record: it recorded `pack`";
+    check("order-1", code);
+    check("order-2", "sleep `sleep`");
+    let described = world.output(&["describe", "order-2"]);
+    assert!(described.contains("without an end"), "{described}");
+}
+
+#[tokio::test]
 async fn a_failure_is_shown_with_its_causes() {
     let mut world = World::new().await;
     world
@@ -69,16 +97,17 @@ async fn a_failure_is_shown_with_its_causes() {
     world.pass(2 * SECOND);
     let failure = Failure {
         chain: vec!["connection refused".into(), "os error 111".into()],
-        ..Failure::fatal("Carrier", "no pickup")
+        ..Failure::new("Carrier", "no pickup")
     };
+    let failure = failure.without_retry("it went on");
     world.fail(held(&task), failure).await;
     let output = world.output(&["describe", "order-1"]);
     for part in [
         "Status:       Failed\n",
-        "Progress:     50% (2/2 tasks ended)\n",
+        "Progress:     ended with 0/2 tasks completed\n",
         "Tasks:        1 Failed, 1 Skipped\n",
         "Durations:    queued 0us, run 2.0s\n",
-        "Error:        Carrier: no pickup\n              caused by: connection refused\n              caused by: os error 111\n              in task `pack`\n",
+        "Error:        Carrier: no pickup\n              caused by: connection refused\n              caused by: os error 111\n              not retried: it went on\n              in task `pack`\n",
         "Failed tasks:\n",
     ] {
         assert!(output.contains(part), "{part:?} in {output}");
@@ -147,4 +176,68 @@ async fn an_id_and_its_instance_name_the_same_execution() {
     for name in ["order/7", "order/7/1", &id.to_uppercase()] {
         assert_eq!(world.json(&["describe", name])["id"], by_id["id"], "{name}");
     }
+}
+
+#[tokio::test]
+async fn an_ended_execution_waits_for_nothing() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &chain(&["a"])).await;
+    let task = world.claim("ship").await;
+    world.await_sleep(held(&task), 1, MINUTE).await;
+    let waiting = world.output(&["describe", "order-1"]);
+    assert!(
+        waiting.contains("sleep   sleep   waiting   2026-01-15 09:31:00 UTC"),
+        "{waiting}"
+    );
+    world.end_worker().await;
+    world.output(&["cancel", "order-1"]);
+    let ended = world.output(&["describe", "order-1"]);
+    assert!(
+        ended.ends_with("1           sleep   sleep   unfinished\n"),
+        "{ended}"
+    );
+    assert!(
+        ended.contains("Progress:     ended with 0/1 tasks completed\n"),
+        "{ended}"
+    );
+    let json = world.json(&["describe", "order-1"]);
+    assert_eq!(json["operations"][0]["state"], "unfinished");
+    assert_eq!(json["percent"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn the_latest_operations_are_shown_unless_all_are_asked_for() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &chain(&["a"])).await;
+    let task = world.claim("ship").await;
+    for number in 1..=60 {
+        world.record(held(&task), number, "step", "1").await;
+    }
+    let shown = world.output(&["describe", "order-1"]);
+    let rows = |text: &str| text.matches("   step   ").count();
+    assert_eq!(rows(&shown), 50, "{shown}");
+    assert!(!shown.contains("\n10          step"), "{shown}");
+    assert!(shown.contains("\n11          step"), "{shown}");
+    assert!(
+        shown.contains("\n… and 10 earlier ones: `--limit 0` shows all\n"),
+        "{shown}"
+    );
+    let all = world.output(&["describe", "order-1", "--limit", "0"]);
+    assert_eq!(rows(&all), 60, "{all}");
+    assert!(!all.contains('…'), "{all}");
+    let json = world.json(&["describe", "order-1", "--limit", "1"]);
+    assert_eq!(json["operations"].as_array().map(Vec::len), Some(60));
+}
+
+#[tokio::test]
+async fn more_tasks_than_are_shown_are_counted() {
+    let mut world = World::new().await;
+    let id = world.start("order-1", "ship", &wide(45)).await.id;
+    for task in world.claim_all("ship", 15).await {
+        world.fail(held(&task), Failure::fatal("Io", "gone")).await;
+    }
+    let shown = world.output(&["describe", "order-1"]);
+    let open = format!("… and 10 more: `abide tasks {id} --open` lists them\n");
+    let failed = format!("… and 5 more: `abide tasks {id} --failed` lists them\n");
+    assert!(shown.contains(&open) && shown.contains(&failed), "{shown}");
 }

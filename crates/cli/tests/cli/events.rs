@@ -1,8 +1,10 @@
 //! `abide events`: history whole, in order, once each; and as it grows.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::support::{Running, SECOND, World, chain, held, wide};
+use crate::support::{MINUTE, Running, SECOND, World, chain, held, wide};
 
 fn positions(output: &str) -> Vec<i64> {
     let of = |line: &str| {
@@ -199,4 +201,31 @@ async fn long_histories_are_read_whole_among_others() {
         .map(|line| line.parse().expect("a number"))
         .collect();
     assert_eq!(seen, world.positions(other).await);
+}
+
+#[tokio::test]
+async fn a_history_that_was_removed_is_said_to_be() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &chain(&["a"])).await;
+    world.run("ship").await;
+    // On PostgreSQL histories go by the month.
+    world.pass(40 * 24 * 60 * MINUTE);
+    let pruned = world.store.prune_history(Duration::ZERO).await;
+    assert_eq!(pruned.expect("prunes"), 1);
+    for arguments in [
+        &["events", "order-1"][..],
+        &["events", "order-1", "--follow"],
+    ] {
+        let run = world.abide(arguments);
+        assert_eq!((run.code, run.out.as_str()), (0, ""), "{run:?}");
+        let words = "the history of order-1/1 was removed on 2026-02-24 09:30:00 UTC";
+        assert!(run.err.starts_with(words), "{run:?}");
+    }
+    let json = world.json(&["describe", "order-1"]);
+    assert_eq!(json["history_pruned_at"], "2026-02-24T09:30:00.000000Z");
+    let page = world.output(&["describe", "order-1"]);
+    assert!(
+        page.contains("\nHistory:      removed on 2026-02-24 "),
+        "{page}"
+    );
 }

@@ -19,6 +19,76 @@ fn a_database_must_be_named() {
 }
 
 #[test]
+fn an_address_with_a_password_is_never_shown() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let addresses = [
+        "host=db user=app password=secret",
+        " postgres://app:secret@db/prod",
+        "'postgres://app:secret@db/prod'",
+        "\"postgres://app:secret@db/prod\"",
+        "postgres://app:secret@db/prod\n",
+        "postgres://app:se@secret@db/prod",
+        "Postgres://app:secret@db/prod",
+        "postgresql+asyncpg://app:secret@db/prod",
+        "app_1:secret@db/prod",
+        "sqlite:host=db password=secret",
+        "sqlite:rt.db?key=secret",
+    ];
+    for address in addresses {
+        for command in [&["list"][..], &["verify"], &["tenant", "list"]] {
+            let mut program = abide(command);
+            program.current_dir(&directory).env("ABIDE_DB", address);
+            let run = Run::of(&mut program, "");
+            run.failed_with(2, "error: ");
+            assert!(!run.err.contains("secret"), "{address}: {run:?}");
+        }
+    }
+    let left = std::fs::read_dir(&directory).expect("reads").count();
+    assert_eq!(left, 0, "no file was made");
+    // An address in the wrong place.
+    let address = "postgres://app:secret@db/prod";
+    for arguments in [&["list", address][..], &["list", "--status", address]] {
+        let run = run(arguments);
+        run.failed_with(2, "postgres://app:…@db/prod");
+        assert!(!run.err.contains("secret"), "{run:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_in_place_of_an_execution_is_shown_without_its_password() {
+    let world = World::new().await;
+    let run = world.abide(&["describe", "postgres://app:secret@db/prod"]);
+    run.failed_with(3, "postgres://app:…@db/prod");
+    assert!(!run.err.contains("secret"), "{run:?}");
+}
+
+#[test]
+fn help_offers_what_can_occur() {
+    let help = |command: &str| run(&[command, "--help"]).out;
+    let all = [help("list"), help("wait"), help("events"), help("tasks")].concat();
+    for name in [
+        "Completed",
+        "cancelled",
+        "task.late_result_discarded",
+        "Deferred",
+    ] {
+        assert!(all.contains(name), "{name}: {all}");
+    }
+    let all = all.to_lowercase();
+    for name in [
+        "paused",
+        "continuedasnew",
+        "continued_as_new",
+        "forced",
+        "retried",
+        "task.reset",
+    ] {
+        assert!(!all.contains(name), "{name}: {all}");
+    }
+    run(&["list", "--status", "paused"]).failed_with(2, "Completed");
+}
+
+#[test]
 fn misuse_is_explained_by_the_option() {
     let refuse = |arguments: &[&str], part: &str| run(arguments).failed_with(2, part);
     refuse(&[], "Usage: abide");

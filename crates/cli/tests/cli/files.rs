@@ -34,6 +34,43 @@ fn a_database_must_be_there_and_be_one() {
     );
 }
 
+/// What stands beside the database, but for what holds no data.
+fn logs(path: &std::path::Path) -> Vec<String> {
+    let names = ["-wal", "-shm"].map(|suffix| format!("{}{suffix}", path.display()));
+    let there = names
+        .into_iter()
+        .filter(|name| std::fs::exists(name).expect("looks"));
+    there.collect()
+}
+
+#[tokio::test]
+async fn after_a_command_that_nobody_else_was_beside_the_one_file_has_everything() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &chain(&["a"])).await;
+    let path = world.place.path();
+    world.store.close().await;
+    assert_eq!(logs(&path), [""; 0]);
+    assert_eq!(world.abide(&["signal", "order-1", "approval", "1"]).code, 0);
+    assert_eq!(logs(&path), [""; 0]);
+    // Also after one that fails.
+    assert_eq!(world.abide(&["describe", "order-2"]).code, 3);
+    assert_eq!(logs(&path), [""; 0]);
+    let copy = path.with_file_name("copy.db");
+    std::fs::copy(&path, &copy).expect("copied");
+    let sent = run(&[
+        "signal",
+        "order-1",
+        "approval",
+        "2",
+        "--db",
+        copy.to_str().expect("utf-8"),
+    ]);
+    assert!(
+        sent.err.contains("number 2") || sent.out.contains("number 2"),
+        "{sent:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_newer_database_asks_for_a_newer_program() {
     let world = World::new().await;
@@ -46,6 +83,34 @@ async fn a_newer_database_asks_for_a_newer_program() {
     std::fs::write(&newer, file).expect("written");
     let run = run(&["list", "--db", newer.to_str().expect("utf-8")]);
     run.failed_with(1, "written by a newer version");
+}
+
+#[tokio::test]
+async fn no_command_takes_a_database_of_a_build_that_was_never_published() {
+    let world = World::new().await;
+    let path = world.place.path();
+    world.store.close().await;
+    let sqlite = rusqlite::Connection::open(&path).expect("opens");
+    let earlier = "ALTER TABLE workers DROP COLUMN queues; DROP VIEW abide_schema";
+    sqlite.execute_batch(earlier).expect("sound");
+    drop(sqlite);
+    let before = std::fs::read(&path).expect("reads");
+    let db = path.to_str().expect("utf-8");
+    for command in [
+        &["list"][..],
+        &["describe", "order-1"],
+        &["signal", "order-1", "approval", "1"],
+        &["cancel", "order-1"],
+        &["verify"],
+    ] {
+        let run = run(&[command, &["--db", db]].concat());
+        assert_ne!(run.code, 0, "{command:?}: {run:?}");
+        assert!(
+            run.err.contains("never published") && run.err.contains(db),
+            "{command:?}: {run:?}"
+        );
+    }
+    assert_eq!(std::fs::read(&path).expect("reads"), before);
 }
 
 #[tokio::test]

@@ -27,10 +27,12 @@ async fn json_is_an_array_of_records() {
     "id": "03t3n0dr00m00",
     "instance": "order-1",
     "generation": 1,
+    "latest_generation": 1,
     "workflow": "ship",
     "workflow_version": "1.0",
     "status": "Completed",
     "sub_status": null,
+    "blocked_on": [],
     "reason": null,
     "tasks": 2,
     "tasks_ended": 2,
@@ -45,6 +47,7 @@ async fn json_is_an_array_of_records() {
     "closed_at": "2026-01-15T09:30:05.000000Z",
     "deadline_at": null,
     "changed_at": "2026-01-15T09:30:05.000000Z",
+    "history_pruned_at": null,
     "queued_us": 1000000,
     "run_us": 4000000
   }
@@ -83,8 +86,8 @@ async fn a_table_is_for_people() {
     assert_eq!(
         world.output(&["list"]),
         format!(
-            "ID              INSTANCE   WORKFLOW   STATUS      TASKS   AGE    DURATION   REASON\n\
-             {id}   order-1    ship       Completed   2/2     3h5m   1.5s\n"
+            "ID              INSTANCE   WORKFLOW   STATUS      BLOCKED ON   TASKS   AGE    DURATION   REASON\n\
+             {id}   order-1    ship       Completed   -            2/2     3h5m   1.5s\n"
         )
     );
 }
@@ -137,6 +140,74 @@ async fn control_characters_in_data_are_escaped_in_every_format() {
         tasks.contains(r"Io: bell \u{7} and \u{1b}]0;title\u{9c}\nline"),
         "{tasks}"
     );
+}
+
+#[tokio::test]
+async fn invisible_characters_in_data_are_escaped_in_every_format() {
+    let mut world = World::new().await;
+    let hidden = [
+        '\u{200b}',
+        '\u{202e}',
+        '\u{2066}',
+        '\u{ad}',
+        '\u{feff}',
+        '\u{e0041}',
+    ];
+    let hidden_text: String = hidden.iter().collect();
+    let instance = format!("order{hidden_text}-1");
+    let graph = chain(&[&format!("node{hidden_text}")]);
+    world
+        .start_with(&instance, &format!("ship{hidden_text}"), &graph, |start| {
+            start.tags = Some(format!("[\"tag{hidden_text}\"]"));
+            start.actor = Some(format!("user:{hidden_text}").into());
+            let input = format!("{{\"key{hidden_text}\":\"raw{hidden_text} \\u200b\"}}");
+            start.input = Some(abide_core::payload::Payload::from_json(input));
+        })
+        .await;
+    let task = world.claim(&format!("ship{hidden_text}")).await;
+    world
+        .progress(
+            held(&task),
+            &format!(r#"{{"percent":5.0,"step":"{hidden_text}"}}"#),
+        )
+        .await;
+    world
+        .defer(held(&task), &format!("wait{hidden_text}"))
+        .await;
+    let check = |arguments: &[&str], run: &Run| {
+        let all = format!("{}{}", run.out, run.err);
+        let found = all.chars().find(|c| hidden.contains(c));
+        assert_eq!(found, None, "{arguments:?}: {run:?}");
+    };
+    for command in ["list", "describe", "tasks", "events", "stats", "wait"] {
+        for format in ["table", "json", "jsonl", "yaml", "name"] {
+            let mut arguments = vec![command, "-o", format];
+            match command {
+                "list" | "stats" => {}
+                "wait" => arguments.extend([&instance, "--timeout", "0s"]),
+                _ => arguments.push(&instance),
+            }
+            check(&arguments, &world.abide(&arguments));
+        }
+    }
+    let yaml = world.output(&["list", "-o", "yaml"]);
+    assert!(
+        yaml.contains("instance: \"order\\U0000200b\\U0000202e"),
+        "{yaml}"
+    );
+    assert_eq!(world.json(&["list"])[0]["instance"], instance);
+    world.end_worker().await;
+    for arguments in [
+        vec!["describe", &hidden_text],
+        vec!["signal", &instance, &hidden_text],
+        vec!["signal", &instance, "s", &hidden_text],
+        vec!["cancel", &instance, "--reason", &hidden_text],
+        vec!["cancel", &instance],
+        vec!["watch", &instance],
+        vec!["events", &instance, "--task", &hidden_text],
+    ] {
+        check(&arguments, &world.abide(&arguments));
+    }
 }
 
 #[tokio::test]

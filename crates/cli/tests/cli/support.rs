@@ -17,6 +17,7 @@ use abide_core::payload::Payload;
 use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::step::{Operation, StepEnd, StepId, StepKind, StepRecord};
 use abide_core::table::By;
+use abide_core::timer::LATEST;
 use abide_store::{EventFilter, NewWorker, Store, StoreOptions, WorkflowKind, system_now};
 
 use crate::place::Place;
@@ -164,7 +165,7 @@ impl World {
         let outcome = Outcome::Failed {
             failure,
             random: 0.5,
-            supersede: None,
+            rerun: None,
         };
         self.finish(held, outcome).await;
     }
@@ -172,6 +173,7 @@ impl World {
     async fn finish(&self, held: Held, outcome: Outcome) {
         let finish = Finish {
             held,
+            given_back: Vec::new(),
             outcome,
             offer: None,
         };
@@ -186,7 +188,12 @@ impl World {
 
     pub(crate) async fn defer(&self, held: Held, wait: &str) {
         let wait = wait.to_owned();
-        self.apply(Request::Defer(Defer { held, wait })).await;
+        self.apply(Request::Defer(Defer {
+            held,
+            given_back: Vec::new(),
+            wait,
+        }))
+        .await;
     }
 
     pub(crate) async fn record(&self, held: Held, number: u32, name: &str, result: &str) {
@@ -196,7 +203,28 @@ impl World {
             order: number,
         };
         let steps = vec![step];
-        self.apply(Request::Record(Record { held, steps })).await;
+        self.apply(Request::Record(Record {
+            held,
+            given_back: Vec::new(),
+            steps,
+        }))
+        .await;
+    }
+
+    /// A sleep that is over so long from now.
+    pub(crate) async fn await_sleep(&self, held: Held, number: u32, us: i64) {
+        let operation = Operation {
+            id: step_id(number, StepKind::Sleep, "sleep"),
+            due_at: Some(self.store.now().plus_us(us)),
+        };
+        let request = Await {
+            held,
+            given_back: Vec::new(),
+            operations: vec![operation],
+            next_order: number,
+            evict: true,
+        };
+        self.apply(Request::Await(request)).await;
     }
 
     pub(crate) async fn await_signal(&self, held: Held, number: u32, name: &str, order: u32) {
@@ -206,11 +234,40 @@ impl World {
         };
         let request = Await {
             held,
+            given_back: Vec::new(),
             operations: vec![operation],
             next_order: order,
             evict: true,
         };
         self.apply(Request::Await(request)).await;
+    }
+
+    /// A sleep that never ends.
+    pub(crate) async fn sleep_for_ever(&self, held: Held, number: u32, name: &str) {
+        let operation = Operation {
+            id: step_id(number, StepKind::Sleep, name),
+            due_at: Some(LATEST),
+        };
+        let request = Await {
+            held,
+            given_back: Vec::new(),
+            operations: vec![operation],
+            next_order: number,
+            evict: true,
+        };
+        self.apply(Request::Await(request)).await;
+    }
+
+    /// The task's code does not match its record.
+    pub(crate) async fn differ(&self, held: Held, difference: &str) {
+        let difference = difference.to_owned();
+        let finish = Finish {
+            held,
+            given_back: Vec::new(),
+            outcome: Outcome::Nondeterministic { difference },
+            offer: None,
+        };
+        self.apply(Request::Finish(Box::new(finish))).await;
     }
 
     /// Runs every task of an execution of this workflow to its end.
@@ -261,6 +318,13 @@ impl World {
         run.out
     }
 
+    /// The document of a command that ends with 1.
+    pub(crate) fn json_of_failed(&self, arguments: &[&str]) -> serde_json::Value {
+        let run = self.abide(&[arguments, &["-o", "json"]].concat());
+        assert_eq!((run.code, run.err.as_str()), (1, ""), "{}", run.out);
+        serde_json::from_str(&run.out).expect("JSON")
+    }
+
     pub(crate) fn json(&self, arguments: &[&str]) -> serde_json::Value {
         let output = self.output(&[arguments, &["-o", "json"]].concat());
         serde_json::from_str(&output).expect("JSON")
@@ -276,6 +340,10 @@ pub(crate) fn abide(arguments: &[&str]) -> Command {
         .env("USER", "ann")
         .env("TZ", "UTC")
         .stdin(Stdio::null());
+    // Where an instrumented program says which lines it ran. Without, it would do so in its directory.
+    if let Some(profile) = std::env::var_os("LLVM_PROFILE_FILE") {
+        command.env("LLVM_PROFILE_FILE", profile);
+    }
     command
 }
 

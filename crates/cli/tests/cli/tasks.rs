@@ -116,3 +116,27 @@ async fn a_large_graph_is_listed_whole_and_in_order() {
     let array = world.json(&["tasks", "order-1"]);
     assert_eq!(array.as_array().map(Vec::len), Some(3000));
 }
+
+#[tokio::test]
+async fn a_completed_task_shows_neither_99_percent_nor_an_old_error() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &chain(&["a"])).await;
+    let first = world.claim("ship").await;
+    world.fail(held(&first), Failure::new("Io", "gone")).await;
+    world.pass(20 * SECOND);
+    world.store.fire_timers(10).await.expect("fires");
+    let second = world.claim("ship").await;
+    let running = world.output(&["tasks", "order-1"]);
+    assert!(running.ends_with("   after Io: gone\n"), "{running}");
+    let report = r#"{"percent":99.0,"completed":10,"total":10,"step":"last"}"#;
+    world.progress(held(&second), report).await;
+    world.complete(held(&second), None).await;
+    let table = world.output(&["tasks", "order-1"]);
+    assert!(table.ends_with("   100% (10/10) last\n"), "{table}");
+    let json = &world.json(&["tasks", "order-1"])[0];
+    assert_eq!(json["error"], serde_json::Value::Null);
+    assert_eq!(json["progress"]["percent"], 100.0);
+    assert_eq!(json["progress"]["total"], 10);
+    let history = world.output(&["events", "order-1", "--type", "task.failed"]);
+    assert!(history.contains("gone"), "it is in history: {history}");
+}

@@ -101,7 +101,7 @@ async fn watching_writes_a_line_for_every_change() {
     world.fail(held(&task), Failure::fatal("Io", "gone")).await;
     let last = watch.line();
     assert!(
-        last.starts_with("order-1  Failed  50%  2/2 tasks  in 1.0s"),
+        last.starts_with("order-1  Failed  1/2 tasks completed  in 1.0s"),
         "{last}"
     );
     assert_eq!(watch.end().0, 1);
@@ -156,4 +156,26 @@ async fn watching_what_has_ended_shows_how() {
         1
     );
     Run::of(&mut world.command(&["watch", "nobody"]), "").failed_with(3, "`nobody`");
+}
+
+#[tokio::test]
+async fn what_waits_for_a_worker_is_said_to() {
+    let mut world = World::new().await;
+    world.start("order-1", "ship", &chain(&["a"])).await;
+    world.end_worker().await;
+    let mut watch = Running::new(&mut world.command(&["watch", "order-1"]));
+    assert_eq!(
+        watch.line(),
+        "order-1  Pending::Queued  0%  0/1 tasks  no worker is alive\n"
+    );
+    let run = world.abide(&["wait", "order-1", "--timeout", "0s"]);
+    run.failed_with(124, "note: no worker is alive");
+    world.output(&["cancel", "order-1"]);
+    assert_eq!(watch.end().0, 1);
+    let ended = world.abide(&["wait", "order-1", "--for", "cancelled"]);
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""));
+    assert_eq!(
+        world.json_of_failed(&["watch", "order-1"])["live_workers"],
+        0
+    );
 }

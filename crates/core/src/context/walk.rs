@@ -1,27 +1,30 @@
-//! The walk back through a node's ancestors that finds the checkpoints which may stand in for the rest.
+//! The walk back through a node's ancestors that finds the checkpoints which can replace the
+//! changes before them.
 //!
-//! Ancestors are visited in descending rank, so a node's dependents come before it. A checkpoint at `c`
-//! serves if every earlier ancestor has a path to `c`. Seen among the ancestors up to `c` only, that means
-//! `c` alone has no dependent there; so for every earlier ancestor `a`, its next dependent (the one of
-//! lowest rank, among the ancestors and the target) comes no later than `c`. An earlier ancestor whose next
-//! dependent comes after `c` is one that `c` doesn't account for.
+//! Ancestors are visited in descending rank, so a node's dependents come before it. A checkpoint at
+//! `c` is usable if every earlier ancestor has a path to `c`. Among the ancestors up to `c`, this
+//! means that only `c` has no dependent there. So for every earlier ancestor `a`, the next
+//! dependent of `a` (the one of lowest rank, among the ancestors and the target) comes no later
+//! than `c`. If the next dependent of an earlier ancestor comes after `c`, the checkpoint at `c`
+//! does not include that ancestor.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::graph::Graph;
 
-/// Yields the checkpoints that serve, latest first.
+/// Yields the usable checkpoints, latest first.
 pub(super) struct Walk<'a> {
     graph: &'a Graph,
     has_checkpoint: &'a dyn Fn(u32) -> bool,
-    /// Ancestors seen but not visited: by rank, the rank of the next dependent known so far. All
-    /// dependents visited later rank lower, so the latest one known is the next.
+    /// Ancestors that were seen but not visited: by rank, the rank of the next dependent known so
+    /// far. Dependents that are visited later have a lower rank, so the latest known one is the
+    /// next.
     open: BTreeMap<u32, u32>,
-    /// The ranks in `open`'s values, with how often they stand there.
+    /// The ranks in `open`'s values, and how often each occurs.
     nexts: BTreeMap<u32, usize>,
     /// Visited ranks, descending.
     visited: Vec<u32>,
-    /// Ranks of visited checkpoints that may yet prove to serve, descending.
+    /// Ranks of visited checkpoints that may still prove usable, descending.
     pending: VecDeque<u32>,
 }
 
@@ -43,8 +46,8 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    /// The nodes visited after a checkpoint, all of them if there is none, in topological order. Whatever
-    /// comes after a checkpoint has been visited by the time it is known to serve.
+    /// The nodes visited after a checkpoint (all of them if there is none), in topological order.
+    /// When a checkpoint is known to be usable, every node after it has been visited.
     pub(super) fn since(&self, checkpoint: Option<u32>) -> Vec<u32> {
         let from = checkpoint.map(|node| self.graph.rank(node));
         let after = self.visited.iter().rev().filter(|rank| Some(**rank) > from);
@@ -55,7 +58,8 @@ impl<'a> Walk<'a> {
     fn visit(&mut self) -> Option<()> {
         let (rank, next) = self.open.pop_last()?;
         self.forget_next(next);
-        // It has no dependent between itself and `next`: the checkpoints there don't account for it.
+        // It has no dependent between itself and `next`, so the checkpoints there do not include
+        // it.
         while self.pending.back().is_some_and(|pending| *pending < next) {
             self.pending.pop_back();
         }
@@ -98,7 +102,8 @@ impl Iterator for Walk<'_> {
 
     fn next(&mut self) -> Option<u32> {
         loop {
-            // No open ancestor's next dependent comes after it: it accounts for them all.
+            // No open ancestor's next dependent comes after the checkpoint, so the checkpoint
+            // includes all of them.
             let last_next = self.nexts.last_key_value().map(|(next, _)| *next);
             if let Some(first) = self.pending.front()
                 && last_next.is_none_or(|last| last <= *first)

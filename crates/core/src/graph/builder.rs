@@ -1,5 +1,5 @@
-//! Declarations in any order, by name; building turns names into numbers. What a graph must satisfy
-//! beyond that is checked where stored graphs are checked too.
+//! Declarations in any order, by name. Building turns names into numbers. All other rules for
+//! graphs are checked where stored graphs are checked too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ impl GraphBuilder {
         self.add_node(id.into(), task, Some(priority))
     }
 
-    /// Makes node `to` wait for node `from`. Saying so twice is saying so once.
+    /// Makes node `to` wait for node `from`. A repeated call has no further effect.
     pub fn edge(&mut self, from: &str, to: &str) -> &mut Self {
         let from = self.names.intern(from);
         let to = self.names.intern(to);
@@ -78,7 +78,7 @@ impl GraphBuilder {
         self
     }
 
-    /// Makes a node's output the execution's. The last call counts.
+    /// Sets the node whose output is the execution's. The last call counts.
     pub fn output(&mut self, node: &str) -> &mut Self {
         self.output = Some(self.names.intern(node));
         self
@@ -91,7 +91,7 @@ impl GraphBuilder {
         self
     }
 
-    /// Checks everything and builds the graph; the first mistake found is returned.
+    /// Checks everything and builds the graph. Returns the first mistake.
     pub fn build(self) -> Result<Graph, GraphError> {
         check_counts(self.tasks.len(), self.nodes.len(), self.edges.len())?;
         let mut ids = Ids::default();
@@ -173,7 +173,7 @@ impl GraphBuilder {
         })
     }
 
-    /// The declared node, but `other`, that `name` was probably meant to be.
+    /// The declared node, other than `other`, that was probably meant by `name`.
     fn nearest_node(&self, name: Name, other: Option<Name>) -> Option<String> {
         let ids = self.nodes.iter().map(|node| node.id);
         let others = ids.filter(|id| Some(*id) != other);

@@ -1,5 +1,5 @@
-//! The one way into a [`Graph`]: whatever was built in code or read from a store passes here, and every
-//! mistake that numbers can hold is found.
+//! The only constructor of a [`Graph`]. Graphs built in code and graphs read from a store are
+//! checked here, and every mistake that numbers can express is found.
 
 use std::collections::{HashMap, HashSet};
 
@@ -36,7 +36,7 @@ impl Ids {
     }
 }
 
-/// Checks the limits, before anything is allocated for that many.
+/// Checks the limits before memory for that many items is allocated.
 pub(super) fn check_counts(tasks: usize, nodes: usize, edges: usize) -> Result<(), GraphError> {
     match () {
         () if nodes == 0 => Err(GraphError::Empty),
@@ -92,7 +92,7 @@ impl Parts {
     }
 }
 
-/// Checks what a task says by itself, and puts the values in its rule into canonical form.
+/// Checks one task by itself, and brings the values in its rule into canonical form.
 fn check_task(task: &mut TaskSpec) -> Result<(), GraphError> {
     check_name("task id", &task.id)?;
     task.retry.check().map_err(|source| GraphError::Retry {
@@ -128,7 +128,7 @@ fn caught(task: &TaskSpec) -> Box<[String]> {
 }
 
 impl Graph {
-    /// Sorts nodes and tasks by id, which shows the ids declared twice.
+    /// Sorts nodes and tasks by id, and finds ids that are declared twice.
     fn indexed(mut self) -> Result<Self, GraphError> {
         let mut by_id: Vec<u32> = self.numbers().collect();
         by_id.sort_by(|a, b| self.node_id(*a).cmp(self.node_id(*b)));
@@ -146,7 +146,7 @@ impl Graph {
         Ok(self)
     }
 
-    /// Names the nodes of a cycle; a cycle of one is said more simply.
+    /// Names the nodes of a cycle. A cycle of one node has a simpler error.
     fn check_cycle(&self, edges: &[(u32, u32)], cycle: &[u32]) -> Result<(), GraphError> {
         let id = |number: u32| self.node_id(number).to_owned();
         if cycle.is_empty() {
@@ -164,7 +164,7 @@ impl Graph {
     fn check_triggers(&self) -> Result<(), GraphError> {
         for (task, spec) in self.tasks.iter().enumerate() {
             let Some(rule) = &spec.trigger else { continue };
-            // A name that stands many times in a rule is looked up once for each node.
+            // A name that is repeated in a rule is looked up once for each node.
             let mut seen = HashSet::new();
             let names: Vec<&str> = rule.names().filter(|name| seen.insert(*name)).collect();
             for node in self.nodes_of.row(task) {
@@ -176,7 +176,7 @@ impl Graph {
 
     fn check_names(&self, node: u32, names: &[&str]) -> Result<(), GraphError> {
         let dependencies = self.dependencies(node).iter();
-        // Of each task among the dependencies: one of its nodes, and whether it is the only one.
+        // For each task among the dependencies: one of its nodes, and whether it is the only one.
         let mut tasks = HashMap::new();
         for dependency in dependencies {
             tasks
@@ -213,7 +213,7 @@ impl Graph {
     }
 }
 
-/// The first of sorted names that stands twice.
+/// The first of sorted names that occurs twice.
 fn twice<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
     let pairs = names.clone().zip(names.skip(1));
     pairs

@@ -1,4 +1,4 @@
-//! What can be wrong with a graph. Each error names the culprit and, where one is near, the valid name.
+//! Mistakes in a graph. Each error names the mistake and, if there is one, the nearest valid name.
 
 use thiserror::Error;
 
@@ -7,7 +7,7 @@ use crate::retry::RetryError;
 use crate::text::NameError;
 use crate::trigger::{MAX_DEPTH, MAX_VALUE_DEPTH};
 
-/// How many nodes of a cycle an error's text shows before it leaves some out.
+/// How many nodes of a cycle an error's text shows.
 const SHOWN: usize = 8;
 
 /// Why a graph was refused.
@@ -64,7 +64,7 @@ pub enum GraphError {
     UnknownDependency {
         /// The node that waits.
         node: String,
-        /// What it waits for.
+        /// The dependency that it names.
         dependency: String,
         /// The declared node that was probably meant.
         nearest: Option<String>,
@@ -74,7 +74,7 @@ pub enum GraphError {
     UnknownDependent {
         /// The missing node.
         node: String,
-        /// Where the edge starts.
+        /// The node where the edge starts.
         dependency: String,
         /// The declared node that was probably meant.
         nearest: Option<String>,
@@ -91,7 +91,7 @@ pub enum GraphError {
         /// The nodes on the cycle, each a dependency of the next and the last of the first.
         path: Vec<String>,
     },
-    /// A trigger rule names something that isn't among a node's dependencies.
+    /// A trigger rule names something that is not among a node's dependencies.
     #[error("the trigger of node `{node}` names `{name}`, which is not among its dependencies{}", hint(.nearest))]
     UnknownName {
         /// The node whose rule it is.
@@ -127,7 +127,7 @@ pub enum GraphError {
         /// The declared node that was probably meant.
         nearest: Option<String>,
     },
-    /// A task's retry policy has numbers that mean nothing.
+    /// A task's retry policy has a number that is out of range.
     #[error("the retry policy of task `{task}` is wrong: {source}")]
     Retry {
         /// The task.
@@ -143,13 +143,13 @@ pub enum GraphError {
         /// The timeout.
         timeout_us: i64,
     },
-    /// The stored graph was written in a format this version doesn't read.
+    /// The stored graph has a format that this version does not read.
     #[error("the graph is stored in format {version}; this version of Abide reads format 1")]
     Version {
         /// The format's version.
         version: u64,
     },
-    /// The stored graph isn't one.
+    /// The stored text is not a graph.
     #[error("the stored graph is malformed: {reason}")]
     Malformed {
         /// What is wrong.

@@ -1,5 +1,5 @@
-//! The arithmetic of graphs: adjacency in flat arrays, topological order, cycles. Linear, and without
-//! recursion, since a chain may be 100,000 nodes deep.
+//! The arithmetic of graphs: adjacency in flat arrays, topological order, cycles. Linear, and
+//! without recursion, because a chain may be 100,000 nodes deep.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -31,7 +31,7 @@ impl Csr {
             values[next[row] as usize] = value;
             next[row] += 1;
         }
-        // Each row's cursor has arrived at its end.
+        // Each row's cursor is now at the row's end.
         next.truncate(rows);
         Self {
             ends: next.into(),
@@ -69,7 +69,7 @@ pub(super) fn adjacency(nodes: usize, edges: &[(u32, u32)]) -> (Csr, Csr) {
     (dependencies, dependents)
 }
 
-/// Every (row, value) as (value's row, row's number), rows ascending.
+/// Every (row, value) pair as (row of the value, number of the row), with rows ascending.
 fn reversed(csr: &Csr) -> impl Iterator<Item = (usize, u32)> {
     csr.rows().enumerate().flat_map(|(row, values)| {
         values
@@ -92,9 +92,9 @@ fn dedup(csr: Csr) -> Csr {
     }
 }
 
-/// Kahn's order; of the nodes that could come next, the first declared does. If there is a cycle, the
-/// nodes on one, each a dependency of the next and the last of the first; it starts
-/// with the first declared.
+/// Kahn's order. If several nodes could come next, the one that was declared first does. If there
+/// is a cycle, returns the nodes of one cycle instead: each is a dependency of the next, the last a
+/// dependency of the first, and the first declared node comes first.
 pub(super) fn topological(dependencies: &Csr, dependents: &Csr) -> Result<Box<[u32]>, Vec<u32>> {
     let mut open: Vec<u32> = dependencies.rows().map(|row| number(row.len())).collect();
     let roots = (1..=number(open.len())).filter(|node| open[index(*node)] == 0);
@@ -116,8 +116,8 @@ pub(super) fn topological(dependencies: &Csr, dependents: &Csr) -> Result<Box<[u
     }
 }
 
-/// Walks back from a node that never became ready. Each such node has a dependency that didn't either, so
-/// the walk comes round.
+/// Walks back from a node that never became ready. Each such node has a dependency that never
+/// became ready either, so the walk returns to a node that it has visited.
 fn cycle(dependencies: &Csr, open: &[u32], start: u32) -> Vec<u32> {
     let mut seen = vec![false; open.len()];
     let mut path = Vec::new();
@@ -137,7 +137,7 @@ fn cycle(dependencies: &Csr, open: &[u32], start: u32) -> Vec<u32> {
     path
 }
 
-/// Where each node stands in an order.
+/// The position of each node in an order.
 pub(super) fn ranks(order: &[u32]) -> Box<[u32]> {
     let mut ranks = vec![0; order.len()];
     for (rank, node) in order.iter().enumerate() {

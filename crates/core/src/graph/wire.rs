@@ -1,8 +1,9 @@
 //! The stored form of a graph, format 1: `{"v":1,"tasks":[..],"nodes":[["a",0],["b",1,[1]]],"output":2}`.
 //!
-//! A node is a row: its id, its task's index, the numbers of its dependencies, and its priority if that
-//! isn't its task's; what stands at the end and says nothing is left out. Whatever follows from these is
-//! derived again when read. A change that alters what a graph means raises the version.
+//! A node is a row: its id, its task's index, the numbers of its dependencies, and its priority if
+//! it differs from its task's. Values at the end of a row that equal the default are left out.
+//! Everything that follows from these is derived again when the graph is read. A change of this
+//! format that alters the meaning of a graph raises the version.
 
 use std::fmt;
 
@@ -107,7 +108,7 @@ struct Node {
 }
 
 impl Read {
-    /// Checks that every number names something.
+    /// Checks that every number refers to an existing item.
     fn into_parts(self) -> Result<Parts, GraphError> {
         let malformed = |reason| Err(GraphError::Malformed { reason });
         let nodes = self.nodes.len();
@@ -168,7 +169,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
             dependencies: row.next_element()?.unwrap_or_default(),
             priority: row.next_element()?,
         };
-        // The reader itself refuses a row that goes on.
+        // The reader itself refuses a row with further values.
         Ok(node)
     }
 }

@@ -6,47 +6,47 @@ use crate::status::{ExecutionStatus, Phase};
 use crate::transition::Cause;
 
 use super::need::Stop;
-use super::request::{Claim, Claimed, Inbox, Notice, Reply};
+use super::request::{Claim, Claimed, Inbox, Notice};
 use super::working::Working;
 
 impl Working {
-    pub(super) fn claim(&mut self, claim: &Claim) -> Result<Reply, Stop> {
+    pub(super) fn claim(&mut self, claim: &Claim) -> Result<Option<Box<Claimed>>, Stop> {
         self.remove_from_outbox(claim.row);
         let may_run = match self.find_task(claim.key)? {
             None => false,
             Some(task) => {
-                let execution = self.execution(task.key.execution)?;
-                let open = matches!(
-                    execution.status,
-                    ExecutionStatus::Pending | ExecutionStatus::Running
-                );
-                open && task.phase == Phase::Ready
+                task.phase == Phase::Ready
                     && task.ready_at.is_none_or(|at| at <= claim.row.ready_at)
             }
         };
         if !may_run {
-            return Ok(Reply::Claimed(None));
+            return Ok(None);
         }
         let claimed = self.claim_ready(claim.key, claim.worker, 0)?;
-        Ok(Reply::Claimed(Some(Box::new(claimed))))
+        Ok(claimed.map(Box::new))
     }
 
-    /// Claims a task that is known to be Ready in an execution that may run.
+    /// Claims a task that is known to be Ready, whether it comes from the outbox or goes past it:
+    /// none if nothing of its execution may be claimed.
     pub(super) fn claim_ready(
         &mut self,
         key: TaskKey,
         worker: WorkerId,
         hop: u8,
-    ) -> Result<Claimed, Stop> {
+    ) -> Result<Option<Claimed>, Stop> {
         let now = self.now;
         let cause = Cause::worker(now, worker);
-        if self.execution(key.execution)?.status == ExecutionStatus::Pending {
+        let execution = self.execution(key.execution)?;
+        if !execution.may_claim() {
+            return Ok(None);
+        }
+        if execution.status == ExecutionStatus::Pending {
             self.change_execution(key.execution, |execution, log| execution.start(&cause, log))?;
         }
         self.change_task(key, |task, log| task.claim(worker, now, log))?;
         let execution = self.execution(key.execution)?;
         let graph = self.graph_of(execution)?;
-        Ok(Claimed {
+        Ok(Some(Claimed {
             task: self.task(key)?.clone(),
             instance: execution.instance.clone(),
             workflow: execution.workflow,
@@ -55,11 +55,11 @@ impl Working {
             graph,
             input: None,
             hop: hop + 1,
-        })
+        }))
     }
 
     /// Takes a wake-up out of a worker's inbox and says what it means now.
-    pub(super) fn inbox(&mut self, inbox: &Inbox) -> Result<Reply, Stop> {
+    pub(super) fn inbox(&mut self, inbox: &Inbox) -> Result<Option<Notice>, Stop> {
         self.remove_from_outbox(inbox.row);
         let key = inbox.row.key;
         let held = self
@@ -72,6 +72,6 @@ impl Working {
             }
             true => Notice::Wake(key),
         };
-        Ok(Reply::Notice(Some(notice)))
+        Ok(Some(notice))
     }
 }

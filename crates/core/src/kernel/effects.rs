@@ -67,7 +67,7 @@ pub struct TaskEnd {
 
 /// An execution that ended in this flush.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct ExecutionEnd {
     /// Which one.
     pub id: ExecutionId,
     /// How.
@@ -79,8 +79,12 @@ pub struct Ended {
 pub enum StepChange {
     /// A step is written.
     Write(StepWrite),
-    /// A recorded wait is withdrawn.
+    /// A recorded wait is withdrawn, or a record goes that was given back.
     Withdraw(TaskKey, u32),
+    /// The signal that was a wait's answer went back to its mailbox.
+    GiveBack(TaskKey, u32),
+    /// Another signal takes the place of a wait's answer.
+    HandOver(TaskKey, u32, Payload),
     /// Steps no longer count.
     Supersede(TaskKey, Supersede),
 }
@@ -115,7 +119,7 @@ pub struct SignalWrite {
     pub sent_at: Timestamp,
 }
 
-/// A signal that was read.
+/// A signal that was read, or that is unread again.
 #[derive(Clone, Debug)]
 pub struct SignalRead {
     /// The instance.
@@ -124,10 +128,8 @@ pub struct SignalRead {
     pub name: Arc<str>,
     /// Its number there.
     pub number: i64,
-    /// The task that read it.
-    pub by: TaskKey,
-    /// The operation that read it.
-    pub operation: u32,
+    /// The task and the operation that read it; none if it is unread again.
+    pub by: Option<(TaskKey, u32)>,
 }
 
 /// A row that is nothing but its key. What one request adds, a later one of the same flush may
@@ -173,12 +175,10 @@ effects! {
     steps: StepChange,
     /// Signals to add.
     signals: SignalWrite,
-    /// Signals that were read.
+    /// Signals that were read or are unread again; the last word on each counts.
     signals_read: SignalRead,
     /// Progress values.
     progress: (TaskKey, String),
     /// Executions that ended.
-    ended: Ended,
-    /// Waits recorded in this flush, which a signal of the same flush must find.
-    waiters: (ExecutionId, Arc<str>, TaskKey),
+    ended: ExecutionEnd,
 }

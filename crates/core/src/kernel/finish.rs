@@ -1,20 +1,15 @@
-//! Outcomes: how a claimed task ended, what follows in its graph, and the end of the execution
-//! with its last task.
+//! Outcomes: how a claimed task ended, and whether another attempt follows.
 
-use crate::execution::failed_by;
 use crate::failure::{Failure, kinds};
-use crate::ids::{ExecutionId, TaskKey};
-use crate::payload::Payload;
+use crate::ids::TaskKey;
 use crate::retry::RetryDecision;
 use crate::status::{ExecutionStatus, Phase};
 use crate::timer::{NEVER, Timer, TimerKind};
 use crate::transition::Cause;
-use crate::trigger::catches;
 
-use super::effects::{Ended, TaskEnd};
+use super::effects::TaskEnd;
 use super::need::Stop;
-use super::propagate::Spread;
-use super::request::{Claimed, Finish, Finished, Held, Offer, Outcome, Reply, Supersede};
+use super::request::{Claimed, Finish, Finished, Held, Offer, Outcome, Rerun};
 use super::working::Working;
 
 impl Outcome {
@@ -31,11 +26,12 @@ impl Outcome {
 }
 
 impl Working {
-    pub(super) fn finish(&mut self, finish: &Finish) -> Result<Reply, Stop> {
+    pub(super) fn finish(&mut self, finish: &Finish) -> Result<Finished, Stop> {
         let held = finish.held;
         if !self.is_held(held)? {
             return self.finish_late(held, &finish.outcome);
         }
+        self.give_back(held.key, &finish.given_back)?;
         let cause = Cause::worker(self.now, held.worker);
         let mut claimed = Vec::new();
         if self.execution(held.key.execution)?.status == ExecutionStatus::Cancelling {
@@ -60,9 +56,10 @@ impl Working {
                 Outcome::Failed {
                     failure,
                     random,
-                    supersede,
+                    rerun,
                 } => {
-                    claimed = self.fail(held.key, failure, *random, *supersede, &cause, offer)?;
+                    let rerun = rerun.as_ref();
+                    claimed = self.fail(held.key, failure, *random, rerun, &cause, offer)?;
                 }
                 Outcome::Released { reason } => {
                     self.change_task(held.key, |task, log| task.release(reason, &cause, log))?;
@@ -81,22 +78,22 @@ impl Working {
             }
         }
         let phase = self.task(held.key)?.phase;
-        Ok(Reply::Finished(Finished {
+        Ok(Finished {
             recorded: true,
             phase,
             claimed,
-        }))
+        })
     }
 
     /// The sender no longer holds the task. The very claim that ended the task may ask again after
     /// an answer that got lost; anything else is a late result, which history keeps.
-    fn finish_late(&mut self, held: Held, outcome: &Outcome) -> Result<Reply, Stop> {
+    fn finish_late(&mut self, held: Held, outcome: &Outcome) -> Result<Finished, Stop> {
         let Some(task) = self.find_task(held.key)? else {
-            return Ok(Reply::Finished(Finished {
+            return Ok(Finished {
                 recorded: false,
                 phase: Phase::Cancelled,
                 claimed: Vec::new(),
-            }));
+            });
         };
         let recorded = task.phase.is_terminal() && task.epoch == held.epoch;
         let worth_a_word = matches!(outcome, Outcome::Completed { .. } | Outcome::Failed { .. });
@@ -108,11 +105,11 @@ impl Working {
             })?;
         }
         let phase = self.task(held.key)?.phase;
-        Ok(Reply::Finished(Finished {
+        Ok(Finished {
             recorded,
             phase,
             claimed: Vec::new(),
-        }))
+        })
     }
 
     fn complete(
@@ -123,7 +120,8 @@ impl Working {
         offer: Option<&Offer>,
     ) -> Result<Vec<Claimed>, Stop> {
         self.change_task(key, |task, log| {
-            task.complete(end.output.as_ref(), cause, log)
+            let (output, checkpoint) = (end.output.as_ref(), end.checkpoint.as_ref());
+            task.complete(output, end.changes.as_ref(), checkpoint, cause, log)
         })?;
         self.end_task(key, end);
         self.close_task(key, false, offer)
@@ -134,7 +132,7 @@ impl Working {
         key: TaskKey,
         failure: &Failure,
         random: f64,
-        supersede: Option<Supersede>,
+        rerun: Option<&Rerun>,
         cause: &Cause,
         offer: Option<&Offer>,
     ) -> Result<Vec<Claimed>, Stop> {
@@ -154,9 +152,12 @@ impl Working {
         match decision {
             RetryDecision::Retry { delay_us } => {
                 let retry_at = self.now.plus_us(delay_us);
-                self.change_task(key, |task, log| task.retry(failure, retry_at, cause, log))?;
-                if let Some(supersede) = supersede {
-                    self.supersede(key, supersede);
+                let again = rerun.map_or(&[][..], |rerun| &rerun.operations);
+                self.change_task(key, |task, log| {
+                    task.retry(failure, retry_at, again, cause, log)
+                })?;
+                if let Some(rerun) = rerun {
+                    self.supersede(key, rerun.supersede);
                 }
                 self.arm_retry(key)?;
                 Ok(Vec::new())
@@ -165,17 +166,6 @@ impl Working {
                 self.change_task(key, |task, log| task.fail(failure, cause, log))?;
                 self.close_task(key, true, offer)
             }
-        }
-    }
-
-    /// Queues a Ready task now, or when its retry falls due.
-    pub(super) fn arm_retry(&mut self, key: TaskKey) -> Result<(), Stop> {
-        match self.task(key)?.ready_at {
-            Some(due) if due > self.now => {
-                self.add_timer(Timer::of_task(due, TimerKind::Retry, key, 0));
-                Ok(())
-            }
-            _ => self.queue(key),
         }
     }
 
@@ -189,131 +179,4 @@ impl Working {
         self.add_timer(Timer::of_task(NEVER, TimerKind::Code, held.key, 0));
         Ok(())
     }
-
-    /// A task ended: its execution counts it, its dependents are told, and with the last task the
-    /// execution ends.
-    pub(super) fn close_task(
-        &mut self,
-        key: TaskKey,
-        failed: bool,
-        offer: Option<&Offer>,
-    ) -> Result<Vec<Claimed>, Stop> {
-        self.change_execution(key.execution, |execution, _| {
-            execution.open = execution.open.saturating_sub(1);
-            execution.failed += u32::from(failed);
-            Ok(())
-        })?;
-        let graph = self.graph_of(self.execution(key.execution)?)?;
-        let mut spread = Spread::new(key.execution, graph, offer);
-        spread.ended(key.number, 0);
-        self.spread(&mut spread)?;
-        self.end_if_done(key.execution)?;
-        Ok(spread.claimed)
-    }
-
-    /// Ends the execution if no task is open any more.
-    pub(super) fn end_if_done(&mut self, id: ExecutionId) -> Result<(), Stop> {
-        let execution = self.execution(id)?;
-        if execution.open > 0 || execution.status.is_terminal() {
-            return Ok(());
-        }
-        let stopping = execution.status == ExecutionStatus::Cancelling;
-        let failure = match execution.failed {
-            0 => None,
-            _ if stopping => None,
-            _ => self.uncaught_failure(id)?,
-        };
-        let cause = Cause::engine(self.now);
-        self.disarm(id)?;
-        self.change_execution(id, |execution, log| execution.finish(failure, &cause, log))?;
-        let status = self.execution(id)?.status;
-        self.effects.ended.push(Ended { id, status });
-        Ok(())
-    }
-
-    /// Removes the timers of an execution that ends.
-    pub(super) fn disarm(&mut self, id: ExecutionId) -> Result<(), Stop> {
-        let execution = self.execution(id)?;
-        let timers = [
-            // A large graph may be stopped before its start time.
-            execution
-                .start_at
-                .map(|at| Timer::of_execution(at, TimerKind::Start, id, 0)),
-            execution
-                .deadline_at
-                .map(|at| Timer::of_execution(at, TimerKind::Deadline, id, 0)),
-            execution
-                .grace_until
-                .map(|at| Timer::of_execution(at, TimerKind::Cancel, id, 0)),
-        ];
-        for timer in timers.into_iter().flatten() {
-            self.remove_timer(timer);
-        }
-        Ok(())
-    }
-
-    /// The first failed task that no Completed dependent's rule names, in words.
-    fn uncaught_failure(&self, id: ExecutionId) -> Result<Option<String>, Stop> {
-        let graph = self.graph_of(self.execution(id)?)?;
-        let failures = self.failures(id)?;
-        // All at once: each round of reading runs the whole request again.
-        let handlers = failures.iter().flat_map(|key| graph.dependents(key.number));
-        self.require_tasks(handlers.map(|&number| TaskKey::new(id, number)))?;
-        for key in failures {
-            let dependents = graph.dependents(key.number);
-            let mut caught = false;
-            for &handler in dependents {
-                let completed = self.task(TaskKey::new(id, handler))?.phase == Phase::Completed;
-                caught |= completed && catches(&graph, handler, key.number);
-            }
-            if !caught {
-                let phase = self.task(key)?.phase;
-                return Ok(Some(failed_by(graph.node_id(key.number), phase)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Cancels one open task. The caller looks after the execution's end.
-    pub(super) fn cancel_task(&mut self, key: TaskKey, cause: &Cause) -> Result<(), Stop> {
-        let reason = self
-            .execution(key.execution)?
-            .reason
-            .clone()
-            .unwrap_or_default();
-        match self.task(key)?.phase {
-            Phase::Ready => {
-                let row = self.outbox_row(key)?;
-                // A retry that fell due a moment ago may still have its timer.
-                self.remove_timer(Timer::of_task(row.ready_at, TimerKind::Retry, key, 0));
-                self.remove_from_outbox(row);
-            }
-            Phase::Evicted => self.disarm_wait(key)?,
-            _ => {}
-        }
-        self.change_task(key, |task, log| task.cancel(&reason, cause, log))?;
-        self.change_execution(key.execution, |execution, _| {
-            execution.open = execution.open.saturating_sub(1);
-            Ok(())
-        })
-    }
-
-    /// Removes the timer of an evicted task.
-    pub(super) fn disarm_wait(&mut self, key: TaskKey) -> Result<(), Stop> {
-        let Some(at) = self.task(key)?.wake_at else {
-            return Ok(());
-        };
-        let kind = if at == NEVER {
-            TimerKind::Code
-        } else {
-            TimerKind::Wait
-        };
-        self.remove_timer(Timer::of_task(at, kind, key, 0));
-        Ok(())
-    }
-}
-
-/// The payload a finished sleep answers with.
-pub(super) fn nothing() -> Payload {
-    Payload::from_json("null")
 }

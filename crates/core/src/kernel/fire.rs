@@ -7,11 +7,11 @@ use crate::transition::Cause;
 
 use super::need::Stop;
 use super::propagate::Spread;
-use super::request::Reply;
 use super::working::Working;
 
 impl Working {
-    pub(super) fn fire(&mut self, timer: Timer) -> Result<Reply, Stop> {
+    pub(super) fn fire(&mut self, timer: &Timer) -> Result<(), Stop> {
+        let timer = *timer;
         self.remove_timer(timer);
         let key = timer.key();
         let id = timer.execution;
@@ -57,6 +57,6 @@ impl Working {
                 }
             }
         }
-        Ok(Reply::Done)
+        Ok(())
     }
 }

@@ -5,28 +5,37 @@
 //! Invariant: a request leaves all of its changes or none; a request that misses rows says which
 //! and can be run again.
 
+mod act;
+mod ask;
+mod cancel;
 mod claim;
 mod effects;
+mod end;
 mod finish;
 mod fire;
-mod loaded;
+mod give_back;
 mod need;
+mod outbox;
 mod propagate;
 mod recover;
 mod request;
 mod signal;
 mod start;
 mod stop;
+mod subject;
 mod wait;
 mod working;
 
+pub use act::{Act, Acted, Action, Standing};
+pub use ask::Ask;
 pub use effects::{
-    Change, Effects, Ended, NewExecutionRow, NewTaskRow, Row, SignalRead, SignalWrite, StepChange,
-    StepWrite, TaskEnd,
+    Change, Effects, ExecutionEnd, NewExecutionRow, NewTaskRow, Row, SignalRead, SignalWrite,
+    StepChange, StepWrite, TaskEnd,
 };
 pub use need::{Need, Stop};
 pub use request::*;
-pub use working::{ContextParts, Latest, Working};
+pub use subject::Subject;
+pub use working::{ContextParts, Latest, Message, Working};
 
 use crate::ids::TaskKey;
 
@@ -51,9 +60,24 @@ pub fn rehearse(working: &mut Working, request: &Request) -> Vec<Need> {
 }
 
 impl Request {
-    /// What the request needs for sure, so that a store can read it for many requests at once;
-    /// first of all, what the request is about: an instance or an execution.
+    /// What the request needs for sure, its subject included, so that a store can read it for many
+    /// requests at once.
     pub fn needs(&self) -> Vec<Need> {
+        let mut needs = self.own_needs();
+        let (held, given_back) = match self {
+            Request::Finish(finish) => (finish.held, &finish.given_back),
+            Request::Defer(defer) => (defer.held, &defer.given_back),
+            Request::Resume(resume) => (resume.held, &resume.given_back),
+            Request::Await(request) => (request.held, &request.given_back),
+            Request::Watch(watch) => (watch.held, &watch.given_back),
+            Request::Record(record) => (record.held, &record.given_back),
+            _ => return needs,
+        };
+        needs.extend(given_back.iter().flat_map(|one| one.needs(held.key)));
+        needs
+    }
+
+    fn own_needs(&self) -> Vec<Need> {
         fn of_task(key: TaskKey) -> Vec<Need> {
             vec![Need::Execution(key.execution), Need::Task(key)]
         }
@@ -71,7 +95,7 @@ impl Request {
             Request::Claim(claim) => of_task(claim.key),
             Request::Finish(finish) => of_task(finish.held.key),
             Request::Defer(defer) => of_task(defer.held.key),
-            Request::Resume(Resume { held, .. }) | Request::Evict(held) => {
+            Request::Resume(Resume { held, .. }) | Request::Evict(Evict { held }) => {
                 let mut needs = of_task(held.key);
                 needs.push(Need::Waits(held.key));
                 needs
@@ -79,6 +103,11 @@ impl Request {
             Request::Await(request) => {
                 let mut needs = of_task(request.held.key);
                 needs.push(Need::Waits(request.held.key));
+                needs
+            }
+            Request::Watch(watch) => {
+                let mut needs = of_task(watch.held.key);
+                needs.push(Need::Waits(watch.held.key));
                 needs
             }
             Request::Record(record) => {
@@ -91,7 +120,7 @@ impl Request {
                 Need::Instance(signal.instance.clone()),
                 Need::SignalNumber(signal.instance.clone(), signal.name.clone()),
             ],
-            Request::Cancel(cancel) => vec![Need::Execution(cancel.execution)],
+            Request::Act(act) => vec![act.subject.need()],
             Request::Fire(timer) if timer.task == 0 => vec![Need::Execution(timer.execution)],
             Request::Fire(timer) => of_task(timer.key()),
             Request::Recover(recover) => of_task(recover.key),
@@ -102,27 +131,6 @@ impl Request {
 }
 
 impl Working {
-    fn handle(&mut self, request: &Request) -> Result<Reply, Stop> {
-        match request {
-            Request::Start(start) => self.start(start),
-            Request::AddTasks(piece) => self.add_tasks(piece),
-            Request::Publish(publish) => self.publish(publish),
-            Request::Claim(claim) => self.claim(claim),
-            Request::Finish(finish) => self.finish(finish),
-            Request::Defer(defer) => self.defer(defer),
-            Request::Resume(resume) => self.resume(resume),
-            Request::Await(request) => self.await_operations(request),
-            Request::Evict(held) => self.evict(*held),
-            Request::Record(record) => self.record(record),
-            Request::Signal(signal) => self.signal(signal),
-            Request::Cancel(cancel) => self.cancel(cancel),
-            Request::Fire(timer) => self.fire(*timer),
-            Request::Recover(recover) => self.recover(recover),
-            Request::Inbox(inbox) => self.inbox(inbox),
-            Request::Progress(progress) => self.progress(progress),
-        }
-    }
-
     /// That the sender still holds the task.
     fn require_held(&self, held: Held) -> Result<(), Stop> {
         if self.is_held(held)? {
@@ -143,19 +151,20 @@ impl Working {
         }))
     }
 
-    fn record(&mut self, record: &Record) -> Result<Reply, Stop> {
+    fn record(&mut self, record: &Record) -> Result<(), Stop> {
         self.require_held(record.held)?;
+        self.give_back(record.held.key, &record.given_back)?;
         for step in &record.steps {
             self.add_step(record.held.key, step.clone())?;
         }
-        Ok(Reply::Done)
+        Ok(())
     }
 
-    fn progress(&mut self, progress: &Progress) -> Result<Reply, Stop> {
+    fn progress(&mut self, progress: &Progress) -> Result<(), Stop> {
         self.require_held(progress.held)?;
         self.effects
             .progress
             .push((progress.held.key, progress.value.clone()));
-        Ok(Reply::Done)
+        Ok(())
     }
 }

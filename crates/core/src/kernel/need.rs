@@ -15,6 +15,8 @@ pub enum Need {
     Instance(Arc<str>),
     /// An execution's row.
     Execution(ExecutionId),
+    /// The name of a workflow version's workflow.
+    WorkflowName(VersionId),
     /// A task's row.
     Task(TaskKey),
     /// The graph of an execution: its own, or that of its workflow version.
@@ -32,6 +34,8 @@ pub enum Need {
     StepCount(TaskKey),
     /// What a task has recorded at a number.
     Step(TaskKey, u32),
+    /// The signal that an operation of a task read.
+    SignalRead(TaskKey, u32),
     /// The oldest unread signals that were sent to an execution under a name; if some were loaded
     /// already, those that follow.
     Mailbox(ExecutionId, Arc<str>),
@@ -41,35 +45,14 @@ pub enum Need {
     SignalWaiters(ExecutionId, Arc<str>),
     /// Whether a worker is alive.
     Worker(WorkerId),
-    /// The highest priority that is ready in these queues.
+    /// The highest priority that was ready in each of these queues when the flush began.
     ReadyHead(Arc<[VersionId]>),
-}
-
-impl Need {
-    /// The execution it is about, if it is known.
-    pub fn execution(&self) -> Option<ExecutionId> {
-        match self {
-            Need::Execution(id)
-            | Need::Graph(id, _, _)
-            | Need::OpenTasks(id)
-            | Need::Failures(id)
-            | Need::Context(id)
-            | Need::Mailbox(id, _)
-            | Need::SignalWaiters(id, _) => Some(*id),
-            Need::Task(key) | Need::Waits(key) | Need::StepCount(key) | Need::Step(key, _) => {
-                Some(key.execution)
-            }
-            Need::Instance(_) | Need::SignalNumber(..) | Need::Worker(_) | Need::ReadyHead(_) => {
-                None
-            }
-        }
-    }
 }
 
 /// Why a request did not go through.
 #[derive(Debug)]
 pub enum Stop {
-    /// Read these and run it again.
+    /// Read these and run it again. None at all: it only has to wait for requests before it.
     Missing(Vec<Need>),
     /// It is refused.
     Refused(Refusal),

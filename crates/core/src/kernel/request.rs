@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::context::Changes;
 use crate::failure::Failure;
 use crate::graph::Graph;
 use crate::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use crate::payload::Payload;
 use crate::status::{ExecutionStatus, Phase};
-use crate::step::{Operation, OperationResult, StepRecord};
+use crate::step::{Operation, OperationResult, StepKind, StepRecord};
 use crate::table::{By, Illegal};
 use crate::task::Task;
 use crate::timer::Timer;
+
+use super::act::{Act, Acted};
 
 /// One request: applied whole, or refused with nothing written.
 #[derive(Clone, Debug)]
@@ -32,14 +36,17 @@ pub enum Request {
     Resume(Resume),
     /// Record the durable operations a task waits for; answers those that are over already.
     Await(Await),
+    /// Record the durable operations that a task waits for while a step of it runs: it stays where
+    /// it is. Answers those that are over already.
+    Watch(Watch),
     /// Drop a parked task from memory: its waits move to the store.
-    Evict(Held),
+    Evict(Evict),
     /// Record finished steps.
     Record(Record),
     /// Send a signal to an instance.
     Signal(Signal),
-    /// Ask an execution to stop.
-    Cancel(Cancel),
+    /// Do what a person or program asks.
+    Act(Act),
     /// A timer fell due.
     Fire(Timer),
     /// Take a dead worker's task back.
@@ -62,18 +69,22 @@ pub struct Offer {
     pub hop: u8,
     /// The queues it claims from: a ready row there with a higher priority goes first.
     pub queues: Arc<[VersionId]>,
+    /// Whether slots that are left over are filled from the outbox, in its order. The store claims those tasks in
+    /// the same transaction; no rule of the kernel looks at this.
+    pub fills: bool,
 }
 
 /// What to do when the instance already has an execution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IfExists {
-    /// The same input gets the existing execution, whatever its status; another is refused.
+    /// The same workflow, of whichever version, with the same input gets the existing execution,
+    /// whatever its status; another workflow or input is refused.
     #[default]
     UseExisting,
     /// Refuse.
     Reject,
-    /// Start the next generation if the last has ended; otherwise as `UseExisting`. Signals that
-    /// the last one did not read stay its own.
+    /// Start the next generation if the last has ended and is of the same workflow; otherwise as
+    /// `UseExisting`. Signals that the last one did not read stay its own.
     StartAnew,
 }
 
@@ -181,7 +192,7 @@ pub enum Outcome {
         /// A random number in [0, 1) for the retry's jitter.
         random: f64,
         /// Recorded operations that the next attempt runs again.
-        supersede: Option<Supersede>,
+        rerun: Option<Rerun>,
     },
     /// It is given back unfinished, at shutdown.
     Released {
@@ -197,6 +208,29 @@ pub enum Outcome {
     },
 }
 
+/// What of a failed attempt's record the next attempt runs again, and what history keeps of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rerun {
+    /// Which records.
+    pub supersede: Supersede,
+    /// Those of them that had ended, for the event of the retry.
+    pub operations: Vec<Superseded>,
+}
+
+/// A record that no longer counts, as the event of the retry tells it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Superseded {
+    /// The operation's number.
+    pub number: u32,
+    /// Its kind.
+    pub kind: StepKind,
+    /// Its name.
+    pub name: String,
+    /// Its error, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
 /// Which records of a failed attempt do not count for the next: the operation whose error ended
 /// it, and whatever was begun after that error was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,11 +241,25 @@ pub struct Supersede {
     pub from: u32,
 }
 
+/// Waits for signals that were answered, but whose answers the code did not take, because it dropped
+/// the futures. Their signals go back to the mailboxes, first in line, with the request that says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GivenBack {
+    /// The operations, all of one mailbox.
+    pub operations: Vec<u32>,
+    /// Operations that were answered after these from the same mailbox and whose answers the code
+    /// has not taken yet, in the order of their answers. Of all the signals, the heirs keep the
+    /// oldest and the youngest go back, so that the order of the mailbox is kept.
+    pub heirs: Vec<u32>,
+}
+
 /// See [`Request::Finish`].
 #[derive(Clone, Debug)]
 pub struct Finish {
     /// The task.
     pub held: Held,
+    /// Signals that the code did not take.
+    pub given_back: Vec<GivenBack>,
     /// How it ended.
     pub outcome: Outcome,
     /// The slot it leaves, and others that are free.
@@ -223,15 +271,19 @@ pub struct Finish {
 pub struct Defer {
     /// The task.
     pub held: Held,
+    /// Signals that the code did not take.
+    pub given_back: Vec<GivenBack>,
     /// What it waits for, in words.
     pub wait: String,
 }
 
 /// See [`Request::Resume`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Resume {
     /// The task.
     pub held: Held,
+    /// Signals that the code did not take. They are back before the waits are looked at.
+    pub given_back: Vec<GivenBack>,
     /// Resume even if none of its durable waits is over, since it has something else to go on
     /// with: a polled condition came true, or it is to stop.
     pub always: bool,
@@ -244,6 +296,8 @@ pub struct Resume {
 pub struct Await {
     /// The task.
     pub held: Held,
+    /// Signals that the code did not take. They are back before the waits are looked at.
+    pub given_back: Vec<GivenBack>,
     /// All the operations it waits for. Those already recorded as waiting may be named again; a
     /// recorded wait that is not named is withdrawn, so that nothing is delivered to it any more.
     pub operations: Vec<Operation>,
@@ -253,11 +307,33 @@ pub struct Await {
     pub evict: bool,
 }
 
+/// See [`Request::Watch`].
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// The task.
+    pub held: Held,
+    /// As in [`Await`].
+    pub given_back: Vec<GivenBack>,
+    /// As in [`Await`].
+    pub operations: Vec<Operation>,
+    /// As in [`Await`].
+    pub next_order: u32,
+}
+
+/// See [`Request::Evict`].
+#[derive(Clone, Copy, Debug)]
+pub struct Evict {
+    /// The task.
+    pub held: Held,
+}
+
 /// See [`Request::Record`].
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The task.
     pub held: Held,
+    /// Signals that the code did not take.
+    pub given_back: Vec<GivenBack>,
     /// Finished operations.
     pub steps: Vec<StepRecord>,
 }
@@ -275,19 +351,6 @@ pub struct Signal {
     pub actor: Option<Arc<str>>,
 }
 
-/// See [`Request::Cancel`].
-#[derive(Clone, Debug)]
-pub struct Cancel {
-    /// The execution.
-    pub execution: ExecutionId,
-    /// Why, as recorded.
-    pub reason: String,
-    /// How long running tasks may take to stop before they are cut off.
-    pub grace_us: i64,
-    /// Who asks.
-    pub actor: Option<Arc<str>>,
-}
-
 /// See [`Request::Recover`].
 #[derive(Clone, Debug)]
 pub struct Recover {
@@ -297,6 +360,9 @@ pub struct Recover {
     pub worker: WorkerId,
     /// Crashes in a row that a task survives.
     pub crash_cap: u32,
+    /// Whether the dead worker held no other task that was Active: then no other task can have taken
+    /// the process down.
+    pub alone: bool,
     /// How its death was noticed.
     pub reason: String,
 }
@@ -339,17 +405,18 @@ pub enum Reply {
     /// To [`Request::Start`] and [`Request::Publish`].
     Started(Started),
     /// To requests that have nothing to say but that they are done.
-    Done,
+    Done(()),
     /// To [`Request::Claim`]: the task, or none if it may not run any more.
     Claimed(Option<Box<Claimed>>),
     /// To [`Request::Finish`].
     Finished(Finished),
-    /// To [`Request::Resume`] and [`Request::Await`].
+    /// To [`Request::Defer`], [`Request::Resume`], [`Request::Await`], [`Request::Watch`] and
+    /// [`Request::Evict`].
     Answered(Answered),
     /// To [`Request::Signal`].
     Signalled(Signalled),
-    /// To [`Request::Cancel`].
-    Cancelled(CancelReply),
+    /// To [`Request::Act`].
+    Acted(Acted),
     /// To [`Request::Recover`].
     Recovered(Recovered),
     /// To [`Request::Inbox`]: what the worker should do about the task.
@@ -401,7 +468,7 @@ pub struct Finished {
     pub recorded: bool,
     /// Where the task stands now.
     pub phase: Phase,
-    /// Successors claimed into the offered slots.
+    /// What was claimed into the offered slots: successors, and behind them what the slots were filled with.
     pub claimed: Vec<Claimed>,
 }
 
@@ -424,15 +491,6 @@ pub struct Signalled {
     pub execution: ExecutionId,
     /// The signal's number in its mailbox, from 1.
     pub number: i64,
-}
-
-/// How far a cancellation got.
-#[derive(Clone, Debug)]
-pub struct CancelReply {
-    /// Where the execution stands now.
-    pub status: ExecutionStatus,
-    /// False if it was stopping, or had been cancelled, already.
-    pub changed: bool,
 }
 
 /// What became of a dead worker's task.
@@ -475,6 +533,20 @@ pub enum Refusal {
         /// Its latest execution.
         execution: ExecutionId,
     },
+    /// The instance exists and is one of another workflow.
+    #[error(
+        "instance `{instance}` already exists as execution {execution} of workflow `{found}`, not of `{asked}`: all workflows of a store share its instance ids, so give the new one an id of its own, such as `{asked}-{instance}`"
+    )]
+    OtherWorkflow {
+        /// The instance.
+        instance: String,
+        /// Its latest execution.
+        execution: ExecutionId,
+        /// The workflow of that.
+        found: String,
+        /// The workflow that was to be started.
+        asked: String,
+    },
     /// The instance exists, and the caller asked to be refused.
     #[error("instance `{instance}` already exists as execution {execution} ({status})")]
     InstanceExists {
@@ -509,6 +581,32 @@ pub enum Refusal {
         /// What was asked.
         action: &'static str,
     },
+    /// The execution's status does not allow an action.
+    #[error("execution {execution} is {status}: {}", not_allowed(*status, action, allowed))]
+    NotAllowed {
+        /// The execution.
+        execution: ExecutionId,
+        /// Where it stands.
+        status: ExecutionStatus,
+        /// What would have been done to it, such as `cancelled`.
+        action: &'static str,
+        /// The actions that its status allows, by name.
+        allowed: Vec<&'static str>,
+    },
+    /// The execution has changed since the caller saw it.
+    #[error(
+        "execution {execution} is at version {version} ({status}), not at {expected}: it has changed meanwhile; look again"
+    )]
+    Stale {
+        /// The execution.
+        execution: ExecutionId,
+        /// The version that the caller saw.
+        expected: u32,
+        /// Its version now.
+        version: u32,
+        /// Its status now.
+        status: ExecutionStatus,
+    },
     /// The sender no longer holds the task.
     #[error("task {key} is no longer held with epoch {epoch}: its lease was lost")]
     LeaseLost {
@@ -527,4 +625,16 @@ pub enum Refusal {
         /// What is recorded there.
         recorded: String,
     },
+}
+
+/// Why an execution in this status can't be, say, `cancelled`, and what can be done instead.
+pub fn not_allowed(status: ExecutionStatus, action: &str, allowed: &[&str]) -> String {
+    let kind = match status.is_terminal() {
+        true => "an ended execution",
+        false => "it",
+    };
+    match allowed {
+        [] => format!("{kind} can't be {action}"),
+        allowed => format!("{kind} can't be {action}; allowed: {}", allowed.join(", ")),
+    }
 }

@@ -3,7 +3,7 @@
 
 use crate::context;
 use crate::execution::{Execution, NewExecution};
-use crate::ids::{ExecutionId, TaskKey};
+use crate::ids::{ExecutionId, TaskKey, VersionId};
 use crate::status::ExecutionStatus;
 use crate::task::Task;
 use crate::timer::{Timer, TimerKind};
@@ -13,36 +13,42 @@ use crate::trigger::Trigger;
 use super::effects::{NewExecutionRow, NewTaskRow};
 use super::need::Stop;
 use super::propagate::Spread;
-use super::request::{AddTasks, Claimed, IfExists, Offer, Publish, Refusal, Reply, Start, Started};
+use super::request::{AddTasks, Claimed, IfExists, Offer, Publish, Refusal, Start, Started};
 use super::working::{ContextParts, Latest, Working};
 use super::{Need, PIECE};
 
 impl Working {
-    pub(super) fn start(&mut self, start: &Start) -> Result<Reply, Stop> {
-        let generation = match self.existing(&start.instance, &start.input_hash, start.if_exists)? {
-            Existing::Is(started) => return Ok(Reply::Started(started)),
+    pub(super) fn start(&mut self, start: &Start) -> Result<Started, Stop> {
+        let asked = Asked {
+            instance: &start.instance,
+            workflow: start.workflow,
+            input_hash: &start.input_hash,
+            if_exists: start.if_exists,
+        };
+        let generation = match self.existing(&asked)? {
+            Existing::Is(started) => return Ok(started),
             Existing::Next(generation) => generation,
         };
         let whole = start.graph.len() <= PIECE;
         self.make(start, whole.then_some(generation))?;
         if !whole {
-            return Ok(Reply::Started(Started {
+            return Ok(Started {
                 id: start.id,
                 generation: 0,
                 status: ExecutionStatus::Pending,
                 created: true,
                 claimed: Vec::new(),
-            }));
+            });
         }
         let claimed = self.open_whole(start, generation)?;
         let status = self.execution(start.id)?.status;
-        Ok(Reply::Started(Started {
+        Ok(Started {
             id: start.id,
             generation,
             status,
             created: true,
             claimed,
-        }))
+        })
     }
 
     /// Records the execution, without a generation if its tasks are still to come.
@@ -109,7 +115,7 @@ impl Working {
         }
     }
 
-    pub(super) fn add_tasks(&mut self, piece: &AddTasks) -> Result<Reply, Stop> {
+    pub(super) fn add_tasks(&mut self, piece: &AddTasks) -> Result<(), Stop> {
         self.require_unpublished(piece.execution)?;
         self.create_tasks(
             piece.execution,
@@ -118,25 +124,32 @@ impl Working {
             piece.last,
             &piece.node_inputs,
         )?;
-        Ok(Reply::Done)
+        Ok(())
     }
 
-    pub(super) fn publish(&mut self, publish: &Publish) -> Result<Reply, Stop> {
+    pub(super) fn publish(&mut self, publish: &Publish) -> Result<Started, Stop> {
         let id = publish.execution;
-        let instance = self.execution(id)?.instance.clone();
-        if let Some(generation) = self.execution(id)?.generation {
+        let execution = self.execution(id)?;
+        let (instance, workflow) = (execution.instance.clone(), execution.workflow);
+        if let Some(generation) = execution.generation {
             // Asked again after an answer that got lost.
             let status = self.execution(id)?.status;
-            return Ok(Reply::Started(Started {
+            return Ok(Started {
                 id,
                 generation,
                 status,
                 created: true,
                 claimed: Vec::new(),
-            }));
+            });
         }
-        let generation = match self.existing(&instance, &publish.input_hash, publish.if_exists)? {
-            Existing::Is(started) => return Ok(Reply::Started(started)),
+        let asked = Asked {
+            instance: &instance,
+            workflow,
+            input_hash: &publish.input_hash,
+            if_exists: publish.if_exists,
+        };
+        let generation = match self.existing(&asked)? {
+            Existing::Is(started) => return Ok(started),
             Existing::Next(generation) => generation,
         };
         self.change_execution(id, |execution, _| {
@@ -145,13 +158,13 @@ impl Working {
         })?;
         self.open_up(id, generation, &publish.input_hash, None)?;
         let status = self.execution(id)?.status;
-        Ok(Reply::Started(Started {
+        Ok(Started {
             id,
             generation,
             status,
             created: true,
             claimed: Vec::new(),
-        }))
+        })
     }
 
     fn require_unpublished(&self, id: ExecutionId) -> Result<(), Stop> {
@@ -251,38 +264,40 @@ impl Working {
         Ok(spread.claimed)
     }
 
-    fn existing(
-        &self,
-        instance: &std::sync::Arc<str>,
-        input_hash: &str,
-        if_exists: IfExists,
-    ) -> Result<Existing, Stop> {
-        let Some(latest) = self.instance(instance)?.cloned() else {
+    fn existing(&self, asked: &Asked<'_>) -> Result<Existing, Stop> {
+        let Some(latest) = self.instance(asked.instance)?.cloned() else {
             return Ok(Existing::Next(1));
         };
-        let Some(status) = self
-            .executions
-            .get(&latest.id)
-            .and_then(Option::as_ref)
-            .map(|row| row.value.status)
-        else {
+        let row = self.executions.get(&latest.id).and_then(Option::as_ref);
+        let Some(row) = row else {
             return Err(Need::Execution(latest.id).into());
         };
-        if if_exists == IfExists::StartAnew && status.is_terminal() {
-            return Ok(Existing::Next(latest.generation + 1));
-        }
-        if if_exists == IfExists::Reject {
-            let instance = instance.to_string();
+        let (status, workflow) = (row.value.status, row.value.workflow);
+        let instance = || asked.instance.to_string();
+        if asked.if_exists == IfExists::Reject {
             return Err(Refusal::InstanceExists {
-                instance,
+                instance: instance(),
                 execution: latest.id,
                 status,
             }
             .into());
         }
-        if latest.input_hash != input_hash {
+        let (found, name) = self.workflow_names(workflow, asked.workflow)?;
+        if found != name {
+            return Err(Refusal::OtherWorkflow {
+                instance: instance(),
+                execution: latest.id,
+                found: found.to_owned(),
+                asked: name.to_owned(),
+            }
+            .into());
+        }
+        if asked.if_exists == IfExists::StartAnew && status.is_terminal() {
+            return Ok(Existing::Next(latest.generation + 1));
+        }
+        if latest.input_hash != asked.input_hash {
             return Err(Refusal::DifferentInput {
-                instance: instance.to_string(),
+                instance: instance(),
                 execution: latest.id,
             }
             .into());
@@ -295,6 +310,29 @@ impl Working {
             claimed: Vec::new(),
         }))
     }
+
+    /// The names of two versions' workflows; of one and the same version they need not be read.
+    fn workflow_names(&self, one: VersionId, other: VersionId) -> Result<(&str, &str), Stop> {
+        if one == other {
+            return Ok(("", ""));
+        }
+        let name = |version| self.workflow_names.get(&version).map(|name| &**name);
+        match (name(one), name(other)) {
+            (Some(one), Some(other)) => Ok((one, other)),
+            _ => Err(Stop::Missing(vec![
+                Need::WorkflowName(one),
+                Need::WorkflowName(other),
+            ])),
+        }
+    }
+}
+
+/// What a start asks for, as far as an execution that is there may differ.
+struct Asked<'a> {
+    instance: &'a std::sync::Arc<str>,
+    workflow: VersionId,
+    input_hash: &'a str,
+    if_exists: IfExists,
 }
 
 enum Existing {

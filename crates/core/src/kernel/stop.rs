@@ -1,7 +1,7 @@
 //! Stopping an execution, on request or at its deadline: tasks that nobody runs are cancelled at
 //! once, in bounded pieces; those that run are told, and cut off when the grace period is over.
 
-use crate::execution::REASON_DEADLINE;
+use crate::execution::StopCause;
 use crate::ids::ExecutionId;
 use crate::status::ExecutionStatus;
 use crate::table::By;
@@ -9,49 +9,14 @@ use crate::timer::{Timer, TimerKind};
 use crate::transition::Cause;
 
 use super::PIECE;
-use super::effects::Ended;
+use super::effects::ExecutionEnd;
 use super::need::Stop;
-use super::request::{Cancel, CancelReply, Refusal, Reply};
 use super::working::Working;
 
 /// How long running tasks may take to stop at a deadline.
 pub(super) const DEADLINE_GRACE_US: i64 = 30_000_000;
 
 impl Working {
-    pub(super) fn cancel(&mut self, cancel: &Cancel) -> Result<Reply, Stop> {
-        let id = cancel.execution;
-        let status = self.execution(id)?.status;
-        match status {
-            ExecutionStatus::Cancelling | ExecutionStatus::Cancelled => {
-                return Ok(Reply::Cancelled(CancelReply {
-                    status,
-                    changed: false,
-                }));
-            }
-            status if status.is_terminal() => {
-                return Err(Refusal::Ended {
-                    execution: id,
-                    status,
-                    action: "cancelled",
-                }
-                .into());
-            }
-            _ => {}
-        }
-        let cause = Cause {
-            at: self.now,
-            by: By::User,
-            worker: None,
-            actor: cancel.actor.clone(),
-        };
-        self.stop(id, &cancel.reason, cancel.grace_us, &cause)?;
-        let status = self.execution(id)?.status;
-        Ok(Reply::Cancelled(CancelReply {
-            status,
-            changed: true,
-        }))
-    }
-
     /// The deadline passed.
     pub(super) fn time_out(&mut self, id: ExecutionId) -> Result<(), Stop> {
         let status = self.execution(id)?.status;
@@ -59,24 +24,26 @@ impl Working {
             return Ok(());
         }
         let cause = Cause::actor(self.now, By::Deadline, By::Deadline.as_str().into());
-        self.stop(id, REASON_DEADLINE, DEADLINE_GRACE_US, &cause)
+        let why = StopCause::Deadline;
+        self.stop(id, why.as_str(), why, DEADLINE_GRACE_US, &cause)
     }
 
-    fn stop(
+    /// It is to stop: at once if nothing of it was claimed, else within the grace period.
+    pub(super) fn stop(
         &mut self,
         id: ExecutionId,
         reason: &str,
+        why: StopCause,
         grace_us: i64,
         cause: &Cause,
     ) -> Result<(), Stop> {
         let execution = self.execution(id)?;
         if execution.status == ExecutionStatus::Pending && execution.open <= PIECE {
-            return self.stop_before_start(id, reason, cause);
+            return self.stop_before_start(id, reason, why, cause);
         }
         let grace_until = self.now.plus_us(grace_us);
-        let by_deadline = cause.by == By::Deadline;
         self.change_execution(id, |execution, log| {
-            execution.request_stop(reason, by_deadline, grace_until, cause, log)
+            execution.request_stop(reason, why, grace_until, cause, log)
         })?;
         self.add_timer(Timer::of_execution(grace_until, TimerKind::Cancel, id, 0));
         self.stop_piece(id, false)
@@ -88,6 +55,7 @@ impl Working {
         &mut self,
         id: ExecutionId,
         reason: &str,
+        why: StopCause,
         cause: &Cause,
     ) -> Result<(), Stop> {
         self.graph_of(self.execution(id)?)?;
@@ -101,12 +69,11 @@ impl Working {
         for key in open {
             self.cancel_task(key, &engine)?;
         }
-        let by_deadline = cause.by == By::Deadline;
         self.change_execution(id, |execution, log| {
-            execution.stop_before_start(reason, by_deadline, cause, log)
+            execution.stop_before_start(reason, why, cause, log)
         })?;
         let status = self.execution(id)?.status;
-        self.effects.ended.push(Ended { id, status });
+        self.effects.ended.push(ExecutionEnd { id, status });
         Ok(())
     }
 

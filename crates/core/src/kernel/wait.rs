@@ -3,22 +3,24 @@
 
 use std::sync::Arc;
 
-use crate::ids::{TaskKey, Timestamp};
+use crate::failure::Failure;
+use crate::ids::TaskKey;
+use crate::payload::Payload;
 use crate::status::{ExecutionStatus, Phase};
-use crate::step::{Operation, OperationResult, StepEnd, StepKind, StepRecord};
+use crate::step::{Operation, OperationResult, StepEnd, StepRecord, Wait};
 use crate::timer::{LATEST, Timer, TimerKind};
 use crate::transition::Cause;
 
 use super::effects::SignalRead;
-use super::finish::nothing;
 use super::need::Stop;
-use super::request::{Answered, Await, Defer, Held, Reply, Resume};
-use super::working::Working;
+use super::request::{Answered, Await, Defer, Evict, Held, Resume, Watch};
+use super::working::{Message, Working};
 
 impl Working {
-    pub(super) fn defer(&mut self, defer: &Defer) -> Result<Reply, Stop> {
+    pub(super) fn defer(&mut self, defer: &Defer) -> Result<Answered, Stop> {
         self.require_held(defer.held)?;
         let key = defer.held.key;
+        self.give_back(key, &defer.given_back)?;
         if self.task(key)?.phase == Phase::Active && !self.is_stopping(key)? {
             let cause = Cause::worker(self.now, defer.held.worker);
             self.change_task(key, |task, log| task.defer(defer.wait.clone(), &cause, log))?;
@@ -26,13 +28,15 @@ impl Working {
         self.answer(key, Vec::new())
     }
 
-    pub(super) fn resume(&mut self, resume: &Resume) -> Result<Reply, Stop> {
+    pub(super) fn resume(&mut self, resume: &Resume) -> Result<Answered, Stop> {
         let Resume {
             held,
             always,
             next_order,
+            ..
         } = *resume;
         self.require_held(held)?;
+        self.give_back(held.key, &resume.given_back)?;
         let results = self.take_what_is_over(held.key, next_order)?;
         let go_on = always || !results.is_empty() || self.is_stopping(held.key)?;
         if go_on && self.task(held.key)?.phase == Phase::Deferred {
@@ -42,9 +46,10 @@ impl Working {
         self.answer(held.key, results)
     }
 
-    pub(super) fn await_operations(&mut self, request: &Await) -> Result<Reply, Stop> {
+    pub(super) fn await_operations(&mut self, request: &Await) -> Result<Answered, Stop> {
         let Held { key, worker, .. } = request.held;
         self.require_held(request.held)?;
+        self.give_back(key, &request.given_back)?;
         self.record_waits(key, &request.operations)?;
         let results = self.take_what_is_over(key, request.next_order)?;
         if results.is_empty() && !self.is_stopping(key)? {
@@ -60,7 +65,17 @@ impl Working {
         self.answer(key, results)
     }
 
-    pub(super) fn evict(&mut self, held: Held) -> Result<Reply, Stop> {
+    pub(super) fn watch(&mut self, watch: &Watch) -> Result<Answered, Stop> {
+        let key = watch.held.key;
+        self.require_held(watch.held)?;
+        self.give_back(key, &watch.given_back)?;
+        self.record_waits(key, &watch.operations)?;
+        let results = self.take_what_is_over(key, watch.next_order)?;
+        self.answer(key, results)
+    }
+
+    pub(super) fn evict(&mut self, evict: &Evict) -> Result<Answered, Stop> {
+        let held = evict.held;
         self.require_held(held)?;
         if self.task(held.key)?.phase == Phase::Deferred {
             match self.is_stopping(held.key)? {
@@ -134,9 +149,8 @@ impl Working {
             });
             let end = StepEnd::Waiting { due_at };
             self.add_step(key, StepRecord { id, end, order: 0 })?;
-            if operation.id.kind == StepKind::Signal {
-                let name = Arc::from(operation.id.name.as_str());
-                self.effects.waiters.push((key.execution, name, key));
+            if let Some(Wait::Message(name)) = operation.wait() {
+                self.add_waiter(key, name.into());
             }
         }
         waits.sort_by_key(|operation| operation.id.number);
@@ -150,41 +164,21 @@ impl Working {
         key: TaskKey,
         next_order: u32,
     ) -> Result<Vec<OperationResult>, Stop> {
-        let instance = self.execution(key.execution)?.instance.clone();
         let mut results = Vec::new();
         let mut waits = Vec::new();
         for operation in self.waits(key)?.to_vec() {
-            let payload = match operation.id.kind {
-                StepKind::Signal => {
-                    let name: Arc<str> = Arc::from(operation.id.name.as_str());
-                    let unread = self.read_signal(key.execution, &name)?;
-                    unread.map(|(number, payload)| {
-                        let operation = operation.id.number;
-                        let instance = instance.clone();
-                        self.effects.signals_read.push(SignalRead {
-                            instance,
-                            name,
-                            number,
-                            by: key,
-                            operation,
-                        });
-                        payload
-                    })
-                }
-                _ => is_due(&operation, self.now).then(nothing),
+            let Some(result) = self.take_if_over(key, &operation)? else {
+                waits.push(operation);
+                continue;
             };
-            match payload {
-                Some(payload) => {
-                    let order = next_order + results.len() as u32;
-                    let (id, end) = (operation.id.clone(), StepEnd::Done(payload.clone()));
-                    self.answer_wait(key, StepRecord { id, end, order });
-                    results.push(OperationResult {
-                        number: operation.id.number,
-                        payload,
-                    });
-                }
-                None => waits.push(operation),
-            }
+            let order = next_order + results.len() as u32;
+            let (number, id) = (operation.id.number, operation.id);
+            let end = match result.clone() {
+                Ok(payload) => StepEnd::Done(payload),
+                Err(failure) => StepEnd::Failed(failure),
+            };
+            self.answer_wait(key, StepRecord { id, end, order });
+            results.push(OperationResult { number, result });
         }
         if !results.is_empty() {
             self.set_waits(key, waits);
@@ -192,14 +186,56 @@ impl Working {
         Ok(results)
     }
 
+    /// What a wait gives, if it is over; what it waited for is used up with that.
+    fn take_if_over(
+        &mut self,
+        key: TaskKey,
+        operation: &Operation,
+    ) -> Result<Option<Result<Payload, Failure>>, Stop> {
+        Ok(match operation.wait() {
+            None => None,
+            Some(Wait::Until(due)) => (due <= self.now).then(|| Ok(nothing())),
+            Some(Wait::Message(name)) => {
+                let message = self.take_message(key, operation.id.number, name.into())?;
+                message.map(Ok)
+            }
+        })
+    }
+
+    /// Takes the oldest message out of a mailbox, for an operation of a task.
+    fn take_message(
+        &mut self,
+        key: TaskKey,
+        operation: u32,
+        name: Arc<str>,
+    ) -> Result<Option<Payload>, Stop> {
+        let Some((number, payload)) = self.read_signal(key.execution, &name)? else {
+            return Ok(None);
+        };
+        let message = Message {
+            name: name.clone(),
+            number,
+            payload: payload.clone(),
+        };
+        self.set_signal_read(key, operation, Some(message));
+        let instance = self.execution(key.execution)?.instance.clone();
+        self.effects.signals_read.push(SignalRead {
+            instance,
+            name,
+            number,
+            by: Some((key, operation)),
+        });
+        Ok(Some(payload))
+    }
+
     fn is_any_over(&self, key: TaskKey, waits: &[Operation]) -> Result<bool, Stop> {
         for operation in waits {
-            let over = match operation.id.kind {
-                StepKind::Signal => {
-                    let name = Arc::from(operation.id.name.as_str());
-                    self.unread_signal(key.execution, &name)?.is_some()
+            let over = match operation.wait() {
+                None => false,
+                Some(Wait::Until(due)) => due <= self.now,
+                Some(Wait::Message(name)) => {
+                    self.unread_signal(key.execution, &name.into())?.is_some()
                 }
-                _ => is_due(operation, self.now),
             };
             if over {
                 return Ok(true);
@@ -212,18 +248,19 @@ impl Working {
         Ok(self.execution(key.execution)?.status == ExecutionStatus::Cancelling)
     }
 
-    fn answer(&self, key: TaskKey, results: Vec<OperationResult>) -> Result<Reply, Stop> {
+    fn answer(&self, key: TaskKey, results: Vec<OperationResult>) -> Result<Answered, Stop> {
         let cancelling = self.is_stopping(key)?;
-        Ok(Reply::Answered(Answered {
+        Ok(Answered {
             results,
             phase: self.task(key)?.phase,
             cancelling,
-        }))
+        })
     }
 }
 
-fn is_due(operation: &Operation, now: Timestamp) -> bool {
-    operation.due_at.is_some_and(|due| due <= now)
+/// What a wait for a time gives.
+fn nothing() -> Payload {
+    Payload::from_json("null")
 }
 
 fn describe(waits: &[Operation]) -> String {

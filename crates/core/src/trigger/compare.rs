@@ -1,5 +1,5 @@
-//! Documents compared with documents: paths, equality, order, containment. The meanings are those of
-//! [`ContextOp`]; nothing here knows of graphs.
+//! Comparisons of JSON values: paths, equality, order, containment. [`ContextOp`] defines the
+//! meanings. Nothing here knows graphs.
 
 use std::cmp::Ordering;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 
 use super::ContextOp;
 
-/// Whether what was found at a rule's key compares as told.
+/// Whether the comparison of the value at a rule's key is true.
 pub(super) fn holds(found: Option<&Value>, op: ContextOp, value: &Value) -> bool {
     let order = || found.and_then(|found| order(found, value));
     match op {
@@ -24,7 +24,8 @@ pub(super) fn holds(found: Option<&Value>, op: ContextOp, value: &Value) -> bool
     }
 }
 
-/// The value at a key or dotted path. A key of the map that is the whole text goes before a path.
+/// The value at a key or dotted path. A key that equals the whole text takes precedence over a
+/// path.
 pub(super) fn lookup<'a>(context: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     if let Some(value) = context.get(key) {
         return Some(value);
@@ -77,7 +78,8 @@ fn contains(found: &Value, value: &Value) -> bool {
     }
 }
 
-/// Compares by value without rounding either side. JSON numbers are finite, so there is always an answer.
+/// Compares by value without rounding either side. JSON numbers are finite, so there is always a
+/// result.
 fn compare(a: &Number, b: &Number) -> Option<Ordering> {
     match (a.as_i128(), b.as_i128()) {
         (Some(a), Some(b)) => Some(a.cmp(&b)),
@@ -87,8 +89,8 @@ fn compare(a: &Number, b: &Number) -> Option<Ordering> {
     }
 }
 
-/// Compares a whole number with a float: whole parts first, then what is left of the float. Past 128 bits
-/// the conversion saturates, which no whole number in JSON reaches.
+/// Compares a whole number with a float: first the whole parts, then the rest of the float. Beyond
+/// 128 bits the conversion saturates, which no whole number in JSON reaches.
 fn compare_mixed(whole: i128, float: f64) -> Ordering {
     // Adding zero makes -0.0 equal to 0.0.
     let rest = 0.0_f64.total_cmp(&(float.fract() + 0.0));
@@ -96,7 +98,7 @@ fn compare_mixed(whole: i128, float: f64) -> Ordering {
 }
 
 /// Whether a value is nested at most `depth` deep; a plain value is 0 deep.
-pub(super) fn is_shallow(value: &Value, depth: usize) -> bool {
+pub(crate) fn is_shallow(value: &Value, depth: usize) -> bool {
     let inside = |value: &Value| depth > 0 && is_shallow(value, depth - 1);
     match value {
         Value::Array(items) => depth > 0 && items.iter().all(inside),

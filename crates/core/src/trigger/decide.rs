@@ -1,7 +1,8 @@
-//! A rule applied to how the dependencies ended: the decision, and for a no the reason in words.
+//! A rule applied to the endings of the dependencies: the decision and, if the node does not run,
+//! the reason in words.
 //!
-//! One pass over the dependencies at most, however many names a rule has; the context is asked for only
-//! when a rule comes to a comparison. What a reason keeps is bounded.
+//! Makes at most one pass over the dependencies, however many names a rule has. Asks for the
+//! context only when a rule needs a comparison. The size of a reason is bounded.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 use super::{Ending, Trigger, compare};
 use crate::graph::Graph;
 
-/// Most entries that a [`SkipReason`] keeps of what the rule saw.
+/// Most entries that a [`SkipReason`] keeps of the values that the rule used.
 pub const MAX_SAW: usize = 16;
 
 /// Most bytes of a rule or value that a [`SkipReason`] shows.
@@ -23,7 +24,7 @@ const MAX_SHOWN_BYTES: usize = 500;
 pub enum Decision {
     /// It becomes ready.
     Run,
-    /// It doesn't, and why.
+    /// It does not become ready, and why.
     Skip(SkipReason),
 }
 
@@ -32,17 +33,17 @@ pub enum Decision {
 pub struct SkipReason {
     /// The rule, as it is written in code. Long ones are cut.
     pub rule: String,
-    /// What decided, such as `hash: Failed`.
+    /// What decided it, such as `hash: Failed`.
     pub because: String,
-    /// Names and values that the rule looked at, at most [`MAX_SAW`]; without a rule, the dependencies
-    /// that didn't complete.
+    /// Names and values that the rule used, at most [`MAX_SAW`]. Without a rule: the dependencies
+    /// that did not complete.
     pub saw: Vec<(String, String)>,
 }
 
 /// Decides whether a node runs, once all its dependencies have ended.
 ///
-/// `ending_of` says how a dependency ended; it is asked only about the node's own dependencies.
-/// `context` gives what the node would see, and is asked at most once.
+/// `ending_of` returns how a dependency ended; it is called only for the node's own dependencies.
+/// `context` returns the context that the node would see, and is called at most once.
 ///
 /// ```
 /// use abide_core::graph::{GraphBuilder, TaskSpec};
@@ -83,11 +84,11 @@ struct View<'a> {
     ending_of: &'a dyn Fn(u32) -> Ending,
     context: &'a dyn Fn() -> Map<String, Value>,
     loaded: OnceCell<Map<String, Value>>,
-    /// By task index, how its nodes among the dependencies ended.
+    /// For each task index, how the task's nodes among the dependencies ended.
     tallies: OnceCell<HashMap<usize, Tally>>,
 }
 
-/// How the nodes of one name ended: for each ending how many, and the first that did.
+/// How the nodes of one name ended: for each ending the number of nodes, and the first node.
 #[derive(Clone, Copy, Default)]
 struct Tally([(u32, u32); Ending::ALL.len()]);
 
@@ -100,7 +101,7 @@ impl Tally {
         *count += 1;
     }
 
-    /// The first node, in declared order, whose ending is as wanted.
+    /// The first node, in declared order, whose ending satisfies `wanted`.
     fn first(&self, wanted: impl Fn(Ending) -> bool) -> Option<(u32, Ending)> {
         let firsts = Ending::ALL.into_iter().filter(|ending| wanted(*ending));
         firsts
@@ -176,14 +177,15 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What made `rule` come out as `outcome`: the first part that alone decides it, followed down.
+    /// Why `rule` has the result `outcome`: the first part that alone decides it, followed down to
+    /// a leaf.
     fn because(&self, rule: &Trigger, outcome: bool) -> String {
         let (parts, decisive) = match rule {
             Trigger::All(parts) => (parts, false),
             Trigger::Any(parts) | Trigger::None(parts) => (parts, true),
             leaf => return self.because_leaf(leaf, outcome),
         };
-        // Where no part alone decides, all of them do; the first stands for them.
+        // If no part decides alone, all parts together do; the first represents them.
         let decider = parts.iter().find(|part| self.holds(part) == decisive);
         match (decider, parts.first()) {
             (Some(part), _) => self.because(part, decisive),
@@ -222,7 +224,7 @@ impl<'a> View<'a> {
             .collect()
     }
 
-    /// What a rule without parts looks at, and what is there.
+    /// The name or key that a rule without parts uses, and its value.
     fn seen(&self, leaf: &Trigger) -> Option<(String, String)> {
         match leaf {
             Trigger::All(_) | Trigger::Any(_) | Trigger::None(_) => None,
@@ -241,7 +243,8 @@ impl<'a> View<'a> {
         compare::lookup(self.loaded.get_or_init(self.context), key)
     }
 
-    /// How the nodes of a name ended. A graph's names are all among the node's dependencies.
+    /// How the nodes of a name ended. All names in a checked graph's rules are among the node's
+    /// dependencies.
     fn tally(&self, name: &str) -> Tally {
         if let Some(node) = self.graph.named_dependency(self.number, name) {
             let mut tally = Tally::default();

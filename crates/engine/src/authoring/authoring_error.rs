@@ -1,5 +1,5 @@
-//! What can be wrong with a workflow before it ever runs. Each error names the culprit and, where
-//! one is near, the valid name.
+//! Mistakes in a workflow that are found before it runs. Each error names the mistake and, if there
+//! is one, the nearest valid name.
 
 use abide_core::graph::GraphError;
 use abide_core::text::{NameError, PayloadError};
@@ -13,7 +13,7 @@ use super::task::{NodesOnly, Task, Workflow};
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum AuthoringError {
-    /// Its graph can't be: a duplicate or unknown name, a cycle, an option out of range.
+    /// The graph is not valid: a duplicate or unknown name, a cycle, an option out of range.
     #[error("workflow `{workflow}`: {source}")]
     Graph {
         /// The workflow.
@@ -21,7 +21,7 @@ pub enum AuthoringError {
         /// What is wrong.
         source: GraphError,
     },
-    /// The workflow's name, version or a tag isn't a valid name.
+    /// The workflow's name, its version or a tag is not a valid name.
     #[error(transparent)]
     Name(#[from] NameError),
     /// A durable function was given a second task.
@@ -29,40 +29,40 @@ pub enum AuthoringError {
     FunctionWithTasks {
         /// The workflow.
         workflow: String,
-        /// The task that is too many.
+        /// The second task.
         task: String,
     },
-    /// The types said of a task or workflow are not those of its functions.
+    /// A `Task` or `Workflow` implementation names other types than its functions have.
     #[error("the {what} of `{name}` is `{said}`, but its function says `{is}`")]
     Type {
         /// The task or workflow.
         name: String,
         /// `input` or `output`.
         what: &'static str,
-        /// The type its `Task` or `Workflow` implementation says.
+        /// The type in the `Task` or `Workflow` implementation.
         said: &'static str,
         /// The type of the function.
         is: &'static str,
     },
-    /// The name in a `Task` or `Workflow` implementation is not that of its builder.
+    /// A `Task` or `Workflow` implementation and its builder have different names.
     #[error("the builder of `{said}` calls it `{is}`")]
     Id {
         /// The implementation's name.
         said: String,
-        /// The builder's.
+        /// The builder's name.
         is: String,
     },
-    /// A node was given an input that can't be stored.
+    /// A node was given an input that cannot be written as JSON.
     #[error("workflow `{workflow}`: the input of node `{node}` can't be written as JSON: {reason}")]
     Input {
         /// The workflow.
         workflow: String,
         /// The node.
         node: String,
-        /// What is wrong with it.
+        /// Why it cannot.
         reason: String,
     },
-    /// A node was given an input that holds what no store can keep.
+    /// A node was given an input that no store can keep.
     #[error("workflow `{workflow}`: the input of node `{node}`: {source}")]
     InputText {
         /// The workflow.
@@ -72,7 +72,7 @@ pub enum AuthoringError {
         /// What is wrong with it.
         source: PayloadError,
     },
-    /// A task takes the one output of a task that has none or several nodes before it.
+    /// A task takes the single output of a task of which no node, or several nodes, come before it.
     #[error(
         "workflow `{workflow}`: node `{node}` takes the one output of task `{task}`, which has {count} nodes before it; \
          take `Outputs<{task}>`, or add an edge from one of them"
@@ -82,12 +82,12 @@ pub enum AuthoringError {
         workflow: String,
         /// The node.
         node: String,
-        /// The task it reads from.
+        /// The task whose output it takes.
         task: String,
         /// How many nodes of that task it depends on.
         count: usize,
     },
-    /// The task whose output is the workflow's has none or several nodes.
+    /// The task that gives the workflow's output has no node or several.
     #[error(
         "workflow `{workflow}`: its output is that of task `{task}`, which has {count} nodes in this graph"
     )]
@@ -124,7 +124,8 @@ impl AuthoringError {
             });
         }
         let said = TypeInfo::of::<W::Input>();
-        // Started by graphs only, it may say so even if its tasks share their input's type.
+        // A workflow that only graphs start may use this type even if its tasks share one input
+        // type.
         if said != TypeInfo::of::<NodesOnly>() {
             check_type(
                 W::NAME,

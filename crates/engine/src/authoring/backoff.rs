@@ -1,4 +1,4 @@
-//! The wait before a retry, in durations.
+//! The wait before a retry, as durations.
 
 use std::time::Duration;
 
@@ -55,8 +55,8 @@ impl Backoff {
         }
     }
 
-    /// What an exponential backoff multiplies each wait by, at least 1; the others have none and
-    /// stay as they are. Default 2.
+    /// The factor by which an exponential backoff multiplies each wait, at least 1. Has no effect
+    /// on the other kinds. Default 2.
     pub fn factor(mut self, by: f64) -> Backoff {
         if let retry::Backoff::Exponential { factor, .. } = &mut self.growth {
             *factor = by;

@@ -1,5 +1,5 @@
-//! Builders: everything the attributes do, without them. Mistakes surface when the workflow is
-//! built, which registration does; each error names the culprit and the nearest valid name.
+//! Builders do everything that the attributes do. Mistakes are reported when the workflow is built,
+//! which registration does. Each error names the mistake and the nearest valid name.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -39,23 +39,24 @@ type Body = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Produced, TaskError>> 
 /// .timeout(Duration::from_secs(30));
 /// ```
 ///
-/// The function's parameters are what it needs, by type: see [`Extract`](super::extract::Extract).
-/// `&mut Context<_>` and `&TaskHandle` come first. It fails with anything that converts to a
-/// [`TaskError`]; callers get an error's value back if it is wrapped by [`TaskError::typed`].
+/// The types of the function's parameters say what the task needs: see
+/// [`Extract`](super::extract::Extract). `&mut Context<_>` and `&TaskHandle` come first. The
+/// function may return any error that converts to a [`TaskError`]. If callers shall get the value
+/// of an error back, wrap the error with [`TaskError::typed`].
 #[derive(Clone)]
 #[must_use = "a task does nothing until it is part of a workflow"]
 pub struct TaskBuilder {
     pub(crate) spec: TaskSpec,
     pub(crate) dependencies: Vec<String>,
     pub(crate) needs: Needs,
-    /// What it returns; unknown only for tasks told by hand in pieces.
+    /// The type that it returns; unknown only for tasks whose parameters were given one by one.
     pub(crate) output: TypeInfo,
     body: Body,
 }
 
 impl TaskBuilder {
-    /// A task with this id and function, and defaults for everything else: no retries, no
-    /// timeout, priority 0, and it runs if every dependency completed.
+    /// A task with this id and function. Defaults: no retries, no timeout, priority 0, and the task
+    /// runs if every dependency completed.
     pub fn new<Args, H: Handler<Args>>(id: impl Into<String>, function: H) -> TaskBuilder {
         let function = Arc::new(function);
         let run = move |call: Call| Arc::clone(&function).run(call);
@@ -87,7 +88,7 @@ impl TaskBuilder {
         }
     }
 
-    /// Makes the task wait for the task with this id. May be said several times.
+    /// Makes the task wait for the task with this id. May be called several times.
     ///
     /// ```
     /// # use abide::{TaskBuilder, TaskError};
@@ -98,7 +99,8 @@ impl TaskBuilder {
         self
     }
 
-    /// When the task runs, once its dependencies have ended. Default: if every one completed.
+    /// The rule that decides, once the task's dependencies have ended, whether the task runs.
+    /// Default: it runs if every dependency completed.
     ///
     /// ```
     /// # use abide::{TaskBuilder, TaskError};
@@ -113,20 +115,21 @@ impl TaskBuilder {
         self
     }
 
-    /// How many attempts may follow a first one that fails. Default 0.
+    /// How many attempts may follow after the first attempt fails. Default 0.
     pub fn retries(mut self, retries: u32) -> TaskBuilder {
         self.spec.retry.retries = retries;
         self
     }
 
-    /// How the wait before a retry grows. Default: exponential from 100 ms, doubling, without end.
+    /// How the wait before a retry grows. Default: exponential from 100 ms, doubling, without a
+    /// longest wait.
     pub fn backoff(mut self, backoff: Backoff) -> TaskBuilder {
         (self.spec.retry.backoff, self.spec.retry.max_delay_us) = backoff.into_parts();
         self
     }
 
-    /// The share of each wait that is random, 0 to 1: a wait `d` lies between `d * (1 - jitter)`
-    /// and `d`. Default 0.
+    /// The random share of each wait, from 0 to 1: a wait `d` lies between `d * (1 - jitter)` and
+    /// `d`. Default 0.
     pub fn jitter(mut self, jitter: f64) -> TaskBuilder {
         self.spec.retry.jitter = jitter;
         self
@@ -148,19 +151,21 @@ impl TaskBuilder {
         self
     }
 
-    /// The longest active time of an attempt; waiting on the handle doesn't count. Default: no limit.
+    /// The longest active time of one attempt. Time that the task waits on its handle does not
+    /// count. Default: no limit.
     pub fn timeout(mut self, timeout: Duration) -> TaskBuilder {
         self.spec.timeout_us = Some(micros(timeout));
         self
     }
 
-    /// Which ready tasks go first: higher ones. Default 0.
+    /// The task's priority: ready tasks with a higher number run first. Default 0.
     pub fn priority(mut self, priority: i16) -> TaskBuilder {
         self.spec.priority = priority;
         self
     }
 
-    /// Every task this one waits for, each once: those named and those whose outputs it takes.
+    /// Every task that this task waits for, each once: the named ones and those whose outputs it
+    /// takes.
     pub(crate) fn waits_for(&self) -> Vec<&str> {
         let read = self.needs.reads.iter().map(|read| read.task.as_str());
         let mut seen = HashSet::new();
@@ -294,7 +299,7 @@ impl WorkflowBuilder {
         self
     }
 
-    /// Adds the task that stands beside a `#[task]` function, or that implements [`Task`] by hand.
+    /// Adds the task of a `#[task]` function by its type, or a type that implements [`Task`].
     ///
     /// ```
     /// use abide::{TaskError, WorkflowBuilder, task};
@@ -317,25 +322,27 @@ impl WorkflowBuilder {
         self.task(task)
     }
 
-    /// The version executions are pinned to. Give a changed graph another one. Default `1`.
+    /// The version that new executions are pinned to. Give a workflow with a changed graph another
+    /// version. Default `1`.
     pub fn version(mut self, version: impl Into<String>) -> WorkflowBuilder {
         self.version = version.into();
         self
     }
 
-    /// The task whose output is the execution's result. Default: none; the result is `()`.
+    /// The task whose output is the execution's result. Default: none; the result is then `()`.
     pub fn output(mut self, task: impl Into<String>) -> WorkflowBuilder {
         self.output = Some(task.into());
         self
     }
 
-    /// The executions' priority, unless their start says otherwise: higher first. Default 0.
+    /// The priority of the workflow's executions, unless a start sets another one: higher first.
+    /// Default 0.
     pub fn priority(mut self, priority: i16) -> WorkflowBuilder {
         self.priority = priority;
         self
     }
 
-    /// The wall-clock time an execution may take from its start. Default: no limit.
+    /// The longest wall-clock time from an execution's start to its end. Default: no limit.
     pub fn deadline(mut self, deadline: Duration) -> WorkflowBuilder {
         self.deadline_us = Some(micros(deadline));
         self
@@ -349,7 +356,7 @@ impl WorkflowBuilder {
 }
 
 impl WorkflowBuilder {
-    /// Checks everything and builds the workflow; the first mistake found is returned.
+    /// Checks everything and builds the workflow. Returns the first mistake.
     ///
     /// ```
     /// # use abide::{TaskBuilder, TaskError, WorkflowBuilder};
@@ -402,7 +409,7 @@ impl WorkflowBuilder {
         })
     }
 
-    /// One node for each task, called like it.
+    /// A graph with one node for each task. The node's id is the task's id.
     fn static_graph(&self) -> Result<Graph, GraphError> {
         let mut graph = GraphBuilder::new();
         for task in &self.tasks {

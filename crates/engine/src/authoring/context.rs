@@ -1,4 +1,4 @@
-//! The context as a task sees it: a map that remembers what was done to it. Only that is stored.
+//! The context as a task sees it: a map that remembers its changes. Only the changes are stored.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,16 +12,16 @@ use abide_core::text::{check_name, nearest};
 
 use super::task_error::TaskError;
 
-/// A map along the graph, as a parameter: `&mut Context<Value>`.
+/// A map of values that is passed along the graph, as a parameter: `&mut Context<Value>`.
 ///
-/// A task sees what its ancestors wrote, folded in the graph's topological order (the declared
-/// order breaks ties), so the result never depends on timing. What it records for its dependents
-/// is what it *did*: keys it inserted, updated or removed. A value it only inherited is not
-/// recorded, and so never overwrites a sibling's update. A value inserted is recorded even if it
-/// equals the one that was there: the task has spoken, and where two siblings wrote the same key
-/// the one declared later prevails.
+/// A task sees the values that its ancestors wrote. Their changes are applied in the graph's
+/// topological order, and declared order decides ties, so the result never depends on timing. A
+/// task passes on only its *changes*: keys that it inserted, updated or removed. A value that it
+/// only inherited is not recorded, and so never overwrites a sibling's update. An inserted value is
+/// recorded even if it equals the inherited value. If two siblings write the same key, the value of
+/// the task that is declared later wins.
 ///
-/// What a failed attempt wrote is dropped.
+/// Changes by a failed attempt are discarded.
 ///
 /// ```
 /// use abide::{Context, TaskError, task};
@@ -42,15 +42,15 @@ use super::task_error::TaskError;
 /// # Ok::<(), TaskError>(())
 /// ```
 ///
-/// `T` is the type that every value written must fit; the default, [`Value`], fits all. A value of another
-/// type is refused when it is written, as the error kind `context`.
+/// Every written value must fit the type `T`. The default, [`Value`], fits all values. A value that
+/// does not fit is refused when it is written, with an error of kind `context`.
 pub struct Context<T = Value> {
     values: Map<String, Value>,
     changes: Changes,
     value_type: PhantomData<fn() -> T>,
 }
 
-/// The kind of the errors of [`Context`].
+/// The kind of a [`Context`]'s errors.
 const KIND: &str = "context";
 
 impl<T> Context<T> {
@@ -59,7 +59,7 @@ impl<T> Context<T> {
         Context::of_values(Map::new())
     }
 
-    /// A context that inherits `values`: they count as somebody else's.
+    /// A context that inherits `values`. Inherited values do not count as changes.
     ///
     /// ```
     /// use abide::Context;
@@ -101,7 +101,7 @@ impl<T> Context<T> {
         Ok(Some(value))
     }
 
-    /// The value of `key` read as a `V`; without one, an error that names the nearest key.
+    /// The value of `key` read as a `V`. If the key is missing, the error names the nearest key.
     ///
     /// ```
     /// use abide::Context;
@@ -122,7 +122,7 @@ impl<T> Context<T> {
         })
     }
 
-    /// The value of `key` as it is.
+    /// The value of `key` as stored JSON.
     pub fn value(&self, key: &str) -> Option<&Value> {
         self.values.get(key)
     }
@@ -144,7 +144,7 @@ impl<T> Context<T> {
         Some(value)
     }
 
-    /// Whether `key` has a value; `null` is one.
+    /// Whether `key` has a value. `null` is a value.
     pub fn contains(&self, key: &str) -> bool {
         self.values.contains_key(key)
     }
@@ -169,22 +169,22 @@ impl<T> Context<T> {
         self.values.is_empty()
     }
 
-    /// What was done to this context, which is what a task leaves to its dependents.
+    /// The changes to this context, which the task passes on to its dependents.
     pub fn changes(&self) -> &Changes {
         &self.changes
     }
 
-    /// See [`changes`](Context::changes).
+    /// Like [`changes`](Context::changes), by value.
     pub fn into_changes(self) -> Changes {
         self.changes
     }
 }
 
 impl<T: DeserializeOwned + 'static> Context<T> {
-    /// Gives `key` a value, whether or not it had one.
+    /// Sets the value of `key`, whether or not `key` had a value.
     ///
-    /// Refused, with the error kind `context`: a value that can't be written as JSON or doesn't
-    /// fit `T`, and a key that is empty, too long or holds control characters.
+    /// Returns an error of kind `context` if the value cannot be written as JSON or does not fit
+    /// `T`, or if the key is empty, too long or contains control characters.
     ///
     /// ```
     /// use abide::Context;
@@ -212,7 +212,8 @@ impl<T: DeserializeOwned + 'static> Context<T> {
         Ok(())
     }
 
-    /// Replaces the value of `key` by what `change` makes of it, given none if there is none.
+    /// Replaces the value of `key` by the result of `change`, which gets the present value, or
+    /// `None`.
     ///
     /// ```
     /// use abide::Context;
@@ -236,7 +237,7 @@ impl<T: DeserializeOwned + 'static> Context<T> {
     }
 }
 
-/// What needs no check: JSON fits JSON.
+/// Every JSON value fits `Value`, so it needs no check.
 fn fits_anything<T: 'static>() -> bool {
     std::any::TypeId::of::<T>() == std::any::TypeId::of::<Value>()
 }

@@ -1,5 +1,5 @@
-//! What authoring hands to the runtime: tasks and workflows without their types. Values cross
-//! here as JSON text. A task sees nothing of the store, and the runtime nothing of the user's
+//! The form in which the runtime gets tasks and workflows: without their types. Values are passed
+//! as JSON text. A task sees nothing of the store, and the runtime sees nothing of the user's
 //! types.
 
 use std::any::{TypeId, type_name};
@@ -20,7 +20,7 @@ use crate::handle::TaskHandle;
 /// A future that can move between threads, on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A type, and its name for messages. Equal if the types are.
+/// A type, and its name for messages. Two are equal if their types are.
 #[derive(Clone, Copy, Debug)]
 pub struct TypeInfo {
     /// Which type.
@@ -30,7 +30,7 @@ pub struct TypeInfo {
 }
 
 impl TypeInfo {
-    /// What there is to say of `T`.
+    /// The type `T` and its name.
     pub fn of<T: 'static>() -> TypeInfo {
         TypeInfo {
             id: TypeId::of::<T>(),
@@ -49,29 +49,31 @@ impl Eq for TypeInfo {}
 
 /// One task of a registered workflow, without its types.
 pub trait ErasedTask: Send + Sync + 'static {
-    /// Its id, rules and options, and what it reads ([`TaskSpec::uses`]): the runtime brings in an
-    /// [`Invocation`] only what is used.
+    /// The task's id, rules and options, and what it reads ([`TaskSpec::uses`]). The runtime puts
+    /// only what the task reads into an [`Invocation`].
     fn spec(&self) -> &TaskSpec;
 
-    /// The state it asks for. Registration refuses the task unless all of it was brought.
+    /// The types of shared state that the task takes. Registration refuses the task unless all of
+    /// them were given.
     fn required_state(&self) -> &[TypeInfo];
 
-    /// One attempt. The future is the user's: it may panic, never end, or be dropped at any await.
+    /// Runs one attempt. The future is the user's code: it may panic, never end, or be dropped at
+    /// any `await`.
     fn call(&self, invocation: Invocation) -> BoxFuture<'static, Result<Produced, TaskError>>;
 }
 
 /// Everything an attempt is given.
 pub struct Invocation {
-    /// The input's JSON text; none stands for `null`.
+    /// The input's JSON text; none means `null`.
     pub input: Option<Arc<str>>,
-    /// The fold of the ancestors' changes, if the task uses the context.
+    /// The combined changes of the ancestors, if the task uses the context.
     pub context: Option<Map<String, Value>>,
-    /// How the direct dependencies ended and what they returned, in declared order, if the task
-    /// uses outputs.
+    /// How each direct dependency ended and its output, in declared order, if the task uses
+    /// outputs.
     pub outputs: Vec<DependencyOutput>,
     /// The shared state of the engine.
     pub state: Arc<StateMap>,
-    /// The door to durable operations.
+    /// The handle for durable operations.
     pub handle: TaskHandle,
 }
 
@@ -84,27 +86,27 @@ pub struct DependencyOutput {
     pub task: Arc<str>,
     /// How it ended.
     pub ending: Ending,
-    /// The JSON text of its output if it completed; none stands for `null`.
+    /// The JSON text of its output if it completed; none means `null`.
     pub output: Option<Arc<str>>,
 }
 
-/// What a successful attempt leaves behind.
+/// The results of a successful attempt.
 #[derive(Debug, Default)]
 pub struct Produced {
-    /// The output's JSON text; none stands for `null`.
+    /// The output's JSON text; none means `null`.
     pub output: Option<String>,
-    /// What the task changed in the context; none if it doesn't use it or changed nothing.
+    /// The task's changes to the context; none if it does not use the context or changed nothing.
     pub changes: Option<Changes>,
 }
 
 /// A registered workflow, without its types.
 #[derive(Clone)]
 pub struct WorkflowSpec {
-    /// The name it is started by.
+    /// The name by which the workflow is started.
     pub name: String,
-    /// The version executions are pinned to.
+    /// The version that executions are pinned to.
     pub version: String,
-    /// Declared graph or durable function.
+    /// A declared graph or a durable function.
     pub kind: WorkflowKind,
     /// The graph with one node per task, whose ids are the tasks' ids.
     pub graph: Graph,
@@ -112,23 +114,23 @@ pub struct WorkflowSpec {
     pub tasks: Vec<Arc<dyn ErasedTask>>,
     /// The task whose output is the execution's result.
     pub output: Option<String>,
-    /// What a start without a graph of its own brings: the input that all tasks share, `()` if
-    /// none takes one. None if tasks take inputs of several types: then a start must bring a graph
-    /// with a node for each input.
+    /// The type of the input for a start without a graph: the input type that all tasks share, or
+    /// `()` if no task takes an input. None if tasks take inputs of different types; such a
+    /// workflow must be started with a graph that has an input for each node.
     pub input: Option<TypeInfo>,
     /// The type of the execution's result.
     pub output_type: TypeInfo,
-    /// The executions' priority unless the start says otherwise; higher first.
+    /// The executions' priority, unless a start sets another one; higher first.
     pub priority: i16,
-    /// Wall-clock time an execution may take from its start, in microseconds.
+    /// The longest wall-clock time from an execution's start to its end, in microseconds.
     pub deadline_us: Option<i64>,
-    /// The executions' tags, besides those the start adds.
+    /// The executions' tags. A start may add more.
     pub tags: Vec<String>,
-    /// For each task, what decides its nodes in a graph built at run time.
+    /// For each task, the rules for its nodes in a graph built at run time.
     pub(crate) plan: Vec<NodePlan>,
 }
 
-/// How a task becomes nodes of a graph built at run time.
+/// The rules by which a task gets nodes in a graph built at run time.
 #[derive(Clone, Debug)]
 pub(crate) struct NodePlan {
     /// Every task it waits for.
@@ -152,7 +154,7 @@ impl WorkflowSpec {
         self.graph.task_index(id).map(|at| &self.tasks[at])
     }
 
-    /// Where the task of a checked name stands in [`tasks`](WorkflowSpec::tasks).
+    /// The position in [`tasks`](WorkflowSpec::tasks) of the task of a checked name.
     pub(crate) fn place(&self, task: &str) -> usize {
         self.graph
             .task_index(task)

@@ -1,5 +1,5 @@
-//! What the expansions of `#[task]` and `#[workflow]` call. Not part of the API: it changes with
-//! the macros, which are of the same version.
+//! The functions and traits that the expansions of `#[task]` and `#[workflow]` call. Not part of
+//! the API: they change with the macros, which have the same version.
 
 use abide_core::context::Changes;
 
@@ -13,7 +13,7 @@ use crate::handle::TaskHandle;
 
 pub use super::extract::produced;
 
-/// A task whose parameters were told one by one.
+/// A task whose parameters were given one by one.
 pub fn task<O: 'static>(
     id: &str,
     needs: Needs,
@@ -30,7 +30,7 @@ pub fn task<O: 'static>(
 /// Compiles only if `T` is a task of `W`.
 pub const fn part_of<T: PartOf<W>, W>() {}
 
-/// What can stand behind a task's `&mut`.
+/// Types that may follow `&mut` in a task's parameters.
 #[diagnostic::on_unimplemented(
     message = "a task can't take a `&mut {Self}`",
     label = "not a context",
@@ -40,7 +40,7 @@ pub trait AContext: Sized {
     /// The context of this call.
     fn take(call: &mut Call) -> Self;
 
-    /// What the task did to it.
+    /// The task's changes to it.
     fn into_changes(self) -> Option<Changes>;
 }
 
@@ -54,7 +54,7 @@ impl<T> AContext for Context<T> {
     }
 }
 
-/// What can stand behind a task's `&`.
+/// Types that may follow `&` in a task's parameters.
 #[diagnostic::on_unimplemented(
     message = "a task can't take a `&{Self}`",
     label = "not a handle",
@@ -71,19 +71,19 @@ impl AHandle for TaskHandle {
     }
 }
 
-/// What a task can return, however it is spelt.
+/// The types that a task may return, under any name.
 #[diagnostic::on_unimplemented(
     message = "a task can't return a `{Self}`",
     label = "not a `Result`",
     note = "a task returns a `Result`, such as `Result<(), TaskError>`"
 )]
 pub trait TaskReturn {
-    /// What it returns on success.
+    /// The type on success.
     type Output;
-    /// What it fails with.
+    /// The type of the error.
     type Error;
 
-    /// The `Result` behind the name.
+    /// The underlying `Result`.
     fn into_result(self) -> Result<Self::Output, Self::Error>;
 }
 
@@ -96,8 +96,10 @@ impl<T, E> TaskReturn for Result<T, E> {
     }
 }
 
-/// How an error type becomes a [`TaskError`], found by the compiler: `(&&&&Of(&error)).how()` takes
-/// the first of these traits that fits, since each stands one reference below the one before.
+/// How an error type becomes a [`TaskError`]. The compiler chooses:
+/// `(&&&&Of(&error)).conversion_to_task_error()` takes the first of these traits that fits, because
+/// each trait is implemented one reference below the one before. A user's trait is unlikely to have
+/// a method of this name.
 pub mod convert {
     use std::error::Error;
 
@@ -105,22 +107,22 @@ pub mod convert {
 
     use crate::authoring::TaskError;
 
-    /// An error to choose for.
+    /// The error whose conversion is chosen.
     pub struct Of<'a, E>(pub &'a E);
 
-    /// It is a task's error already.
+    /// The error is a [`TaskError`] already.
     pub struct Same;
-    /// A serializable error: callers get it back typed.
+    /// A serializable error: callers get its value back.
     pub struct Typed;
     /// Any other error.
     pub struct Plain;
-    /// What only converts to a boxed error, as catch-all types and strings do.
+    /// An error that only converts to a boxed error, as catch-all types and strings do.
     pub struct Boxed;
 
     /// Chooses [`Same`].
     pub trait ChooseSame {
         /// The choice.
-        fn how(&self) -> Same {
+        fn conversion_to_task_error(&self) -> Same {
             Same
         }
     }
@@ -129,7 +131,7 @@ pub mod convert {
     /// Chooses [`Typed`].
     pub trait ChooseTyped {
         /// The choice.
-        fn how(&self) -> Typed {
+        fn conversion_to_task_error(&self) -> Typed {
             Typed
         }
     }
@@ -138,7 +140,7 @@ pub mod convert {
     /// Chooses [`Plain`].
     pub trait ChoosePlain {
         /// The choice.
-        fn how(&self) -> Plain {
+        fn conversion_to_task_error(&self) -> Plain {
             Plain
         }
     }
@@ -147,41 +149,41 @@ pub mod convert {
     /// Chooses [`Boxed`].
     pub trait ChooseBoxed {
         /// The choice.
-        fn how(&self) -> Boxed {
+        fn conversion_to_task_error(&self) -> Boxed {
             Boxed
         }
     }
     impl<E> ChooseBoxed for Of<'_, E> {}
 
     impl Same {
-        /// Leaves it as it is.
+        /// Returns the error unchanged.
         pub fn convert(self, error: TaskError) -> TaskError {
             error
         }
     }
 
     impl Typed {
-        /// Keeps its value.
+        /// Keeps the error's value.
         pub fn convert<E: Error + Serialize + Send + Sync + 'static>(self, error: E) -> TaskError {
             TaskError::typed(error)
         }
     }
 
     impl Plain {
-        /// Keeps its kind, message and sources.
+        /// Keeps the error's kind, message and sources.
         pub fn convert<E: Error + Send + Sync + 'static>(self, error: E) -> TaskError {
             TaskError::from(error)
         }
     }
 
     impl Boxed {
-        /// Keeps its message and sources.
+        /// Keeps the error's message and sources.
         pub fn convert<E: IntoBoxed>(self, error: E) -> TaskError {
             TaskError::from_boxed(error.into_boxed())
         }
     }
 
-    /// What converts to a boxed error.
+    /// Types that convert to a boxed error.
     #[diagnostic::on_unimplemented(
         message = "a task can't fail with a `{Self}`",
         label = "not an error",

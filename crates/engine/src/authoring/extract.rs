@@ -1,6 +1,6 @@
-//! From an invocation to a function's parameters: one rule per parameter type, found by the
-//! compiler. Each type says beforehand what it needs, so that graphs get their edges, the runtime
-//! reads only what is used, and missing state is found at start-up.
+//! From an invocation to a function's parameters. The compiler finds one rule for each parameter
+//! type. Each type declares what it needs, so that graphs get their edges, the runtime reads only
+//! what is used, and missing state is found at start-up.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use super::task::Task;
 use super::task_error::TaskError;
 use crate::handle::TaskHandle;
 
-/// The kind of the error of a task whose output can't be written as JSON.
+/// The error kind of a task whose output cannot be written as JSON.
 pub const UNENCODABLE: &str = "unencodable";
 
-/// What a task's parameters need, told by their types alone.
+/// What a task's parameters need, derived from their types.
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
     pub(crate) uses: Uses,
@@ -58,7 +58,12 @@ impl Arity {
 }
 
 impl Needs {
-    /// Adds what parameter type `P` needs.
+    /// Needs nothing yet. Unlike `default`, this can be called without a trait in scope.
+    pub fn none() -> Needs {
+        Needs::default()
+    }
+
+    /// Adds the needs of parameter type `P`.
     pub fn add<P: Extract>(&mut self) {
         P::needs(self);
     }
@@ -82,7 +87,7 @@ impl Needs {
     }
 }
 
-/// An invocation of one task, taken apart parameter by parameter.
+/// An invocation of one task, from which the parameters are taken one by one.
 pub struct Call {
     given: Given,
     context: Option<Map<String, Value>>,
@@ -110,19 +115,21 @@ impl Call {
         }
     }
 
-    /// The context with the changes of every ancestor. There is one: a second call gets an empty one.
+    /// The context with the changes of every ancestor. Only the first call gets it; a second call
+    /// gets an empty context.
     pub fn context<T>(&mut self) -> Context<T> {
         Context::of_values(self.context.take().unwrap_or_default())
     }
 
-    /// The door to durable operations.
+    /// The handle for durable operations.
     pub fn handle(&self) -> TaskHandle {
         self.handle.clone()
     }
 }
 
 /// A type that a task can take as a parameter: [`Input`], [`State`], [`Output`], [`Outputs`],
-/// `Option<Output<_>>` and [`TaskHandle`]; by reference `&mut Context<_>` and `&TaskHandle`, which come first.
+/// `Option<Output<_>>` and [`TaskHandle`]. By reference, a task can take `&mut Context<_>` and
+/// `&TaskHandle`, which come first.
 #[diagnostic::on_unimplemented(
     message = "a task can't take a `{Self}`",
     label = "not a task's parameter",
@@ -130,10 +137,10 @@ impl Call {
             `Outputs<task>` or `Option<Output<task>>`"
 )]
 pub trait Extract: sealed::Sealed + Sized + Send + 'static {
-    /// What it takes to make one.
+    /// Adds what is needed to make a value.
     fn needs(needs: &mut Needs);
 
-    /// Makes one for this call.
+    /// Makes a value for this call.
     fn extract(call: &mut Call) -> Result<Self, TaskError>;
 }
 
@@ -210,7 +217,7 @@ impl Extract for TaskHandle {
     }
 }
 
-/// What a function leaves behind that returned `output`.
+/// What a function that returned `output` produced.
 pub fn produced<O: Serialize>(changes: Option<Changes>, output: &O) -> Result<Produced, TaskError> {
     let output = serde_json::to_string(output).map_err(|error| {
         let message = format!("the output can't be written as JSON: {error}");

@@ -1,5 +1,5 @@
-//! What an attempt was given, read as the types its task asks for. An input or output that doesn't
-//! read is a final failure: the same text reads no better the next time.
+//! The values that an attempt was given, read as the types that its task asks for. If an input or
+//! output cannot be read, the failure is final: another attempt would read the same text.
 
 use std::any::type_name;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use super::state::StateMap;
 use super::task::Task;
 use super::task_error::TaskError;
 
-/// The kind of the error of a task that asks for the output of a dependency without one.
+/// The error kind of a task that takes the output of a dependency that has none.
 pub const MISSING_OUTPUT: &str = "missing_output";
 
-/// The kind of the error of a task whose state nobody brought. Registration refuses such a task,
-/// so only what was never registered fails with it.
+/// The error kind of a task whose state was not given to the engine. Registration refuses such a
+/// task, so only a task that was never registered fails with it.
 pub const MISSING_STATE: &str = "missing_state";
 
 /// The parts of an invocation that are read by type.

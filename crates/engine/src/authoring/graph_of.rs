@@ -1,7 +1,8 @@
-//! Graphs built at run time: a node is an id, a task and an input. A task that takes an input is
-//! a template with one node per `node(..)`; every other task has one node, called like it. Mistakes
-//! are kept and returned by `build`, naming the node.
+//! Graphs built at run time. A node has an id, a task and an input. A task that takes an input is a
+//! template with one node for each `node(..)`; every other task has one node with the task's id.
+//! `build` returns the first mistake and names the node.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use abide_core::graph::Graph;
@@ -42,11 +43,12 @@ use super::task::{PartOf, Workflow};
 /// # }
 /// ```
 ///
-/// - A task gets a node by itself, with its own id, unless it takes an input or you gave it nodes.
-/// - A node waits for every node of each task its task waits for; but if an
-///   [`edge`](GraphOf::edge) leads to it from nodes of such a task, only for those.
+/// - A task without an input, and without nodes that you added, gets one node with the task's id.
+/// - A node waits for every node of each task that its own task waits for. But if an
+///   [`edge`](GraphOf::edge) leads to it from nodes of such a task, it waits only for those nodes
+///   of that task.
 /// - Nodes are declared in the order of their tasks in the workflow, and within a task in the order
-///   in which they were added.
+///   in which you added them.
 #[must_use = "a graph does nothing until an execution is started with it"]
 pub struct GraphOf<W> {
     spec: Result<WorkflowSpec, AuthoringError>,
@@ -56,12 +58,24 @@ pub struct GraphOf<W> {
     workflow: PhantomData<fn() -> W>,
 }
 
+impl<W> fmt::Debug for GraphOf<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let workflow = self.spec.as_ref().map(|spec| &spec.name);
+        f.debug_struct("GraphOf")
+            .field("workflow", &workflow)
+            .field("nodes", &self.nodes.len())
+            .field("edges", &self.edges.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// A checked graph with the inputs of its nodes.
 #[derive(Clone, Debug)]
 pub struct BuiltGraph {
     /// The graph.
     pub graph: Graph,
-    /// The JSON texts of the nodes' inputs; node `n`'s is at `n - 1`. None: the node was given none.
+    /// The JSON texts of the nodes' inputs; that of node `n` is at `n - 1`. None: the node has no
+    /// input.
     pub inputs: Vec<Option<String>>,
 }
 
@@ -76,8 +90,8 @@ impl<W> GraphOf<W> {
         }
     }
 
-    /// Adds a node of `task` with an input, neither of which the compiler checks. The id must be
-    /// new, the task one of the workflow's.
+    /// Adds a node of `task` with an input, which the compiler cannot check. The id must be new,
+    /// and the task must belong to the workflow.
     pub fn add(
         self,
         id: impl Into<String>,
@@ -135,7 +149,7 @@ impl<W> GraphOf<W> {
 }
 
 impl GraphOf<()> {
-    /// A graph without nodes yet, for a workflow made by a builder, which has no types.
+    /// A graph without nodes, for a workflow from a builder, whose types are not known.
     ///
     /// ```
     /// use abide::{GraphOf, Input, TaskBuilder, TaskError, WorkflowBuilder};
@@ -154,7 +168,7 @@ impl GraphOf<()> {
 }
 
 impl<W: Workflow> GraphOf<W> {
-    /// A graph of `W` without nodes yet; what `module::graph()` returns.
+    /// A graph of `W` without nodes, as `module::graph()` returns it.
     pub fn new() -> GraphOf<W> {
         GraphOf::from_spec(W::spec())
     }
@@ -182,7 +196,7 @@ impl<W: Workflow> Default for GraphOf<W> {
 }
 
 impl<W> GraphOf<W> {
-    /// Checks everything and builds the graph; the first mistake found is returned.
+    /// Checks everything and builds the graph. Returns the first mistake.
     pub fn build(self) -> Result<BuiltGraph, AuthoringError> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);

@@ -1,5 +1,6 @@
-//! Which async functions and closures a [`TaskBuilder`](super::builder::TaskBuilder) takes: up to
-//! eight owned parameters, before them `&mut Context<_>` or `&TaskHandle` or both in this order.
+//! The async functions and closures that a [`TaskBuilder`](super::builder::TaskBuilder) takes: up
+//! to eight owned parameters, and before them `&mut Context<_>`, `&TaskHandle`, or both in this
+//! order.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -9,10 +10,11 @@ use serde::Serialize;
 use super::context::Context;
 use super::erased::{BoxFuture, Produced};
 use super::extract::{Call, Extract, Needs, produced};
+use super::standard_error::IntoTaskError;
 use super::task_error::TaskError;
 use crate::handle::TaskHandle;
 
-/// An async function that can be a task's body. The compiler finds `Args` by itself.
+/// An async function that can be a task's body. The compiler infers `Args`.
 ///
 /// Implemented for functions and closures that return `Result<T, E>` with a serializable `T` and
 /// an `E` that converts to [`TaskError`].
@@ -26,7 +28,7 @@ pub trait Handler<Args>: Send + Sync + 'static {
     /// What the function returns on success.
     type Output: 'static;
 
-    /// What its parameters need.
+    /// The needs of its parameters.
     fn needs() -> Needs;
 
     /// Takes the parameters out of the call and runs the function.
@@ -34,11 +36,12 @@ pub trait Handler<Args>: Send + Sync + 'static {
 }
 
 /// `Fn(borrowed.., owned..) -> Future`, with the arguments as tuples. A future that borrows from
-/// its arguments is a type per lifetime, which `for<'a> AsyncFunction<(&'a ..,), _>` can say.
+/// its arguments has a different type for each lifetime, which
+/// `for<'a> AsyncFunction<(&'a ..,), _>` can express.
 pub trait AsyncFunction<Borrowed, Owned> {
-    /// The future; it may borrow what the arguments borrow.
+    /// The future. It may borrow from the borrowed arguments.
     type Future: Future<Output = Self::Return> + Send;
-    /// What the future ends with.
+    /// The future's result.
     type Return;
 
     /// Calls the function.
@@ -54,13 +57,13 @@ pub trait ExtractAll: Sized + Send + 'static {
     fn extract(call: &mut Call) -> Result<Self, TaskError>;
 }
 
-/// Stands for no borrowed parameter in a handler's `Args`.
+/// Marks a handler without borrowed parameters, in its `Args`.
 pub struct Plain;
-/// Stands for `&mut Context<T>` in a handler's `Args`.
+/// Marks a handler with `&mut Context<T>`, in its `Args`.
 pub struct ByContext<T>(PhantomData<fn() -> T>);
-/// Stands for `&TaskHandle` in a handler's `Args`.
+/// Marks a handler with `&TaskHandle`, in its `Args`.
 pub struct ByHandle;
-/// Stands for `&mut Context<T>, &TaskHandle` in a handler's `Args`.
+/// Marks a handler with `&mut Context<T>, &TaskHandle`, in its `Args`.
 pub struct ByBoth<T>(PhantomData<fn() -> T>);
 
 impl<F, A, R, E> Handler<(Plain, A, Result<R, E>)> for F
@@ -68,7 +71,7 @@ where
     F: AsyncFunction<(), A, Return = Result<R, E>> + Send + Sync + 'static,
     A: ExtractAll,
     R: Serialize + Send + 'static,
-    E: Into<TaskError> + 'static,
+    E: IntoTaskError + 'static,
 {
     type Output = R;
 
@@ -79,7 +82,10 @@ where
     fn run(self: Arc<Self>, mut call: Call) -> BoxFuture<'static, Result<Produced, TaskError>> {
         Box::pin(async move {
             let owned = A::extract(&mut call)?;
-            let output = self.call_with((), owned).await.map_err(Into::into)?;
+            let output = self
+                .call_with((), owned)
+                .await
+                .map_err(IntoTaskError::into_task_error)?;
             produced(None, &output)
         })
     }
@@ -94,7 +100,7 @@ where
     T: 'static,
     A: ExtractAll,
     R: Serialize + Send + 'static,
-    E: Into<TaskError> + 'static,
+    E: IntoTaskError + 'static,
 {
     type Output = R;
 
@@ -111,7 +117,7 @@ where
             let output = self
                 .call_with((&mut context,), owned)
                 .await
-                .map_err(Into::into)?;
+                .map_err(IntoTaskError::into_task_error)?;
             produced(Some(context.into_changes()), &output)
         })
     }
@@ -122,7 +128,7 @@ where
     F: for<'a> AsyncFunction<(&'a TaskHandle,), A, Return = Result<R, E>> + Send + Sync + 'static,
     A: ExtractAll,
     R: Serialize + Send + 'static,
-    E: Into<TaskError> + 'static,
+    E: IntoTaskError + 'static,
 {
     type Output = R;
 
@@ -139,7 +145,7 @@ where
             let output = self
                 .call_with((&handle,), owned)
                 .await
-                .map_err(Into::into)?;
+                .map_err(IntoTaskError::into_task_error)?;
             produced(None, &output)
         })
     }
@@ -154,7 +160,7 @@ where
     T: 'static,
     A: ExtractAll,
     R: Serialize + Send + 'static,
-    E: Into<TaskError> + 'static,
+    E: IntoTaskError + 'static,
 {
     type Output = R;
 
@@ -172,7 +178,7 @@ where
             let output = self
                 .call_with((&mut context, &handle), owned)
                 .await
-                .map_err(Into::into)?;
+                .map_err(IntoTaskError::into_task_error)?;
             produced(Some(context.into_changes()), &output)
         })
     }

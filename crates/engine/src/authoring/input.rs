@@ -2,12 +2,12 @@
 
 use std::ops::{Deref, DerefMut};
 
-/// The input of a task, as a parameter. In a workflow's static graph it is what the execution was
-/// started with; in a graph built at run time, what its node was given.
+/// The input of a task, as a parameter. In a workflow's static graph it is the input of the
+/// execution; in a graph built at run time it is the input of the node.
 ///
-/// In a function with `#[task]` or `#[workflow]` a parameter of any other type that isn't one of
-/// the engine's means the same: `path: PathBuf` is `Input(path): Input<PathBuf>`. Builders know
-/// the input by this type only.
+/// In a function with `#[task]` or `#[workflow]`, a parameter whose type is none of the engine's
+/// types means the same: `path: PathBuf` is short for `Input(path): Input<PathBuf>`. With builders,
+/// the input must be an `Input<_>`.
 ///
 /// ```
 /// use abide::{Input, TaskError, task};

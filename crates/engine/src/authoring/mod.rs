@@ -1,6 +1,6 @@
-//! How workflows are written: tasks and workflows as types, parameters found by type, builders,
-//! and the erased form the runtime works with. What most programs need stands at the crate's
-//! root; here is the rest of what public signatures speak of.
+//! Writing workflows: tasks and workflows as types, parameters found by type, builders, and the
+//! form without types that the runtime uses. Most programs need only the items at the crate's root.
+//! This module contains the other types that public signatures name.
 
 mod authoring_error;
 mod backoff;
@@ -15,6 +15,8 @@ mod handler;
 mod input;
 mod output;
 mod placement;
+mod result;
+mod standard_error;
 mod state;
 mod task;
 mod task_error;
@@ -24,16 +26,24 @@ pub use authoring_error::AuthoringError;
 pub use backoff::Backoff;
 pub use builder::{TaskBuilder, WorkflowBuilder};
 pub use context::Context;
-pub use erased::{
-    BoxFuture, DependencyOutput, ErasedTask, Invocation, Produced, TypeInfo, WorkflowKind,
-    WorkflowSpec,
-};
-pub use extract::{Call, Extract, Needs, UNENCODABLE};
+pub use erased::{BoxFuture, WorkflowKind, WorkflowSpec};
+#[doc(hidden)]
+pub use erased::{DependencyOutput, ErasedTask, Invocation, Produced, TypeInfo};
+pub use extract::Extract;
+#[doc(hidden)]
+pub use extract::{Call, Needs, UNENCODABLE};
+#[doc(hidden)]
 pub use given::{MISSING_OUTPUT, MISSING_STATE};
-pub use graph_of::{BuiltGraph, GraphOf};
-pub use handler::{AsyncFunction, ByBoth, ByContext, ByHandle, ExtractAll, Handler, Plain};
+#[doc(hidden)]
+pub use graph_of::BuiltGraph;
+pub use graph_of::GraphOf;
+pub use handler::Handler;
+#[doc(hidden)]
+pub use handler::{AsyncFunction, ByBoth, ByContext, ByHandle, ExtractAll, Plain};
 pub use input::Input;
 pub use output::{Output, Outputs};
+pub use result::{Ok, Result};
+pub use standard_error::{IntoTaskError, StandardError};
 pub use state::{State, StateMap};
 pub use task::{NodesOnly, PartOf, Task, Workflow};
 pub use task_error::TaskError;

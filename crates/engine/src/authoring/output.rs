@@ -1,4 +1,4 @@
-//! What a task's dependencies returned, as parameters.
+//! The outputs of a task's dependencies, as parameters.
 
 use std::fmt;
 use std::ops::Deref;
@@ -7,11 +7,12 @@ use abide_core::trigger::Ending;
 
 use super::task::Task;
 
-/// The output of the dependency `T`, as a parameter; asking for it makes `T` a dependency.
+/// The output of the dependency `T`, as a parameter. The parameter makes `T` a dependency.
 ///
-/// `T` must have one node: if a graph built at run time gives it several, take
-/// [`Outputs`]. If a trigger rule lets the task run although `T` didn't complete, take
-/// `Option<Output<T>>`; without the `Option` such a run fails with the kind `MissingOutput`.
+/// `T` must have exactly one node. If a graph built at run time gives `T` several nodes, take
+/// [`Outputs`]. If a trigger rule lets the task run although `T` did not complete, take
+/// `Option<Output<T>>`; without the `Option` such a run fails with an error of kind
+/// `missing_output`.
 ///
 /// ```
 /// use abide::{Output, TaskError, task, workflow};
@@ -51,11 +52,12 @@ impl<T: Task<Output: Clone>> Clone for Output<T> {
     }
 }
 
-/// The outputs of every node of task `T` that this task depends on, as a parameter; asking for it
-/// makes `T` a dependency. Keyed by node id, in the order in which the graph declares the nodes.
+/// The outputs of every node of task `T` that this task depends on, as a parameter. The parameter
+/// makes `T` a dependency. The keys are node ids, in the order in which the graph declares the
+/// nodes.
 ///
-/// With the default trigger rule all of them completed. With a rule of your own some may have
-/// ended otherwise: [`others`](Outputs::others) names those.
+/// With the default trigger rule all nodes completed. With your own rule some may have ended
+/// otherwise: [`others`](Outputs::others) names those nodes.
 ///
 /// ```
 /// use abide::{Outputs, Task, TaskError, task};
@@ -74,6 +76,10 @@ impl<T: Task<Output: Clone>> Clone for Output<T> {
 /// // In a unit test:
 /// let sizes = Outputs::<size>::new([("a", 1), ("b", 2)]);
 /// assert_eq!(sizes.get("b"), Some(&2));
+/// for (node, size) in &sizes {
+///     println!("{node}: {size} bytes");
+/// }
+/// assert_eq!(sizes.clone().len(), 2);
 /// # let _ =
 /// total(sizes);
 /// # }
@@ -84,7 +90,7 @@ pub struct Outputs<T: Task> {
 }
 
 impl<T: Task> Outputs<T> {
-    /// Outputs made by hand, for calling a task's function in a unit test.
+    /// Outputs for a unit test that calls a task's function.
     pub fn new<K: Into<String>>(outputs: impl IntoIterator<Item = (K, T::Output)>) -> Outputs<T> {
         let completed = outputs
             .into_iter()
@@ -119,9 +125,7 @@ impl<T: Task> Outputs<T> {
 
     /// Node ids and outputs, in declared order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &T::Output)> {
-        self.completed
-            .iter()
-            .map(|(node, output)| (node.as_str(), output))
+        self.into_iter()
     }
 
     /// The outputs, in declared order of their nodes.
@@ -129,7 +133,7 @@ impl<T: Task> Outputs<T> {
         self.completed.iter().map(|(_, output)| output)
     }
 
-    /// The nodes that ended without an output, in declared order, and how.
+    /// The nodes that ended without an output, in declared order, and how each ended.
     pub fn others(&self) -> impl ExactSizeIterator<Item = (&str, Ending)> {
         self.others
             .iter()
@@ -153,6 +157,30 @@ impl<T: Task> IntoIterator for Outputs<T> {
 
     fn into_iter(self) -> Self::IntoIter {
         self.completed.into_iter()
+    }
+}
+
+/// The iterator over `&Outputs`: node ids and outputs, in declared order.
+type Pairs<'a, O> =
+    std::iter::Map<std::slice::Iter<'a, (String, O)>, fn(&'a (String, O)) -> (&'a str, &'a O)>;
+
+impl<'a, T: Task> IntoIterator for &'a Outputs<T> {
+    type Item = (&'a str, &'a T::Output);
+    type IntoIter = Pairs<'a, T::Output>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.completed
+            .iter()
+            .map(|(node, output)| (node.as_str(), output))
+    }
+}
+
+impl<T: Task<Output: Clone>> Clone for Outputs<T> {
+    fn clone(&self) -> Outputs<T> {
+        Outputs {
+            completed: self.completed.clone(),
+            others: self.others.clone(),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Which nodes and edges a graph built at run time has: those that were given, and those that
-//! follow from the workflow's tasks. Linear in nodes and edges.
+//! The nodes and edges of a graph built at run time: the given ones, and those that follow from the
+//! workflow's tasks. Takes time linear in nodes and edges.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -9,7 +9,7 @@ use abide_core::graph::{Graph, GraphBuilder, GraphError, MAX_EDGES, TaskSpec};
 use super::authoring_error::AuthoringError;
 use super::erased::WorkflowSpec;
 
-/// A node as it was given.
+/// A node as the user gave it.
 pub(super) struct NewNode {
     pub(super) id: String,
     pub(super) task: String,
@@ -17,17 +17,17 @@ pub(super) struct NewNode {
     pub(super) input: Option<String>,
 }
 
-/// The nodes in declared order, those that tasks get by themselves included.
+/// The nodes in declared order, including the nodes that tasks get automatically.
 pub(super) struct Placed<'a> {
     spec: &'a WorkflowSpec,
-    /// Ordered by task. Nodes of tasks that the workflow doesn't have stand at the end, where the
+    /// Ordered by task. Nodes of tasks that the workflow does not have are at the end, where the
     /// graph's own check finds them.
     nodes: Vec<NewNode>,
-    /// For each task of the workflow, where in `nodes` its nodes are.
+    /// For each task of the workflow, the range of its nodes in `nodes`.
     of_task: Vec<Range<usize>>,
 }
 
-/// How many edges were given by hand to a node (the first number) from nodes of a task (the second).
+/// How many edges the user gave to a node (the first number) from nodes of a task (the second).
 type Chosen = HashMap<(usize, usize), usize>;
 
 impl<'a> Placed<'a> {
@@ -56,7 +56,7 @@ impl<'a> Placed<'a> {
         placed
     }
 
-    /// The graph with the edges given by hand and those that follow from the tasks.
+    /// The graph with the given edges and those that follow from the tasks.
     pub(super) fn graph(&self, edges: &[(String, String)]) -> Result<Graph, AuthoringError> {
         let chosen = self.chosen(edges);
         self.check_single_outputs(&chosen)?;
@@ -92,7 +92,7 @@ impl<'a> Placed<'a> {
         chosen
     }
 
-    /// Every node with every task all of whose nodes it waits for.
+    /// Every node, with each task all of whose nodes it waits for.
     fn automatic(&self, chosen: &Chosen) -> impl Iterator<Item = (usize, Range<usize>)> {
         let of_tasks = self.of_task.iter().zip(&self.spec.plan);
         let waits = of_tasks.flat_map(|(nodes, plan)| {

@@ -1,5 +1,5 @@
-//! Shared state, injected by type: pools, clients, configuration. A task that asks for
-//! `State<T>` is refused at start-up if nobody brought a `T`, so extraction cannot fail later.
+//! Shared state, found by type: pools, clients, configuration. A task that takes a `State<T>` is
+//! refused at start-up if no `T` was given, so extraction cannot fail later.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use super::erased::TypeInfo;
 
-/// The values that tasks can ask for, one per type.
+/// The values that tasks can take, one for each type.
 ///
 /// ```
-/// use abide::StateMap;
+/// use abide::authoring::StateMap;
 ///
 /// struct Smtp { host: &'static str }
 ///
@@ -38,8 +38,8 @@ impl StateMap {
         StateMap::default()
     }
 
-    /// Shares `value` with every task that asks for its type. The value that was there for the
-    /// same type, if any, is replaced and returned.
+    /// Shares `value` with every task that takes its type. Replaces and returns the earlier value
+    /// of the same type, if there is one.
     pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) -> Option<Arc<T>> {
         let entry = Entry {
             type_name: type_name::<T>(),
@@ -55,12 +55,12 @@ impl StateMap {
         Arc::clone(&entry.value).downcast().ok()
     }
 
-    /// Whether there is a value for what a task needs.
+    /// Whether there is a value of the type that a task needs.
     pub fn has(&self, need: &TypeInfo) -> bool {
         self.values.contains_key(&need.id)
     }
 
-    /// The names of the types there are values of, sorted.
+    /// The names of the values' types, sorted.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         let mut names: Vec<_> = self.values.values().map(|entry| entry.type_name).collect();
         names.sort_unstable();
@@ -74,10 +74,10 @@ impl fmt::Debug for StateMap {
     }
 }
 
-/// The registered value of type `T`, as a task's parameter. Cheap to clone; dereferences to `T`.
+/// The shared value of type `T`, as a task's parameter. Cheap to clone; dereferences to `T`.
 ///
-/// The value is brought by `Engine::builder(..).state(value)`. An engine that has a task asking
-/// for a type nobody brought doesn't start, and says which task and which type.
+/// Give the value to the engine with `Engine::builder(..).state(value)`. If a task takes a type
+/// that was not given, the engine does not start, and the error names the task and the type.
 ///
 /// ```
 /// use abide::{State, TaskError, task};

@@ -1,5 +1,5 @@
-//! The types that stand for tasks and workflows, so that dependencies, starts and results are
-//! checked by the compiler. `#[task]` and `#[workflow]` implement these traits; so can you.
+//! The types that represent tasks and workflows, so that the compiler checks dependencies, starts
+//! and results. `#[task]` and `#[workflow]` implement these traits, and you can implement them too.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,7 +10,7 @@ use super::erased::WorkflowSpec;
 
 /// A task's types. `#[task]` implements it for a type with the function's name.
 ///
-/// By hand it is a few lines:
+/// You can also implement it yourself:
 ///
 /// ```
 /// use abide::{Input, Task, TaskBuilder, TaskError};
@@ -34,16 +34,16 @@ use super::erased::WorkflowSpec;
     note = "put `#[task]` on the function, or implement `abide::Task`"
 )]
 pub trait Task: Send + Sync + 'static {
-    /// The id it has in graphs, in the store and in history. Unique within a workflow.
+    /// The task's id in graphs, in the store and in history. Unique within a workflow.
     const ID: &'static str;
 
-    /// What it takes; `()` if it takes no input.
+    /// The type of its input; `()` if it takes none.
     type Input: Serialize + DeserializeOwned + Send + 'static;
 
-    /// What it returns.
+    /// The type of its output.
     type Output: Serialize + DeserializeOwned + Send + 'static;
 
-    /// What it fails with.
+    /// The type of its error.
     type Error;
 
     /// The task with its options and its function.
@@ -53,7 +53,7 @@ pub trait Task: Send + Sync + 'static {
 /// A workflow's types. `#[workflow]` implements it for `module::Workflow`, or for a type with
 /// the function's name.
 ///
-/// By hand:
+/// You can also implement it yourself:
 ///
 /// ```
 /// use abide::{Input, TaskBuilder, TaskError, Workflow, WorkflowBuilder};
@@ -81,22 +81,23 @@ pub trait Task: Send + Sync + 'static {
     note = "`#[workflow]` on a module makes the type `module::Workflow`, on a function a type of its name"
 )]
 pub trait Workflow: Sized + Send + Sync + 'static {
-    /// The name it is started by.
+    /// The name by which the workflow is started.
     const NAME: &'static str;
 
-    /// What an execution is started with; `()` if none of its tasks takes an input.
+    /// The type of an execution's input; `()` if no task takes an input.
     type Input: Serialize + DeserializeOwned + Send + 'static;
 
     /// The execution's result: the output of one of its tasks, or `()`.
     type Output: Serialize + DeserializeOwned + Send + 'static;
 
-    /// What a failed execution fails with.
+    /// The type of a failed execution's error.
     type Error;
 
     /// The workflow with its options and its tasks.
     fn builder() -> WorkflowBuilder;
 
-    /// The workflow, built and checked, its functions' types against those said here too.
+    /// The workflow, built and checked. The types of its functions are compared with the types of
+    /// this implementation.
     fn spec() -> Result<WorkflowSpec, AuthoringError> {
         let spec = Self::builder().build()?;
         AuthoringError::check_workflow::<Self>(&spec)?;
@@ -104,15 +105,15 @@ pub trait Workflow: Sized + Send + Sync + 'static {
     }
 }
 
-/// Says that task `Self` belongs to workflow `W`, so that a run-time graph of `W` takes nodes of
-/// its own tasks only. `#[workflow]` implements it for the tasks in the module.
+/// Marks `Self` as a task of workflow `W`, so that a run-time graph of `W` takes only nodes of its
+/// own tasks. `#[workflow]` implements it for the tasks in the module.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a task of the workflow `{W}`",
     label = "a task of another workflow"
 )]
 pub trait PartOf<W>: Task {}
 
-/// The input type of a workflow whose tasks take inputs of several types. It has no values: such
-/// a workflow is started with a graph built at run time, where every node has its own input.
+/// The input type of a workflow whose tasks take inputs of different types. It has no values. Start
+/// such a workflow with a graph built at run time, in which every node has its own input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub enum NodesOnly {}

@@ -1,6 +1,6 @@
-//! The error of a task: any error, its kind and the wish it has about retries. It crosses
-//! processes as a [`Failure`], the form that is stored. Like other catch-all error types it does
-//! not implement `std::error::Error` itself, so that `?` can convert everything that does.
+//! The error of a task: any error, its kind and its retry instruction. It is stored as a
+//! [`Failure`], and crosses processes in this form. Like other catch-all error types it does not
+//! implement `std::error::Error`, so that `?` can convert every type that does.
 
 use std::any::type_name;
 use std::error::Error;
@@ -13,18 +13,21 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-type BoxError = Box<dyn Error + Send + Sync + 'static>;
+use super::standard_error::{IntoTaskError, StandardError, hidden};
+use crate::panics::drop_caught;
+
+pub(super) type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
 /// Why a task failed.
 ///
-/// Every `std::error::Error` converts into it with `?`, and keeps
+/// `?` converts every `std::error::Error` into a `TaskError`, which keeps
 ///
-/// - its **kind**: the short name of its type, such as `ParseIntError`; `reqwest::Error` for a
-///   type that is just called `Error`; `io::NotFound` and the like for an [`io::Error`]. Retry
-///   rules (`retry_if`) and lists of failed tasks go by it.
-/// - its **message** and the messages of its sources.
-/// - its **value**, if a task's own error type is `Serialize`: whoever called the task gets it
-///   back with [`downcast`](TaskError::downcast).
+/// - the error's **kind**: the short name of its type, such as `ParseIntError`; `reqwest::Error`
+///   for a type that is just called `Error`; `io::NotFound` and the like for an [`io::Error`].
+///   Retry rules (`retry_if`) and lists of failed tasks use the kind.
+/// - the error's **message** and the messages of its sources.
+/// - the error's **value**, if the task's own error type is `Serialize`. A caller of the task gets
+///   the value back with [`downcast`](TaskError::downcast).
 ///
 /// ```
 /// use abide::TaskError;
@@ -38,14 +41,14 @@ type BoxError = Box<dyn Error + Send + Sync + 'static>;
 /// assert_eq!(error.to_string(), "invalid digit found in string");
 /// ```
 ///
-/// It steers retries: [`fatal`](TaskError::fatal) ends them, and
-/// [`retry_after`](TaskError::retry_after) says when the next one makes sense. Without either the
-/// task's own retry options decide.
+/// A `TaskError` may carry a retry instruction: [`fatal`](TaskError::fatal) ends the retries, and
+/// [`retry_after`](TaskError::retry_after) sets the wait before the next attempt. Without an
+/// instruction, the task's own retry options decide.
 pub struct TaskError(Box<Inner>);
 
 struct Inner {
     failure: Failure,
-    /// The error itself, as long as it hasn't left its process.
+    /// The error itself, while it is in the process where it was made.
     error: Option<BoxError>,
 }
 
@@ -62,7 +65,8 @@ impl TaskError {
         TaskError::from_failure(Failure::new(kind, message.to_string()), None)
     }
 
-    /// This error, which no retry will mend: the task fails now, whatever its retry options say.
+    /// Marks the error as one that no retry can cure. The task fails now, whatever its retry
+    /// options say.
     ///
     /// ```
     /// # use abide::TaskError;
@@ -71,14 +75,14 @@ impl TaskError {
     /// let error = TaskError::fatal("x".parse::<u8>().expect_err("not a number"));
     /// assert_eq!(error.kind(), "ParseIntError");
     /// ```
-    pub fn fatal(error: impl Into<TaskError>) -> TaskError {
-        let mut error = error.into();
+    pub fn fatal(error: impl IntoTaskError) -> TaskError {
+        let mut error = error.into_task_error();
         error.0.failure.retry = RetryHint::Fatal;
         error
     }
 
-    /// This error, and how long to wait before the next attempt, instead of the task's backoff.
-    /// It doesn't grant an attempt: that the task still has one is up to its retry options.
+    /// Sets how long to wait before the next attempt, instead of the task's backoff. This does not
+    /// add an attempt: the task's retry options still decide whether there is one.
     ///
     /// ```
     /// # use abide::TaskError;
@@ -87,15 +91,15 @@ impl TaskError {
     /// let error = TaskError::retry_after(busy, Duration::from_secs(30));
     /// assert_eq!(error.kind(), "rate_limited");
     /// ```
-    pub fn retry_after(error: impl Into<TaskError>, delay: Duration) -> TaskError {
-        let mut error = error.into();
+    pub fn retry_after(error: impl IntoTaskError, delay: Duration) -> TaskError {
+        let mut error = error.into_task_error();
         let delay_us = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
         error.0.failure.retry = RetryHint::After(delay_us);
         error
     }
 
-    /// An error that callers can get back typed, with [`downcast`](TaskError::downcast). A task
-    /// that returns such an error under `#[task]` does this by itself.
+    /// An error whose value callers can get back with [`downcast`](TaskError::downcast). A
+    /// `#[task]` that returns such an error does this automatically.
     ///
     /// ```
     /// # use abide::TaskError;
@@ -113,16 +117,18 @@ impl TaskError {
     /// assert_eq!(error.downcast::<OutOfStock>(), Some(OutOfStock { left: 2 }));
     /// ```
     pub fn typed<E: Error + Serialize + Send + Sync + 'static>(error: E) -> TaskError {
-        // An error whose value doesn't serialize is still an error with kind and message.
+        // An error whose value cannot be serialized keeps its kind and message.
         let payload = serde_json::to_value(&error).ok();
         let mut error = TaskError::from(error);
         error.0.failure.payload = payload;
         error
     }
 
-    /// An error from a box, as other catch-all types give it (`anyhow::Error::into`). Its type is
-    /// no longer known, so its kind is that of the [`io::Error`] it wraps, or else `error`. What
-    /// [`into_error`](TaskError::into_error) boxed comes back as it was.
+    /// An error from a box, as other catch-all types give it (`anyhow::Error::into`). The error's
+    /// type is no longer known, so its kind is the kind of the [`io::Error`] that it wraps, or else
+    /// `error`. An error that was boxed by [`into_error`](TaskError::into_error) comes back
+    /// unchanged. An error that was made by [`into_std`](TaskError::into_std) keeps its kind
+    /// through any catch-all type.
     ///
     /// ```
     /// # use abide::TaskError;
@@ -133,6 +139,9 @@ impl TaskError {
         match error.downcast::<Opaque>() {
             Ok(opaque) => opaque.0,
             Err(error) => {
+                if let Some(failure) = hidden(&*error) {
+                    return TaskError::from_failure(failure, Some(error));
+                }
                 let io = chain(&*error).find_map(|cause| cause.downcast_ref::<io::Error>());
                 let kind = io.map_or_else(|| kinds::ERROR.to_owned(), io_kind);
                 TaskError::with_causes(kind, error)
@@ -140,7 +149,7 @@ impl TaskError {
         }
     }
 
-    /// The same error under another kind.
+    /// The same error with another kind.
     ///
     /// ```
     /// # use abide::TaskError;
@@ -153,17 +162,18 @@ impl TaskError {
         self
     }
 
-    /// What kind of error it is; see the type's documentation.
+    /// The error's kind; see the documentation of this type.
     pub fn kind(&self) -> &str {
         &self.0.failure.kind
     }
 
-    /// What it says, without its causes.
+    /// The error's message, without its causes.
     pub fn message(&self) -> &str {
         &self.0.failure.message
     }
 
-    /// What its sources say, the nearest first.
+    /// The messages of the error's sources, the nearest first. If the task was not retried although
+    /// it had an attempt left, the last message says why.
     ///
     /// ```
     /// # use abide::TaskError;
@@ -182,13 +192,13 @@ impl TaskError {
         self.0.failure.chain.iter().map(String::as_str)
     }
 
-    /// Whether retries are over, whatever the task's options say.
+    /// Whether the error is marked [`fatal`](TaskError::fatal), so that no retry follows.
     pub fn is_fatal(&self) -> bool {
         self.0.failure.retry == RetryHint::Fatal
     }
 
     /// The failed task's own error, if it is an `E` and was serialized (see
-    /// [`typed`](TaskError::typed)). Works wherever the error has travelled.
+    /// [`typed`](TaskError::typed)). Also works for an error that was read back from the store.
     pub fn downcast<E: DeserializeOwned + 'static>(&self) -> Option<E> {
         if self.kind() != kind_of_type(type_name::<E>()) {
             return None;
@@ -196,8 +206,8 @@ impl TaskError {
         E::deserialize(self.payload()?).ok()
     }
 
-    /// The error that became this one, if it is an `E` and hasn't left its process: what is read
-    /// back from the store has none.
+    /// The original error, if it is an `E` and is still in the process where it was made. An error
+    /// that was read back from the store has none.
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
         self.0.error.as_ref()?.downcast_ref()
     }
@@ -207,7 +217,7 @@ impl TaskError {
         self.0.failure.payload.as_ref()
     }
 
-    /// This error as a `std::error::Error`, for code that wants one. `?` does the same where a
+    /// This error as a `std::error::Error`, for code that needs one. `?` does the same where a
     /// `Box<dyn Error>` is expected.
     ///
     /// ```
@@ -221,7 +231,36 @@ impl TaskError {
         Box::new(Opaque(self))
     }
 
-    fn with_causes(kind: String, error: BoxError) -> TaskError {
+    /// This error in a form that `?` converts into other catch-all types, such as `anyhow::Error`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use abide::{TaskError, TaskHandle, workflow};
+    ///
+    /// #[workflow]
+    /// async fn remind(handle: &TaskHandle) -> anyhow::Result<()> {
+    ///     handle.sleep(Duration::from_secs(3600)).await.map_err(TaskError::into_std)?;
+    ///     Ok(())
+    /// }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// The conversion is explicit because of a rule of Rust: a type to which `?` converts every
+    /// error, such as `TaskError` or `anyhow::Error`, cannot implement `std::error::Error` itself.
+    pub fn into_std(self) -> StandardError {
+        StandardError::new(self)
+    }
+
+    /// The error itself, while it is in the process where it was made.
+    pub(super) fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.0.error.as_deref()
+    }
+
+    pub(super) fn failure(&self) -> &Failure {
+        &self.0.failure
+    }
+
+    pub(super) fn with_causes(kind: String, error: BoxError) -> TaskError {
         TaskError::from_failure(Failure::from_error(kind, &*error), Some(error))
     }
 
@@ -230,8 +269,10 @@ impl TaskError {
     }
 }
 
-/// The error and its sources; bounded, since nothing keeps a source chain from being a circle.
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+/// The error and its sources. Bounded, because a chain of sources could be a circle.
+pub(super) fn chain<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     fn source<'a>(error: &&'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
         (*error).source()
     }
@@ -242,9 +283,9 @@ fn io_kind(error: &io::Error) -> String {
     format!("io::{:?}", error.kind())
 }
 
-/// `a::b::Wrapped<c::Inner>` becomes `Wrapped<Inner>`; `a::b::Error` becomes `a::Error`, since a
-/// type called just that says nothing without its crate.
-fn kind_of_type(type_name: &str) -> String {
+/// `a::b::Wrapped<c::Inner>` becomes `Wrapped<Inner>`. `a::b::Error` becomes `a::Error`, because
+/// the name `Error` alone does not identify a type.
+pub(super) fn kind_of_type(type_name: &str) -> String {
     let mut short = String::new();
     let mut path = String::new();
     for c in type_name.chars() {
@@ -279,12 +320,14 @@ impl<E: Error + Send + Sync + 'static> From<E> for TaskError {
 }
 
 impl TaskError {
-    /// The stored form of this error.
+    /// The stored form of this error. A panic while the error is dropped is logged and stops here.
     pub fn into_failure(self) -> Failure {
-        self.0.failure
+        let Inner { failure, error } = *self.0;
+        drop_caught(error);
+        failure
     }
 
-    /// The error whose stored form this is.
+    /// The error of which this is the stored form.
     pub fn of_failure(failure: Failure) -> TaskError {
         TaskError::from_failure(failure, None)
     }
@@ -303,7 +346,7 @@ impl fmt::Display for TaskError {
     }
 }
 
-/// Kind, message and causes, in words: it is what a `main` that returns this error prints.
+/// Kind, message and causes in words. A `main` that returns this error prints this text.
 impl fmt::Debug for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {self:#}", self.kind())

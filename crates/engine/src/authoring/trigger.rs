@@ -1,4 +1,4 @@
-//! Trigger rules as expressions, spelt as in `#[task(trigger = ..)]`.
+//! Trigger rules as expressions, written as in `#[task(trigger = ..)]`.
 //!
 //! ```
 //! use abide::trigger::{any, context, none, skipped, success};
@@ -10,17 +10,17 @@
 use abide_core::trigger::{ContextOp, Trigger};
 use serde_json::Value;
 
-/// Every part holds; also if there is none.
+/// Every part holds. Also holds without parts.
 pub fn all(parts: impl IntoIterator<Item = Trigger>) -> Trigger {
     Trigger::All(parts.into_iter().collect())
 }
 
-/// Some part holds; so not if there is none.
+/// At least one part holds. Does not hold without parts.
 pub fn any(parts: impl IntoIterator<Item = Trigger>) -> Trigger {
     Trigger::Any(parts.into_iter().collect())
 }
 
-/// No part holds; also if there is none.
+/// No part holds. Also holds without parts.
 pub fn none(parts: impl IntoIterator<Item = Trigger>) -> Trigger {
     Trigger::None(parts.into_iter().collect())
 }
@@ -30,8 +30,8 @@ pub fn success(task: impl Into<String>) -> Trigger {
     Trigger::Success(task.into())
 }
 
-/// At least one node of this task failed or was abandoned. A task whose rule says so and that then
-/// completes has caught the failure: the execution doesn't fail for it.
+/// At least one node of this task failed or was abandoned. If a task with such a rule completes, it
+/// has caught the failure: the execution does not fail because of it.
 pub fn failed(task: impl Into<String>) -> Trigger {
     Trigger::Failed(task.into())
 }
@@ -41,13 +41,12 @@ pub fn skipped(task: impl Into<String>) -> Trigger {
     Trigger::Skipped(task.into())
 }
 
-/// A value of the context, to be compared. The key may be a path of keys and array positions
-/// joined by dots.
+/// A context value to compare. The key may be a path of keys and array positions, joined by dots.
 pub fn context(key: impl Into<String>) -> ContextValue {
     ContextValue { key: key.into() }
 }
 
-/// A value of the context; its methods make rules of it.
+/// A context value. Its methods make rules that compare it.
 ///
 /// ```
 /// use abide::trigger::context;
@@ -62,52 +61,52 @@ pub struct ContextValue {
 }
 
 impl ContextValue {
-    /// It exists and equals `value`.
+    /// The value exists and equals `value`.
     pub fn eq(self, value: impl Into<Value>) -> Trigger {
         self.rule(ContextOp::Eq, value)
     }
 
-    /// It doesn't equal `value`, or doesn't exist.
+    /// The value does not equal `value`, or does not exist.
     pub fn ne(self, value: impl Into<Value>) -> Trigger {
         self.rule(ContextOp::Ne, value)
     }
 
-    /// It is a number or string like `value`, and less.
+    /// The value has the same type as `value`, number or string, and is less.
     pub fn lt(self, value: impl Into<Value>) -> Trigger {
         self.rule(ContextOp::Lt, value)
     }
 
-    /// It is a number or string like `value`, and not greater.
+    /// The value has the same type as `value`, number or string, and is not greater.
     pub fn le(self, value: impl Into<Value>) -> Trigger {
         self.rule(ContextOp::Le, value)
     }
 
-    /// It is a number or string like `value`, and greater.
+    /// The value has the same type as `value`, number or string, and is greater.
     pub fn gt(self, value: impl Into<Value>) -> Trigger {
         self.rule(ContextOp::Gt, value)
     }
 
-    /// It is a number or string like `value`, and not less.
+    /// The value has the same type as `value`, number or string, and is not less.
     pub fn ge(self, value: impl Into<Value>) -> Trigger {
         self.rule(ContextOp::Ge, value)
     }
 
-    /// It is a string with this part, an array with this element or an object with this key.
+    /// The value is a string with this part, an array with this element or an object with this key.
     pub fn contains(self, value: impl Into<Value>) -> Trigger {
         self.rule(ContextOp::Contains, value)
     }
 
-    /// It doesn't contain `value`, or doesn't exist.
+    /// The value does not contain `value`, or does not exist.
     pub fn not_contains(self, value: impl Into<Value>) -> Trigger {
         self.rule(ContextOp::NotContains, value)
     }
 
-    /// It exists; it may be `null`.
+    /// The value exists. It may be `null`.
     pub fn exists(self) -> Trigger {
         self.rule(ContextOp::Exists, Value::Null)
     }
 
-    /// It doesn't exist.
+    /// The value does not exist.
     pub fn not_exists(self) -> Trigger {
         self.rule(ContextOp::NotExists, Value::Null)
     }

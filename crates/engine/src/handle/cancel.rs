@@ -9,8 +9,8 @@ use super::TaskHandle;
 use crate::attempt::Attempt;
 use crate::authoring::TaskError;
 
-/// Says when a task should stop. Clones are the same token; it can be handed to code that knows
-/// nothing of tasks.
+/// Tells when a task should stop. Clones are the same token. You can pass a token to code that
+/// knows nothing of tasks.
 #[derive(Clone)]
 pub struct CancellationToken {
     attempt: Arc<Attempt>,
@@ -36,10 +36,11 @@ impl fmt::Debug for CancellationToken {
     }
 }
 
-/// A task is asked to stop when its execution is cancelled or runs past its deadline, and when its
-/// worker has lost it. It may clean up and return; whatever it returns, it ends Cancelled. If it is
-/// still there when the grace period is over, its future is dropped. A task that only waits, on
-/// [`sleep`](TaskHandle::sleep) or [`signal`](TaskHandle::signal), is dropped at once.
+/// A task should stop when its execution is cancelled or passes its deadline, and when its worker
+/// has lost the task. The task may clean up and return; it ends Cancelled, whatever it returns. If
+/// the task has not returned by the end of the grace period, its future is dropped. A task that
+/// only waits, on [`sleep`](TaskHandle::sleep) or [`signal`](TaskHandle::signal), is dropped at
+/// once.
 impl TaskHandle {
     /// Whether the task should stop.
     pub fn is_cancelled(&self) -> bool {
@@ -51,7 +52,7 @@ impl TaskHandle {
         self.attempt.cancelled()
     }
 
-    /// A token that says when the task should stop, to hand on.
+    /// A token that tells when the task should stop, to pass to other code.
     pub fn cancellation_token(&self) -> CancellationToken {
         CancellationToken {
             attempt: Arc::clone(&self.attempt),

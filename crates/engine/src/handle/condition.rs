@@ -1,13 +1,13 @@
-//! What [`defer_until`](super::TaskHandle::defer_until) polls: a closure that says, at once or as a
-//! future, `true` or `false`, or that it failed.
+//! The conditions that [`defer_until`](super::TaskHandle::defer_until) polls: a closure that
+//! returns `true`, `false` or an error, directly or as a future.
 
 use std::marker::PhantomData;
 
-use crate::authoring::TaskError;
+use crate::authoring::{IntoTaskError, TaskError};
 
-/// What a condition says.
+/// What a condition returns.
 pub trait Verdict: Send {
-    /// Whether it holds.
+    /// Whether the condition is true.
     fn verdict(self) -> Result<bool, TaskError>;
 }
 
@@ -17,30 +17,30 @@ impl Verdict for bool {
     }
 }
 
-impl<E: Into<TaskError> + Send> Verdict for Result<bool, E> {
+impl<E: IntoTaskError + Send> Verdict for Result<bool, E> {
     fn verdict(self) -> Result<bool, TaskError> {
-        self.map_err(Into::into)
+        self.map_err(IntoTaskError::into_task_error)
     }
 }
 
-/// A condition to poll. `Kind` is found by the compiler and has no meaning of its own.
+/// A condition to poll. The compiler infers `Kind`, which has no meaning of its own.
 ///
-/// Implemented for closures that return `bool` or `Result<bool, E>`, and for closures that return
-/// a future of one of these.
+/// Implemented for closures that return `bool` or `Result<bool, E>`, and for closures that return a
+/// future of one of these.
 #[diagnostic::on_unimplemented(
     message = "this is not a condition",
     label = "not a condition",
     note = "a condition is a closure that returns `bool`, `Result<bool, E>`, or a `Send` future of one of these"
 )]
 pub trait Condition<Kind>: Send {
-    /// Looks once.
+    /// Checks the condition once.
     fn check(&mut self) -> impl Future<Output = Result<bool, TaskError>> + Send;
 }
 
-/// Stands for closures that answer at once in [`Condition`]'s `Kind`.
+/// The `Kind` of closures that return their value directly.
 pub struct Immediate<V>(PhantomData<fn() -> V>);
 
-/// Stands for closures that answer with a future in [`Condition`]'s `Kind`.
+/// The `Kind` of closures that return a future.
 pub struct Polled<F>(PhantomData<fn() -> F>);
 
 impl<C, V> Condition<Immediate<V>> for C

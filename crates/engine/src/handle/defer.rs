@@ -1,5 +1,5 @@
-//! Waiting for a condition of the outside world: the task polls it while its slot is free for
-//! others.
+//! Waiting for a condition outside the program. The task polls the condition, and other tasks use
+//! its slot meanwhile.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,17 +10,19 @@ use abide_core::ids::Timestamp;
 
 use super::TaskHandle;
 use super::condition::Condition;
+use super::place::{Asked, Place};
 use crate::attempt::Attempt;
 use crate::authoring::TaskError;
-use crate::clock::{timestamp_of, us_of};
+use crate::clock::{Clock, duration_of_us};
 
-/// The shortest interval between two looks at a condition; what is shorter is made this long.
+/// The shortest interval between two checks of a condition. A shorter interval is raised to this
+/// one.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 /// When to stop waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
-    /// So long after the wait began. It begins again if the task does, after a crash.
+    /// This long after the wait began. After a crash the task runs again and the time begins anew.
     After(Duration),
     /// At this time.
     At(SystemTime),
@@ -42,24 +44,31 @@ impl From<SystemTime> for Deadline {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Deferred {
-    /// The condition came true.
+    /// The condition became true.
     Met,
-    /// The deadline passed first.
+    /// The deadline passed before the condition was true.
     Expired,
 }
 
 impl TaskHandle {
-    /// Waits until `condition` is true, without a slot: the task is Deferred, other tasks run in
-    /// its place, and it takes its turn to get a slot back when the condition has come true.
+    /// Waits until `condition` is true, without a slot. The task is Deferred and other tasks run in
+    /// its place. When the condition is true, the task waits its turn for a slot and then
+    /// continues.
     ///
-    /// The condition is looked at first, and then at every `interval` (at least a millisecond). It
-    /// answers `bool` or `Result<bool, E>`, at once or as a future; an error ends the wait and is
-    /// returned. If it is true already, nothing is written and no time is lost. The attempt's
-    /// timeout does not run while the task waits.
+    /// The condition is checked first at once, and then at every `interval` (at least a
+    /// millisecond). It returns `bool` or `Result<bool, E>`, directly or as a future. An error ends
+    /// the wait and is returned. If the condition is true at the first check, nothing is written
+    /// and no time is lost. The attempt's timeout does not run while the task waits.
     ///
     /// If the execution is stopped meanwhile, this returns an error of kind `cancelled` promptly,
-    /// without waiting for a slot. After a crash the task runs again and waits again: the
-    /// condition is polled in memory, so a task that waits like this is never evicted.
+    /// without waiting for a slot. After a crash the task runs again and waits again. The condition
+    /// is polled in memory, so a task that waits like this is never evicted. The condition must not
+    /// call operations of the task: they are refused with an error of kind `misplaced`.
+    ///
+    /// The result of the condition is not recorded. In a race with a signal, a sleep or a step, the
+    /// condition is checked only after the function has got all results that are ready. So a replay
+    /// takes the same signal as the first run. If later code depends on the winner of the race,
+    /// record the winner with a step.
     ///
     /// ```
     /// use std::time::Duration;
@@ -117,39 +126,43 @@ impl TaskHandle {
     where
         C: Condition<Kind>,
     {
-        let deadline = match deadline.into() {
-            Deadline::After(after) => self.attempt.clock.now().plus_us(us_of(after)),
-            Deadline::At(at) => timestamp_of(at),
+        let end = match deadline.into() {
+            Deadline::After(after) => {
+                Until::Elapsed(self.attempt.clock.elapsed().saturating_add(after))
+            }
+            Deadline::At(at) => Until::Time(Timestamp::from(at)),
         };
-        self.wait_until(condition, interval, Some(deadline))
+        self.wait_until(condition, interval, Some(end))
     }
 
     async fn wait_until<C, Kind>(
         &self,
         mut condition: C,
         interval: Duration,
-        deadline: Option<Timestamp>,
+        end: Option<Until>,
     ) -> Result<Deferred, TaskError>
     where
         C: Condition<Kind>,
     {
-        if condition.check().await? {
+        self.attempt.check_place(&Asked::Condition)?;
+        let place = Place::condition(&self.attempt);
+        self.leave_to_look().await;
+        if place.poll(condition.check()).await? {
             return Ok(Deferred::Met);
         }
-        let interval_us = us_of(interval.max(SHORTEST_INTERVAL));
+        let interval = interval.max(SHORTEST_INTERVAL);
         let clock = &self.attempt.clock;
         let waiting = Waiting::begin(&self.attempt);
         let outcome = loop {
-            let now = clock.now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
+            let left = end.map_or(Duration::MAX, |end| end.left(&**clock));
+            if left.is_zero() {
                 break Ok(Deferred::Expired);
             }
-            let next = now.plus_us(interval_us);
-            let next = deadline.map_or(next, |deadline| next.min(deadline));
-            if self.sleeps_undisturbed(next).await.is_err() {
+            if self.sleeps_undisturbed(interval.min(left)).await.is_err() {
                 return Err(self.cancellation_error());
             }
-            match condition.check().await {
+            self.leave_to_look().await;
+            match place.poll(condition.check()).await {
                 Ok(false) => {}
                 Ok(true) => break Ok(Deferred::Met),
                 Err(error) => break Err(error),
@@ -161,9 +174,13 @@ impl TaskHandle {
         }
     }
 
-    /// Sleeps, unless the task is to stop first.
-    async fn sleeps_undisturbed(&self, until: Timestamp) -> Result<(), Stopped> {
-        let mut sleep = self.attempt.clock.sleep_until(until);
+    async fn leave_to_look(&self) {
+        std::future::poll_fn(|cx| self.attempt.operations().poll_look(cx)).await;
+    }
+
+    /// Sleeps, unless the task must stop before.
+    async fn sleeps_undisturbed(&self, duration: Duration) -> Result<(), Stopped> {
+        let mut sleep = self.attempt.clock.sleep(duration);
         let mut cancelled = pin!(self.attempt.cancelled());
         std::future::poll_fn(|cx| {
             if cancelled.as_mut().poll(cx).is_ready() {
@@ -177,7 +194,23 @@ impl TaskHandle {
 
 struct Stopped;
 
-/// The task polls a condition, as long as this exists.
+/// When a wait ends: by the clock that cannot be set, or at a time of day.
+#[derive(Clone, Copy)]
+enum Until {
+    Elapsed(Duration),
+    Time(Timestamp),
+}
+
+impl Until {
+    fn left(self, clock: &dyn Clock) -> Duration {
+        match self {
+            Until::Elapsed(end) => end.saturating_sub(clock.elapsed()),
+            Until::Time(at) => duration_of_us(at.since_us(clock.now())),
+        }
+    }
+}
+
+/// Exists while the task polls a condition.
 struct Waiting<'a> {
     attempt: &'a Arc<Attempt>,
     id: u32,
@@ -189,7 +222,7 @@ impl<'a> Waiting<'a> {
         Waiting { attempt, id }
     }
 
-    /// Waits until the task holds its slot again, or is to stop.
+    /// Waits until the task holds its slot again, or must stop.
     async fn slot(self) -> Result<(), Stopped> {
         let mut cancelled = pin!(self.attempt.cancelled());
         std::future::poll_fn(|cx| {

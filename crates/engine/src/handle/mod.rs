@@ -1,11 +1,11 @@
-//! The door to durable operations: what a task that asks for a [`TaskHandle`] can do. Each
-//! operation is a future that talks to the [`operations`] table of its attempt; the worker's
-//! driver does the writing.
+//! Durable operations: what a task with a [`TaskHandle`] can do. Each operation is a future that
+//! talks to the [`operations`] table of its attempt. The worker's driver writes the records.
 
 mod cancel;
 mod condition;
 mod defer;
 pub(crate) mod operations;
+pub(crate) mod place;
 pub(crate) mod progress;
 mod step;
 mod wait;
@@ -21,27 +21,33 @@ pub use cancel::CancellationToken;
 pub use condition::{Condition, Immediate, Polled, Verdict};
 pub use defer::{Deadline, Deferred};
 pub use progress::ProgressError;
+pub(crate) use progress::Report;
 
-/// A task's hold on its own execution: waiting without a slot, recorded steps, durable sleeps and
-/// signals, progress, cancellation, and who it is.
+/// A task's access to its own execution: waiting without a slot, recorded steps, durable sleeps and
+/// signals, progress, cancellation, and the ids of the task.
 ///
-/// A task gets one by asking for it, `handle: &TaskHandle` or `handle: TaskHandle`; a task that
-/// doesn't pays for none of it. Clones are the same handle.
+/// A task gets a handle with the parameter `handle: &TaskHandle` or `handle: TaskHandle`. A task
+/// without this parameter has no extra cost. Clones are the same handle.
 ///
 /// # Durable operations
 ///
-/// [`step`](TaskHandle::step), [`sleep`](TaskHandle::sleep), [`sleep_until`](TaskHandle::sleep_until)
-/// and [`signal`](TaskHandle::signal) are recorded. After a crash, a deploy or an eviction the
-/// function runs again from the top, and each of them returns at once what is recorded. So between
-/// them the code must do the same on every run: what depends on time, chance or the world goes
-/// into a step. Operations are told apart by the order in which they are *built*, that is, called;
-/// it doesn't matter in which order they are awaited, and they can be joined and raced.
+/// [`step`](TaskHandle::step), [`sleep`](TaskHandle::sleep),
+/// [`sleep_until`](TaskHandle::sleep_until) and [`signal`](TaskHandle::signal) are operations, and
+/// are recorded. After a crash, a deploy or an eviction the function runs again from the top, and
+/// each operation returns its recorded result at once. So between its operations the function must
+/// do the same on every run. Put code that depends on the time, on random numbers or on the outside
+/// world into a step.
 ///
-/// While a task does nothing but wait for these, its slot is free for others and its future stays
-/// parked in memory. A branch of a `join!` with I/O of its own goes on meanwhile, without a slot;
-/// put such I/O into a step and the slot is kept. When too many tasks are parked, the oldest are
-/// dropped from memory (so is everything their futures own: `Drop`s run) and replayed when what
-/// they wait for comes.
+/// Operations are identified by the order in which they are *built*, which is the order of the
+/// calls. The order in which you await them does not matter, and you can join and race them. A
+/// replay has the same winner in each race. Only the function itself may build operations. In the
+/// body of a step, in a condition, and in a spawned task while a step runs, they are refused.
+///
+/// While a task only waits for operations, other tasks use its slot, and its future stays parked in
+/// memory. A branch of a `join!` with I/O of its own continues meanwhile, without a slot; put such
+/// I/O into a step to keep the slot. If too many tasks are parked, the engine drops the oldest
+/// futures from memory, with everything they own (`Drop`s run). It replays such a task when the
+/// task's wait ends.
 #[derive(Clone)]
 pub struct TaskHandle {
     pub(crate) attempt: Arc<Attempt>,
@@ -57,7 +63,7 @@ impl TaskHandle {
         self.attempt.key().execution
     }
 
-    /// The stable id that the execution was started with.
+    /// The instance: the stable id that the execution was started with.
     pub fn instance(&self) -> &str {
         &self.attempt.instance
     }
@@ -67,19 +73,19 @@ impl TaskHandle {
         &self.attempt.task().id
     }
 
-    /// The id of the node that runs the task: the task's own, unless the graph was built at run
-    /// time.
+    /// The id of the node that runs the task. It is the task's id, unless the graph was built at
+    /// run time.
     pub fn node_id(&self) -> &str {
         self.attempt.node()
     }
 
-    /// Execution and number of the task: the key under which the store knows it.
+    /// The execution's id and the task's number: the key of the task in the store.
     pub fn key(&self) -> TaskKey {
         self.attempt.key()
     }
 
-    /// Which attempt this is, from 1. It rises after a failure or a crash, not when the function
-    /// is replayed after a wait.
+    /// The number of this attempt, from 1. It rises after a failure or a crash, but not when the
+    /// function is replayed after a wait.
     pub fn attempt(&self) -> u32 {
         self.attempt.number
     }

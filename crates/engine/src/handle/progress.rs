@@ -1,11 +1,12 @@
-//! How far a task is. The latest value is kept in memory and written at most once a second; the
-//! task never waits for the write. Within an attempt the share only rises, and it stays below 100
+//! A task's progress. The latest value is kept in memory and written at most once a second. The
+//! task never waits for the write. Within an attempt the share only rises, and it stays below 100 %
 //! until the task has completed.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use abide_core::kernel::{Progress, Request};
-use serde::Serialize;
+use abide_core::kernel::Progress;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::TaskHandle;
@@ -13,60 +14,60 @@ use crate::attempt::Attempt;
 use crate::worker::Worker;
 
 /// Time between two writes of a task's progress.
-const INTERVAL_US: i64 = 1_000_000;
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The most that a task that has not completed can have done.
+/// The highest progress of a task that has not completed.
 const MOST_PERCENT: f64 = 99.0;
 
-/// Longest name of a step, in characters; more is cut off.
+/// Longest name of a step, in characters. The rest is cut off.
 const MAX_STEP_CHARS: usize = 200;
 
-/// Why a progress was refused.
+/// Why a progress report was refused.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum ProgressError {
-    /// The share isn't one.
+    /// The share is not between 0 and 1.
     #[error("a progress of {0} is outside 0 to 1")]
     Share(f64),
-    /// More is done than there is.
+    /// The completed part is larger than the total.
     #[error("a progress of {completed} of {total} is outside 0 to 1")]
     Steps {
-        /// What is done.
+        /// The completed part.
         completed: u64,
-        /// All there is.
+        /// The total.
         total: u64,
     },
 }
 
-/// What was last reported, and whether that is written.
+/// The latest report, and whether it is written.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     latest: Report,
     unwritten: bool,
     /// The latest value is being written.
     on_its_way: bool,
-    /// Somebody writes, once a second.
+    /// A writer runs, once a second.
     writer: bool,
 }
 
-/// As it is stored. Absent fields were never reported.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-struct Report {
-    percent: f64,
+/// A reported progress as it is stored. Fields that were never reported are absent.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub(crate) struct Report {
+    pub(crate) percent: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    completed: Option<u64>,
+    pub(crate) completed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    total: Option<u64>,
+    pub(crate) total: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    step: Option<String>,
+    pub(crate) step: Option<String>,
 }
 
 impl TaskHandle {
-    /// Says what share of the work is done, from 0 to 1. A share smaller than the one before is
-    /// ignored; one outside 0 to 1 is an error.
+    /// Reports the share of the work that is done, from 0 to 1. A share smaller than the last one
+    /// is ignored. A share outside 0 to 1 is an error.
     ///
-    /// Cheap: the latest value is written in the background, at most once a second, and when the
-    /// attempt ends.
+    /// The call is cheap: the latest value is written in the background, at most once a second, and
+    /// when the attempt ends.
     pub fn progress(&self, share: f64) -> Result<(), ProgressError> {
         if !(0.0..=1.0).contains(&share) {
             return Err(ProgressError::Share(share));
@@ -78,7 +79,7 @@ impl TaskHandle {
         Ok(())
     }
 
-    /// Says that `completed` of `total` parts are done, and what is being done now.
+    /// Reports that `completed` of `total` parts are done, and the name of the current part.
     pub fn progress_step(
         &self,
         completed: u64,
@@ -118,7 +119,7 @@ impl TaskHandle {
 }
 
 impl Reports {
-    /// Takes the next report, unless it is a step back. Answers whether it was taken.
+    /// Takes the next report, unless its share is smaller. Returns whether it was taken.
     fn raise(&mut self, next: impl FnOnce(&Report) -> Report) -> bool {
         let mut next = next(&self.latest);
         next.percent = next.percent.min(MOST_PERCENT);
@@ -137,7 +138,7 @@ impl Reports {
         Some(serde_json::to_string(&self.latest).expect("a report has string keys"))
     }
 
-    /// Like [`take`](Reports::take) for the writer, which ends if there is nothing.
+    /// Like [`take`](Reports::take) for the writer, which ends if there is no new report.
     fn take_or_end(&mut self) -> Option<String> {
         let value = self.take();
         self.writer = value.is_some();
@@ -151,21 +152,21 @@ impl Attempt {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is to be written of the progress when the attempt ends, if anything is.
-    pub(crate) fn take_progress(&self) -> Option<Request> {
+    /// The progress to write when the attempt ends, if it is not written yet.
+    pub(crate) fn take_progress(&self) -> Option<Progress> {
         let mut reports = self.reports();
         // What is on its way might come too late, and is the same.
         reports.unwritten |= reports.on_its_way;
         reports.take().map(|value| self.progress_of(value))
     }
 
-    fn progress_of(&self, value: String) -> Request {
+    fn progress_of(&self, value: String) -> Progress {
         let held = self.held;
-        Request::Progress(Progress { held, value })
+        Progress { held, value }
     }
 }
 
-/// Writes now and then once a second, until a second passes without news.
+/// Writes now and then once a second, until a second passes without a new report.
 async fn write_until_quiet(attempt: Arc<Attempt>, worker: Arc<Worker>) {
     loop {
         let Some(value) = attempt.reports().take_or_end() else {
@@ -175,12 +176,11 @@ async fn write_until_quiet(attempt: Arc<Attempt>, worker: Arc<Worker>) {
         attempt.reports().on_its_way = false;
         if let Err(error) = written {
             // Only the latest value matters, and another follows, or the attempt's end writes it.
-            tracing::debug!(task = %attempt.key(), %error, "progress was not written");
+            tracing::debug!(key = %attempt.key(), %error, "the progress of a task was not written");
             attempt.reports().unwritten = true;
         }
-        let next = worker.clock.now().plus_us(INTERVAL_US);
         tokio::select! {
-            () = worker.clock.sleep_until(next) => {}
+            () = worker.clock.sleep(INTERVAL) => {}
             () = attempt.left() => return,
         }
     }

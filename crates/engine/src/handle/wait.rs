@@ -12,14 +12,14 @@ use serde::de::DeserializeOwned;
 use super::TaskHandle;
 use super::step::Ticket;
 use crate::authoring::TaskError;
-use crate::clock::{timestamp_of, us_of};
+use crate::clock::us_of;
 
 /// The name under which sleeps are recorded.
 const SLEEP: &str = "sleep";
 
 impl TaskHandle {
-    /// Sleeps, durably and without a slot. The time at which it ends is recorded: a replay goes on
-    /// with the rest of it, or at once if it has passed.
+    /// Sleeps durably and without a slot. The end time is recorded: a replay sleeps for the
+    /// remaining time, or returns at once if the time has passed.
     ///
     /// ```
     /// use std::time::Duration;
@@ -41,13 +41,13 @@ impl TaskHandle {
         self.sleep_to(due_at)
     }
 
-    /// Sleeps until a time, durably and without a slot. If it has passed, the sleep is recorded
-    /// and ends at once.
+    /// Sleeps until a time, durably and without a slot. If the time has passed, the sleep is
+    /// recorded and ends at once.
     pub fn sleep_until(
         &self,
         at: SystemTime,
     ) -> impl Future<Output = Result<(), TaskError>> + Send + use<> {
-        self.sleep_to(timestamp_of(at))
+        self.sleep_to(Timestamp::from(at))
     }
 
     fn sleep_to(
@@ -61,12 +61,12 @@ impl TaskHandle {
         }
     }
 
-    /// Waits, durably and without a slot, for the next signal of this name that is sent to the
-    /// task's instance, and returns what it carries.
+    /// Waits, durably and without a slot, for the next signal of this name to the task's instance,
+    /// and returns its payload.
     ///
-    /// Signals that were sent before are waiting in the mailbox; each is read once, in the order
-    /// in which they were sent. A payload that doesn't read as a `T` is an error of kind
-    /// `undecodable`, and has been read.
+    /// Signals that were sent earlier wait in the mailbox. Each signal is read once, in the order
+    /// in which the signals were sent. If the payload cannot be read as a `T`, this returns an
+    /// error of kind `undecodable`; the signal counts as read.
     ///
     /// ```
     /// use abide::{TaskError, TaskHandle, workflow};
@@ -94,11 +94,12 @@ impl TaskHandle {
 
 impl Ticket {
     async fn wait(&self, due_at: Option<Timestamp>) -> Result<Payload, TaskError> {
-        let end = poll_fn(|cx| {
-            self.attempt
-                .operations()
-                .poll_wait(self.number, || due_at, cx)
-        });
-        end.await.map_err(TaskError::of_failure)
+        poll_fn(|cx| {
+            self.check_place()?;
+            let mut operations = self.attempt.operations();
+            let end = operations.poll_wait(self.number, || due_at, cx);
+            end.map_err(TaskError::of_failure)
+        })
+        .await
     }
 }

@@ -1,7 +1,6 @@
 //! From a claimed task to the future of its function: what the function asks for is read, nothing
 //! else.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use abide_core::context::{Changes, SOURCE_COST, checkpoint_due};
@@ -9,22 +8,23 @@ use abide_core::failure::{Failure, kinds};
 use abide_core::graph::Uses;
 use abide_core::kernel::{Claimed, Outcome};
 use abide_core::payload::Payload;
-use abide_core::status::Phase;
-use abide_store::{ContextView, EventFilter, StoreError, TaskInputs};
+use abide_store::{ContextView, StoreError, TaskInputs};
 use serde_json::{Map, Value};
 
 use super::Worker;
-use super::drive::{Ending, Function};
+use super::drive::{Exit, Function};
 use super::persist::{Backoff, is_about_the_request};
 use crate::attempt::Attempt;
 use crate::authoring::{DependencyOutput, Invocation};
 use crate::handle::TaskHandle;
+use crate::handle::place::Place;
+use crate::panics::caught;
 
 /// A function that is about to run, and what its end must be compared with.
 pub(super) struct Called {
     pub(super) function: Function,
     pub(super) inherited: Option<Inherited>,
-    /// How long the attempt has been active under earlier claims, if its time is limited.
+    /// How long the attempt has been active under earlier claims.
     pub(super) active_us: i64,
 }
 
@@ -62,10 +62,10 @@ pub(super) async fn call(
     worker: &Worker,
     claimed: &mut Claimed,
     attempt: &Arc<Attempt>,
-) -> Result<Called, Ending> {
+) -> Result<Called, Exit> {
     let Some(task) = worker.catalog.task(claimed.workflow, &attempt.task().id) else {
         let difference = format!("no task `{}` is registered", attempt.task().id);
-        return Err(Ending::Outcome(Outcome::Nondeterministic { difference }));
+        return Err(Exit::Outcome(Outcome::Nondeterministic { difference }));
     };
     let uses = task.spec().uses;
     let inputs = inputs(worker, claimed, attempt, uses).await?;
@@ -74,12 +74,6 @@ pub(super) async fn call(
         let records = read_patiently(worker, attempt, read).await?;
         attempt.operations().load(records);
     }
-    let active_us = match attempt.task().timeout_us {
-        Some(_) if claimed.task.epoch > 1 => {
-            read_patiently(worker, attempt, || active_before(worker, attempt)).await?
-        }
-        _ => 0,
-    };
     let inherited = inputs.context.as_ref().map(Inherited::new);
     let invocation = Invocation {
         input: inputs.input.map(Payload::into_json),
@@ -88,31 +82,16 @@ pub(super) async fn call(
         state: Arc::clone(&worker.state),
         handle: TaskHandle::new(Arc::clone(attempt)),
     };
-    let function = match catch_unwind(AssertUnwindSafe(|| task.call(invocation))) {
-        Ok(future) => Function::new(future),
-        Err(panic) => return Err(Ending::panicked(&*panic, worker)),
+    let place = Place::function(attempt);
+    let function = match caught(|| place.run(|| task.call(invocation))) {
+        Ok(future) => Function::new(future, place),
+        Err(panic) => return Err(Exit::failed(panic, worker)),
     };
     Ok(Called {
         function,
         inherited,
-        active_us,
+        active_us: claimed.task.attempt_active_us,
     })
-}
-
-/// How long this attempt was active before it was claimed again: what its history credits.
-async fn active_before(worker: &Worker, attempt: &Attempt) -> Result<i64, StoreError> {
-    let filter = EventFilter {
-        execution: None,
-        task: Some(attempt.key()),
-    };
-    let events = worker.store.events(&filter, 0, u32::MAX).await?;
-    let active = events.windows(2).filter_map(|pair| {
-        let [before, event] = pair else { return None };
-        let was_active = event.from.as_deref() == Some(Phase::Active.as_str());
-        let of_attempt = event.attempt == Some(attempt.number);
-        (was_active && of_attempt).then(|| event.at.since_us(before.at))
-    });
-    Ok(active.sum())
 }
 
 async fn inputs(
@@ -120,7 +99,7 @@ async fn inputs(
     claimed: &mut Claimed,
     attempt: &Attempt,
     uses: Uses,
-) -> Result<TaskInputs, Ending> {
+) -> Result<TaskInputs, Exit> {
     // The start that claimed it had the input at hand.
     let at_hand = claimed.input.take();
     let missing = Uses {
@@ -160,7 +139,7 @@ async fn read_patiently<T, R>(
     worker: &Worker,
     attempt: &Attempt,
     read: impl Fn() -> R,
-) -> Result<T, Ending>
+) -> Result<T, Exit>
 where
     R: Future<Output = Result<T, StoreError>>,
 {
@@ -170,13 +149,13 @@ where
             Ok(found) => return Ok(found),
             Err(error) => error,
         };
-        tracing::warn!(task = %attempt.key(), %error, "what a task needs could not be read");
+        tracing::warn!(%error, "the inputs of a task could not be read");
         if is_about_the_request(&error) {
             let failure = Failure::engine(kinds::UNDECODABLE, error.to_string());
-            return Err(Ending::failed(failure, worker));
+            return Err(Exit::failed(failure, worker));
         }
         if matches!(error, StoreError::Closed) || attempt.operations().is_over() {
-            return Err(Ending::Lost);
+            return Err(Exit::Lost);
         }
         backoff.pause(&worker.random).await;
     }

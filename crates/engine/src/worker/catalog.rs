@@ -18,7 +18,8 @@ pub(super) struct Catalog {
 
 impl Catalog {
     /// Stores the registered versions, and finds those stored before that this program can run
-    /// too. Those it can't run are named in the log if they have open executions.
+    /// too. Those it can't run are named in the log if they have open executions. A registered
+    /// version that is stored with another graph is an error.
     pub(super) async fn open(store: &Store, registry: &Registry) -> Result<Catalog, EngineError> {
         for workflow in registry.workflows() {
             let kind = stored_kind(workflow.kind);
@@ -37,7 +38,8 @@ impl Catalog {
                     workflow = version.name,
                     version = version.version,
                     executions = version.open_executions,
-                    "open executions wait: this program doesn't register their workflow",
+                    "open executions wait for a program that registers this version of their \
+                     workflow: register it here too, or run such a program beside this one",
                 ),
                 None => {}
             }
@@ -51,13 +53,17 @@ impl Catalog {
         queues.into()
     }
 
+    pub(super) fn name(&self, version: VersionId) -> Option<&str> {
+        Some(&self.workflows.get(&version)?.name)
+    }
+
     pub(super) fn task(&self, version: VersionId, task: &str) -> Option<&Arc<dyn ErasedTask>> {
         self.workflows.get(&version)?.task(task)
     }
 }
 
 /// The registered workflow that can run a stored version: the same name, version and form, with
-/// all of its tasks. Rules and options may have changed: the stored ones count.
+/// all of its tasks. Options may have changed: the stored ones count.
 fn known<'a>(registry: &'a Registry, version: &VersionInfo) -> Option<&'a Arc<WorkflowSpec>> {
     let workflow = registry.workflow(&version.name, &version.version)?;
     let same_form = stored_kind(workflow.kind) == version.kind;

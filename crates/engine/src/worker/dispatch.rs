@@ -2,6 +2,7 @@
 //! batch that is never larger than the free slots. When nothing happens it does nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -58,7 +59,7 @@ async fn claim(worker: &Arc<Worker>, permits: Vec<OwnedSemaphorePermit>) -> Resu
     let claims = worker.store.claim(worker.id(), queues, max).await;
     let claims = claims.map_err(|error| {
         if !error.is_definite() {
-            worker.doubt.notify_one();
+            worker.reconcile.notify_one();
         }
         tracing::warn!(%error, "no work could be claimed; trying again");
     })?;
@@ -67,6 +68,7 @@ async fn claim(worker: &Arc<Worker>, permits: Vec<OwnedSemaphorePermit>) -> Resu
     }
     // A full batch says nothing about what is left.
     let more = claims.more || claims.claimed.len() == permits.len();
+    worker.has_backlog.store(more, Ordering::Relaxed);
     worker.launch(claims.claimed, permits);
     Ok(more)
 }

@@ -3,27 +3,32 @@
 //! the slot back, leaves memory. One loop, one thing at a time; while something is written the
 //! function is not polled.
 
-use std::any::Any;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use abide_core::context::Changes;
 use abide_core::failure::{Failure, kinds};
-use abide_core::kernel::{Answered, Await, Defer, Outcome, Record, Reply, Request, Resume};
+use abide_core::kernel::{
+    Answered, Ask, Await, Defer, Evict, GivenBack, Held, Outcome, Record, Resume, Watch,
+};
 use abide_core::payload::Payload;
+use abide_core::retry::RetryDecision;
 use abide_core::status::Phase;
 use abide_core::step::{Operation, StepRecord};
-use abide_core::text::check_payload;
+use abide_core::text::check_payloads_within;
 
 use super::Worker;
 use super::attempts::ParkedPlace;
 use super::call::{Called, Inherited};
 use crate::attempt::Attempt;
 use crate::authoring::{BoxFuture, Produced, TaskError};
-use crate::clock::{Clock, duration_of_us};
-use crate::handle::operations::{Next, Sign};
+use crate::clock::{Clock, duration_of_us, us_of};
+use crate::handle::operations::{AfterFailure, Next, Sign};
+use crate::handle::place::Place;
+use crate::panics::{caught, drop_caught};
 use crate::slot::SlotToken;
 
 /// Polls of the function in a row, while recorded results are handed to it, before other tasks of
@@ -31,7 +36,7 @@ use crate::slot::SlotToken;
 const MAX_ROUNDS: u32 = 64;
 
 /// How an attempt left its worker's memory.
-pub(super) enum Ending {
+pub(super) enum Exit {
     /// With something to record.
     Outcome(Outcome),
     /// Its waits are in the store.
@@ -40,18 +45,14 @@ pub(super) enum Ending {
     Lost,
 }
 
-impl Ending {
-    pub(super) fn released(reason: &str) -> Ending {
+impl Exit {
+    pub(super) fn released(reason: &str) -> Exit {
         let reason = reason.to_owned();
-        Ending::Outcome(Outcome::Released { reason })
+        Exit::Outcome(Outcome::Released { reason })
     }
 
-    pub(super) fn failed(failure: Failure, worker: &Worker) -> Ending {
-        Ending::Outcome(failed(failure, worker))
-    }
-
-    pub(super) fn panicked(panic: &(dyn Any + Send), worker: &Worker) -> Ending {
-        Ending::failed(panic_failure(panic), worker)
+    pub(super) fn failed(failure: Failure, worker: &Worker) -> Exit {
+        Exit::Outcome(failed(failure, worker))
     }
 }
 
@@ -60,45 +61,48 @@ pub(super) fn failed(failure: Failure, worker: &Worker) -> Outcome {
     Outcome::Failed {
         failure: failure.recordable(worker.options.payload_limit_bytes),
         random: worker.random.unit(),
-        supersede: None,
+        rerun: None,
     }
 }
 
 /// A task's function, as far as it has run.
-pub(super) struct Function(Option<BoxFuture<'static, Result<Produced, TaskError>>>);
+pub(super) struct Function {
+    future: Option<BoxFuture<'static, Result<Produced, TaskError>>>,
+    place: Place,
+}
 
-/// What a function returned, or that it panicked.
-type Returned = Result<Result<Produced, TaskError>, Failure>;
+/// What a function returned. A panic is a failure as well.
+type Returned = Result<Produced, Failure>;
 
 impl Function {
-    pub(super) fn new(future: BoxFuture<'static, Result<Produced, TaskError>>) -> Function {
-        Function(Some(future))
+    pub(super) fn new(
+        future: BoxFuture<'static, Result<Produced, TaskError>>,
+        place: Place,
+    ) -> Function {
+        let future = Some(future);
+        Function { future, place }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Returned> {
-        let Some(future) = &mut self.0 else {
+        let Some(future) = &mut self.future else {
             return Poll::Pending;
         };
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(result)) => Poll::Ready(Ok(result)),
-            Err(panic) => Poll::Ready(Err(panic_failure(&*panic))),
+        match caught(|| self.place.run(|| future.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(|result| result.map_err(TaskError::into_failure)),
+            Err(panic) => Poll::Ready(Err(panic)),
         }
     }
 
     /// Drops it, and with it all that it owns.
     fn discard(&mut self) {
-        let future = self.0.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
-            tracing::warn!("a task panicked while it was dropped");
-        }
+        drop_caught(self.future.take());
     }
 }
 
-fn panic_failure(panic: &(dyn Any + Send)) -> Failure {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Failure::engine(kinds::PANIC, text.unwrap_or("the task panicked"))
+impl Drop for Function {
+    fn drop(&mut self) {
+        self.discard();
+    }
 }
 
 /// See the module's documentation.
@@ -109,7 +113,7 @@ pub(super) struct Drive<'a> {
     function: Function,
     inherited: Option<Inherited>,
     timeout: Timeout,
-    /// Ends when the first of a parked task's waits is over, if that is a matter of time.
+    /// Ends when the first of the task's waits is over, if that is a matter of time.
     due: Option<BoxFuture<'static, ()>>,
     place: Option<ParkedPlace>,
 }
@@ -140,7 +144,7 @@ impl<'a> Drive<'a> {
     }
 
     /// Drives the function to its end, or until it leaves memory otherwise.
-    pub(super) async fn run(mut self) -> Ending {
+    pub(super) async fn run(mut self) -> Exit {
         self.timeout.run(&*self.worker.clock);
         let ending = loop {
             let turn = poll_fn(|cx| self.poll_turn(cx)).await;
@@ -153,6 +157,11 @@ impl<'a> Drive<'a> {
                 break ending;
             }
         };
+        let ended = matches!(
+            ending,
+            Exit::Outcome(Outcome::Completed { .. } | Outcome::Failed { .. } | Outcome::Cancelled)
+        );
+        self.attempt.operations().leave(ended);
         self.function.discard();
         self.attempt.operations().close();
         ending
@@ -168,7 +177,10 @@ impl<'a> Drive<'a> {
         }
         for _ in 0..MAX_ROUNDS {
             self.attempt.operations().begin_poll(cx);
-            if let Poll::Ready(returned) = self.function.poll(cx) {
+            self.attempt.set_polled(Some(Instant::now()));
+            let polled = self.function.poll(cx);
+            self.attempt.set_polled(None);
+            if let Poll::Ready(returned) = polled {
                 self.attempt.operations().end_poll();
                 return Poll::Ready(Turn::Returned(returned));
             }
@@ -185,7 +197,7 @@ impl<'a> Drive<'a> {
         Poll::Pending
     }
 
-    async fn act(&mut self, next: Next) -> Result<(), Ending> {
+    async fn act(&mut self, next: Next) -> Result<(), Exit> {
         match next {
             Next::Idle | Next::Again => Ok(()),
             Next::Record(steps) => self.record(steps).await,
@@ -194,43 +206,43 @@ impl<'a> Drive<'a> {
                 conditions,
             } => self.suspend(operations, conditions).await,
             Next::Renew(operations) => self.await_operations(operations, false).await,
+            Next::Watch(operations) => self.watch(operations).await,
             Next::Resume { always } => self.resume(always).await,
             Next::Evict => self.evict().await,
             Next::Differs(difference) => {
-                Err(Ending::Outcome(Outcome::Nondeterministic { difference }))
+                Err(Exit::Outcome(Outcome::Nondeterministic { difference }))
             }
-            Next::Release => Err(Ending::released(
-                "the worker shut down while the task waited",
-            )),
-            Next::Killed => Err(Ending::released(
-                "the worker shut down before the task ended",
-            )),
-            Next::Cancelled => Err(Ending::Outcome(Outcome::Cancelled)),
-            Next::Lost => Err(Ending::Lost),
+            Next::Release => Err(Exit::released("the worker shut down while the task waited")),
+            Next::Killed => Err(Exit::released("the worker shut down before the task ended")),
+            Next::Cancelled => Err(Exit::Outcome(Outcome::Cancelled)),
+            Next::Lost => Err(Exit::Lost),
         }
     }
 
     // ---- what the operations ask for ----
 
-    async fn record(&mut self, steps: Vec<StepRecord>) -> Result<(), Ending> {
-        let held = self.attempt.held;
-        let request = Request::Record(Record { held, steps });
-        self.worker.apply_held(self.attempt, &request).await?;
-        if let Request::Record(Record { steps, .. }) = request {
-            self.attempt.operations().recorded(steps);
-        }
+    async fn record(&mut self, steps: Vec<StepRecord>) -> Result<(), Exit> {
+        let (held, given_back) = self.held();
+        let record = Record {
+            held,
+            given_back,
+            steps,
+        };
+        self.worker.apply_held(self.attempt, &record).await?;
+        self.attempt.operations().recorded(record.steps);
         Ok(())
     }
 
-    async fn suspend(
-        &mut self,
-        operations: Vec<Operation>,
-        conditions: bool,
-    ) -> Result<(), Ending> {
+    async fn suspend(&mut self, operations: Vec<Operation>, conditions: bool) -> Result<(), Exit> {
         if operations.is_empty() {
-            let held = self.attempt.held;
+            let (held, given_back) = self.held();
             let wait = "a condition that it polls".to_owned();
-            return self.ask(Request::Defer(Defer { held, wait })).await;
+            let request = Defer {
+                held,
+                given_back,
+                wait,
+            };
+            return self.ask(&request).await;
         }
         let evict = !conditions && self.worker.parked.evicts_at_once();
         self.await_operations(operations, evict).await
@@ -240,56 +252,82 @@ impl<'a> Drive<'a> {
         &mut self,
         operations: Vec<Operation>,
         evict: bool,
-    ) -> Result<(), Ending> {
-        let next_order = {
-            let mut known = self.attempt.operations();
-            known.awaits(&operations);
-            known.next_order()
-        };
-        let held = self.attempt.held;
+    ) -> Result<(), Exit> {
+        let next_order = self.awaits(&operations);
+        let (held, given_back) = self.held();
         let request = Await {
             held,
+            given_back,
             operations,
             next_order,
             evict,
         };
-        self.ask(Request::Await(request)).await
+        self.ask(&request).await
+    }
+
+    async fn watch(&mut self, operations: Vec<Operation>) -> Result<(), Exit> {
+        let next_order = self.awaits(&operations);
+        let (held, given_back) = self.held();
+        let request = Watch {
+            held,
+            given_back,
+            operations,
+            next_order,
+        };
+        self.ask(&request).await
+    }
+
+    /// The store is about to know of these waits. Answers the place that the first result gets.
+    fn awaits(&self, operations: &[Operation]) -> u32 {
+        let mut known = self.attempt.operations();
+        known.awaits(operations);
+        known.next_order()
     }
 
     /// Takes the slot back, waiting its turn, and tells the store.
-    async fn resume(&mut self, always: bool) -> Result<(), Ending> {
+    async fn resume(&mut self, always: bool) -> Result<(), Exit> {
         if !self.reclaims().await {
+            if !always {
+                // The wake-up has not been looked at yet.
+                self.attempt.tell(Sign::Wake);
+            }
             return Ok(());
         }
         let next_order = self.attempt.operations().next_order();
-        let held = self.attempt.held;
+        let (held, given_back) = self.held();
         let request = Resume {
             held,
+            given_back,
             always,
             next_order,
         };
-        self.ask(Request::Resume(request)).await
+        self.ask(&request).await
     }
 
     /// Leaves memory. The function goes first: once the store knows, somebody else may run it.
-    async fn evict(&mut self) -> Result<(), Ending> {
+    async fn evict(&mut self) -> Result<(), Exit> {
+        self.attempt.operations().leave(false);
         self.function.discard();
-        let request = Request::Evict(self.attempt.held);
-        self.worker.apply_held(self.attempt, &request).await?;
-        Err(Ending::Evicted)
+        let held = self.attempt.held;
+        self.worker
+            .apply_held(self.attempt, &Evict { held })
+            .await?;
+        Err(Exit::Evicted)
+    }
+
+    /// What every request names: the claim, and the signals that the function did not take.
+    fn held(&self) -> (Held, Vec<GivenBack>) {
+        let given_back = self.attempt.operations().take_given_back();
+        (self.attempt.held, given_back)
     }
 
     /// Asks the store about waits, and goes where its answer says.
-    async fn ask(&mut self, request: Request) -> Result<(), Ending> {
-        let reply = self.worker.apply_held(self.attempt, &request).await?;
-        let Reply::Answered(Answered {
+    async fn ask(&mut self, request: &(impl Ask<Answer = Answered> + Clone)) -> Result<(), Exit> {
+        let Answered {
             results,
             phase,
             cancelling,
-        }) = reply
-        else {
-            return Err(Ending::released("the store's answer makes no sense"));
-        };
+        } = self.worker.apply_held(self.attempt, request).await?;
         if cancelling {
             self.attempt.stop(Sign::Stop);
         }
@@ -297,15 +335,19 @@ impl<'a> Drive<'a> {
         match phase {
             Phase::Active => self.go_on(),
             Phase::Deferred => self.park(),
-            _ => return Err(Ending::Evicted),
+            _ => return Err(Exit::Evicted),
         }
         Ok(())
     }
 
     fn go_on(&mut self) {
         self.place = None;
-        self.due = None;
-        self.attempt.operations().activate();
+        let due_at = {
+            let mut operations = self.attempt.operations();
+            operations.activate();
+            operations.watched_due_at()
+        };
+        self.due = due_at.map(|at| self.worker.clock.sleep_until(at));
         self.timeout.run(&*self.worker.clock);
     }
 
@@ -327,6 +369,7 @@ impl<'a> Drive<'a> {
 
     /// Gets a slot; false if something came up that must be looked at first.
     async fn reclaims(&mut self) -> bool {
+        let _waits = self.worker.waits_for_slots();
         let mut reclaim = pin!(self.slot.reclaim());
         poll_fn(|cx| {
             let interrupted = {
@@ -344,36 +387,32 @@ impl<'a> Drive<'a> {
 
     // ---- how it ends ----
 
-    fn returned(&mut self, returned: Returned) -> Ending {
+    fn returned(&mut self, returned: Returned) -> Exit {
         let (difference, unread) = {
             let operations = self.attempt.operations();
             (operations.difference(), operations.unread())
         };
         let difference = match (&returned, difference) {
             // What it went through to fail may well be what was different.
-            (Ok(Ok(_)), None) => unread,
+            (Ok(_), None) => unread,
             (_, difference) => difference,
         };
         if let Some(difference) = difference {
-            return Ending::Outcome(Outcome::Nondeterministic { difference });
+            return Exit::Outcome(Outcome::Nondeterministic { difference });
         }
-        let outcome = match returned {
-            Ok(Ok(produced)) => self.completed(produced),
-            Ok(Err(error)) => Err(error.into_failure()),
-            Err(panic) => Err(panic),
-        };
-        Ending::Outcome(outcome.unwrap_or_else(|failure| self.failed(failure)))
+        let outcome = returned.and_then(|produced| self.completed(produced));
+        Exit::Outcome(outcome.unwrap_or_else(|failure| self.failed(failure)))
     }
 
     fn completed(&mut self, produced: Produced) -> Result<Outcome, Failure> {
         let Produced { output, changes } = produced;
         if let Some(output) = &output {
-            self.check("output", output)?;
+            self.check("output", output, 0)?;
         }
         let changes = changes.filter(|changes| !changes.is_empty());
         if let Some(changes) = &changes {
             let json = serde_json::to_string(changes).expect("keys are strings");
-            self.check("context", &json)?;
+            self.check("context", &json, Changes::LEVELS)?;
         }
         let inherited = self.inherited.take();
         Ok(Outcome::Completed {
@@ -383,7 +422,8 @@ impl<'a> Drive<'a> {
         })
     }
 
-    fn check(&self, what: &str, json: &str) -> Result<(), Failure> {
+    /// That a text can be stored in which payloads stand that many levels deep.
+    fn check(&self, what: &str, json: &str, levels: usize) -> Result<(), Failure> {
         let limit = self.worker.options.payload_limit_bytes;
         let refuse = |kind, reason: String| {
             let task = &self.attempt.task().id;
@@ -393,22 +433,42 @@ impl<'a> Drive<'a> {
             let reason = format!("{} bytes; the limit is {limit}", json.len());
             return Err(refuse(kinds::PAYLOAD_TOO_LARGE, reason));
         }
-        check_payload(json).map_err(|error| refuse(kinds::PAYLOAD_INVALID, error.to_string()))
+        check_payloads_within(json, levels)
+            .map_err(|error| refuse(kinds::PAYLOAD_INVALID, error.to_string()))
     }
 
-    fn timed_out(&mut self) -> Ending {
+    fn timed_out(&mut self) -> Exit {
         let limit = duration_of_us(self.timeout.limit_us.unwrap_or(0));
         let message = format!("the attempt was active for longer than {limit:?}");
-        Ending::Outcome(self.failed(Failure::engine(kinds::TIMEOUT, message)))
+        Exit::Outcome(self.failed(Failure::engine(kinds::TIMEOUT, message)))
     }
 
     fn failed(&self, failure: Failure) -> Outcome {
-        let failure = failure.recordable(self.worker.options.payload_limit_bytes);
-        let supersede = self.attempt.operations().supersede(&failure);
+        let mut failure = failure.recordable(self.worker.options.payload_limit_bytes);
+        let after = self.attempt.operations().after(&failure);
+        let mut rerun = None;
+        match after {
+            AfterFailure::Keep => {}
+            AfterFailure::Rerun(what) => rerun = Some(what),
+            AfterFailure::WentOn(why) => failure = self.not_retried(failure, why),
+        }
         Outcome::Failed {
-            supersede,
+            rerun,
             failure,
             random: self.worker.random.unit(),
+        }
+    }
+
+    /// The failure of an attempt whose record no other attempt can go on from.
+    fn not_retried(&self, failure: Failure, why: String) -> Failure {
+        let Attempt { number, .. } = **self.attempt;
+        match self.attempt.task().retry.decide(number, &failure, 0.0) {
+            RetryDecision::GiveUp => failure,
+            RetryDecision::Retry { .. } => {
+                let (task, instance) = (self.attempt.key(), &*self.attempt.instance);
+                tracing::warn!(%task, instance, why, "a failed attempt is not retried");
+                failure.without_retry(&why)
+            }
         }
     }
 }
@@ -417,7 +477,8 @@ impl<'a> Drive<'a> {
 struct Timeout {
     limit_us: Option<i64>,
     left_us: i64,
-    runs_since: Option<abide_core::ids::Timestamp>,
+    /// By [`Clock::elapsed`].
+    runs_since: Option<Duration>,
     alarm: Option<BoxFuture<'static, ()>>,
 }
 
@@ -434,15 +495,14 @@ impl Timeout {
     /// Runs from now on. Does nothing if it does, or if there is no limit.
     fn run(&mut self, clock: &dyn Clock) {
         if self.limit_us.is_some() && self.runs_since.is_none() {
-            let now = clock.now();
-            self.runs_since = Some(now);
-            self.alarm = Some(clock.sleep_until(now.plus_us(self.left_us)));
+            self.runs_since = Some(clock.elapsed());
+            self.alarm = Some(clock.sleep(duration_of_us(self.left_us)));
         }
     }
 
     fn pause(&mut self, clock: &dyn Clock) {
         if let Some(since) = self.runs_since.take() {
-            self.left_us -= clock.now().since_us(since);
+            self.left_us -= us_of(clock.elapsed().saturating_sub(since));
             self.alarm = None;
         }
     }

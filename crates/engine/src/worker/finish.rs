@@ -1,16 +1,17 @@
 //! Recording how a task ended. The slot it leaves is offered with the record, so that what this
-//! makes ready is claimed in the same transaction.
+//! makes ready, or else what waits in the outbox, is claimed in the same transaction.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use abide_core::failure::Failure;
-use abide_core::kernel::{Finish, Finished, Offer, Outcome, Reply, Request};
+use abide_core::kernel::{Finish, Finished, Offer, Outcome};
 use abide_store::{ApplyError, StoreError};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit};
 
 use super::drive::failed;
-use super::persist::{Backoff, is_about_the_request};
-use super::{MAX_EXTRA_SLOTS, Work, Worker};
+use super::persist::{Backoff, Blame};
+use super::{MAX_EXTRA_SLOTS, Work, Worker, report};
 use crate::attempt::Attempt;
 
 /// The kind of failure of a task whose outcome the store refuses.
@@ -22,6 +23,7 @@ pub(super) async fn finish(worker: &Arc<Worker>, mut work: Work, outcome: Outcom
     let (offer, extra) = offer(worker, &work, &outcome);
     let mut finish = Finish {
         held: attempt.held,
+        given_back: attempt.operations().take_given_back(),
         outcome,
         offer,
     };
@@ -29,22 +31,29 @@ pub(super) async fn finish(worker: &Arc<Worker>, mut work: Work, outcome: Outcom
     if let Some(progress) = attempt.take_progress()
         && let Err(error) = worker.store.apply(progress).await
     {
-        tracing::debug!(task = %attempt.key(), %error, "the last progress was not written");
+        tracing::debug!(%error, "the last progress of a task was not written");
     }
     let mut claims = worker.may_claim();
     if claims.is_none() {
         finish.offer = None;
     }
+    let filled = finish.offer.as_ref().filter(|offer| offer.fills);
+    let to_fill = filled.map_or(0, |offer| offer.slots as usize);
     let finished = record(worker, &attempt, finish, &mut claims).await;
     // Whoever claims it again may begin.
     drop(work.registered);
-    let mut claimed = finished?.claimed.into_iter();
+    let claimed = finished?.claimed;
+    if claimed.len() < to_fill {
+        worker.has_backlog.store(false, Ordering::Relaxed);
+    }
+    let mut claimed = claimed.into_iter();
     let first = claimed.next()?;
     worker.launch(claimed, extra);
     Some(worker.work(first, work.slot.take()))
 }
 
-/// The slot that the task leaves, and as many other free ones as it has dependents, within reason.
+/// The slot that the task leaves, and as many other free ones as it has dependents, within reason. Without
+/// dependents it is offered to what waits in the outbox.
 fn offer(
     worker: &Worker,
     work: &Work,
@@ -53,15 +62,17 @@ fn offer(
     let ends = matches!(outcome, Outcome::Completed { .. } | Outcome::Failed { .. });
     let key = work.claimed.task.key;
     let dependents = work.claimed.graph.dependents(key.number).len();
-    if !ends || dependents == 0 || worker.is_stopping() || !work.slot.is_held() {
+    let fills = worker.fills_slots();
+    if !ends || dependents == 0 && !fills || worker.is_stopping() || !work.slot.is_held() {
         return (None, Vec::new());
     }
-    let extra = worker.free_slots((dependents - 1).min(MAX_EXTRA_SLOTS));
+    let extra = worker.free_slots(dependents.saturating_sub(1).min(MAX_EXTRA_SLOTS));
     let offer = Offer {
         worker: worker.id(),
         slots: 1 + u32::try_from(extra.len()).expect("a few slots"),
         hop: work.claimed.hop,
         queues: Arc::clone(&worker.queues),
+        fills,
     };
     (Some(offer), extra)
 }
@@ -74,30 +85,29 @@ async fn record(
     claims: &mut Option<OwnedRwLockReadGuard<()>>,
 ) -> Option<Finished> {
     let mut backoff = Backoff::default();
+    let mut blame = Blame::default();
     let mut replaced = false;
     loop {
-        let request = Request::Finish(Box::new(finish.clone()));
-        let error = match worker.store.apply(request).await {
-            Ok(Reply::Finished(finished)) => return told(attempt, finished),
-            Ok(reply) => {
-                tracing::error!(task = %attempt.key(), ?reply, "the store's answer makes no sense");
-                return None;
+        let error = match worker.store.apply(finish.clone()).await {
+            Ok(finished) => {
+                report::recorded(attempt, &finish.outcome, &finished);
+                return finished.recorded.then_some(finished);
             }
             Err(error) => error,
         };
         *claims = None;
         finish.offer = None;
-        tracing::warn!(task = %attempt.key(), %error, "how a task ended could not be recorded");
+        tracing::warn!(%error, "the end of a task could not be written");
         match error {
             ApplyError::Store(StoreError::Closed) => return None,
             ApplyError::Store(error) if !error.is_definite() => {
-                worker.doubt.notify_one();
+                worker.reconcile.notify_one();
                 // If that can't be told either, asking again does no harm.
                 if !worker.is_held(attempt).await.unwrap_or(true) {
                     return None;
                 }
             }
-            ApplyError::Store(error) if !is_about_the_request(&error) => {}
+            ApplyError::Store(error) if !blame.falls_on_request(worker, &error) => {}
             _ if replaced => return None,
             error => {
                 replaced = true;
@@ -107,17 +117,9 @@ async fn record(
             }
         }
         if attempt.operations().is_over() {
-            tracing::error!(task = %attempt.key(), "how a task ended was not recorded; it will run again");
+            tracing::error!("the end of a task was not recorded: the task will run again");
             return None;
         }
         backoff.pause(&worker.random).await;
     }
-}
-
-fn told(attempt: &Attempt, finished: Finished) -> Option<Finished> {
-    if !finished.recorded {
-        tracing::warn!(task = %attempt.key(), "a result came too late and was discarded");
-        return None;
-    }
-    Some(finished)
 }

@@ -1,21 +1,22 @@
 //! Starting a worker: versions, a row of its own, recovery of what dead ones left; then its loops.
 
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use abide_core::ids::{IdGenerator, WorkerId};
-use abide_store::{NewWorker, RecoverySummary, StoreError};
+use abide_store::{NewWorker, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::attempts::Parked;
 use super::catalog::Catalog;
-use super::contact::Contact;
 use super::heartbeat::Heartbeat;
+use super::own::OwnRuntime;
+use super::reachability::Reachability;
 use super::recovery::{self, Lookout};
-use super::{Worker, dispatch, doubt, retention, timers};
+use super::{Worker, dispatch, reconcile, retention, timers};
 use crate::clock::Clock;
 use crate::engine::Parts;
 use crate::error::EngineError;
@@ -49,18 +50,9 @@ pub(crate) async fn start(
             Err(error) => return Err(error.into()),
         }
     };
-    // Otherwise the lookout does, a lease's time from now.
-    let recovered = match store.is_settled(options.lease).await? {
-        true => store.recover(options.max_crashes, id).await?,
-        false => RecoverySummary::default(),
-    };
-    if recovered != RecoverySummary::default() {
-        tracing::info!(?recovered, "took over what earlier processes left");
-    }
-    let woken = store.wake_for_code().await?;
-    if woken > 0 {
-        tracing::info!(woken, "tasks that waited for other code try this one");
-    }
+    store.record_queues(id, &catalog.queues()).await?;
+    // Whatever is wrong with what others left, new work can be done.
+    let left = recovery::take_over(store, options, id).await;
     let worker = Arc::new(Worker {
         store: store.clone(),
         clock: Arc::clone(&options.clock),
@@ -70,6 +62,8 @@ pub(crate) async fn start(
         id: AtomicI64::new(id.0),
         ids,
         slots: Arc::new(Semaphore::new(options.max_concurrent_tasks)),
+        apart: Arc::new(Semaphore::new(1)),
+        own: OwnRuntime::start()?,
         queues: catalog.queues(),
         catalog,
         state: Arc::clone(&parts.state),
@@ -78,9 +72,11 @@ pub(crate) async fn start(
         stopping: AtomicBool::new(false),
         stop: Notify::new(),
         claims: Arc::default(),
-        doubt: Notify::new(),
+        reconcile: Notify::new(),
+        has_backlog: AtomicBool::new(false),
+        waiting_for_slots: AtomicUsize::new(0),
         death: Notify::new(),
-        contact: Contact::new(Instant::now()),
+        reachability: Reachability::new(Instant::now()),
         beginning_anew: tokio::sync::Mutex::default(),
     });
     let heartbeat = Heartbeat::start(&worker)?;
@@ -88,8 +84,8 @@ pub(crate) async fn start(
     tokio::spawn(timers::run(Arc::clone(&worker)));
     let lookout = Lookout::start(&worker)?;
     let loops = [
-        tokio::spawn(doubt::run(Arc::clone(&worker))).abort_handle(),
-        tokio::spawn(recovery::run(Arc::clone(&worker))).abort_handle(),
+        tokio::spawn(reconcile::run(Arc::clone(&worker))).abort_handle(),
+        tokio::spawn(recovery::run(Arc::clone(&worker), left)).abort_handle(),
         tokio::spawn(retention::run(Arc::clone(&worker))).abort_handle(),
     ];
     Ok(Running {

@@ -7,25 +7,28 @@
 //! given away only after the store knows that the task waits, and taken before the store is told
 //! that it goes on. So the tasks that the store calls Active are never more than the slots.
 
+mod apart;
 mod attempts;
 mod call;
 mod catalog;
 mod chain;
-mod contact;
 mod dispatch;
-mod doubt;
 mod drive;
 mod finish;
 mod heartbeat;
 mod launch;
 mod notice;
+mod own;
 mod persist;
+mod reachability;
+mod reconcile;
 mod recovery;
+mod report;
 mod retention;
 mod shutdown;
 mod timers;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use abide_core::ids::{IdGenerator, VersionId, WorkerId};
@@ -44,7 +47,8 @@ use crate::slot::SlotToken;
 
 use attempts::{Attempts, Parked, Registered};
 use catalog::Catalog;
-use contact::Contact;
+use own::OwnRuntime;
+use reachability::Reachability;
 
 pub(crate) use launch::{Running, start};
 
@@ -63,6 +67,10 @@ pub(crate) struct Worker {
     id: AtomicI64,
     ids: Arc<Mutex<IdGenerator>>,
     slots: Arc<Semaphore>,
+    /// The single place for a task that runs alone.
+    apart: Arc<Semaphore>,
+    /// Runs what callers wait for, however busy the runtime of the tasks is.
+    own: OwnRuntime,
     catalog: Catalog,
     queues: Arc<[VersionId]>,
     state: Arc<StateMap>,
@@ -72,11 +80,15 @@ pub(crate) struct Worker {
     stop: Notify,
     /// Held for reading from before something may be claimed until all that was is in memory.
     claims: Arc<tokio::sync::RwLock<()>>,
-    /// Tasks may be held that nobody here knows of: an answer was lost.
-    doubt: Notify,
+    /// The store and this worker may disagree about what it holds: an answer or a connection was lost.
+    reconcile: Notify,
+    /// The last claim left something in the outbox.
+    has_backlog: AtomicBool,
+    /// How many tasks in memory wait for slots. They come before what is in the outbox.
+    waiting_for_slots: AtomicUsize,
     /// Another worker may have died.
     death: Notify,
-    contact: Contact,
+    reachability: Reachability,
     /// Held while it changes its id.
     beginning_anew: tokio::sync::Mutex<()>,
 }
@@ -85,6 +97,15 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // No attempt is left: others may take back what it could not give back itself.
         self.store.leave_worker(self.id());
+    }
+}
+
+/// That a task in memory waits for slots.
+struct WaitsForSlots<'a>(&'a AtomicUsize);
+
+impl Drop for WaitsForSlots<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -119,9 +140,14 @@ impl Worker {
         }
     }
 
-    /// Says that the worker may hold tasks which it doesn't know of.
-    pub(crate) fn doubt(&self) {
-        self.doubt.notify_one();
+    /// The runtime for what callers wait for.
+    pub(crate) fn own(&self) -> &Handle {
+        self.own.handle()
+    }
+
+    /// Says that the store and the worker may disagree about what it holds.
+    pub(crate) fn reconcile_soon(&self) {
+        self.reconcile.notify_one();
     }
 
     /// That something may be claimed. Not while somebody in doubt waits until nothing is.
@@ -142,8 +168,22 @@ impl Worker {
             slots,
             hop: 0,
             queues: Arc::clone(&self.queues),
+            fills: false,
         };
         (slots > 0).then_some((offer, permits))
+    }
+
+    /// Whether a slot that a task leaves is offered to the outbox: tasks are left there, and no task in memory waits
+    /// for a slot.
+    fn fills_slots(&self) -> bool {
+        self.has_backlog.load(Ordering::Relaxed)
+            && self.waiting_for_slots.load(Ordering::Relaxed) == 0
+    }
+
+    /// Counts a task that waits for slots, until this is dropped.
+    fn waits_for_slots(&self) -> WaitsForSlots<'_> {
+        self.waiting_for_slots.fetch_add(1, Ordering::Relaxed);
+        WaitsForSlots(&self.waiting_for_slots)
     }
 
     /// Runs what was claimed, each in one of the permits. Permits that are left over are returned.
@@ -159,6 +199,11 @@ impl Worker {
             let work = self.work(claimed, permit);
             self.runtime.spawn(chain::run(Arc::clone(self), work));
         }
+    }
+
+    /// The name of a workflow that this program can run.
+    pub(crate) fn workflow_name(&self, version: VersionId) -> &str {
+        self.catalog.name(version).unwrap_or_default()
     }
 
     fn work(self: &Arc<Self>, claimed: Claimed, permit: Option<OwnedSemaphorePermit>) -> Work {

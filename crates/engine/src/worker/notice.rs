@@ -24,7 +24,8 @@ impl Worker {
                 Ok(false) => attempt.stop(Sign::Lost),
                 // Its next write finds out.
                 Err(error) => {
-                    tracing::warn!(task = %attempt.key(), %error, "can't tell who holds it");
+                    let key = attempt.key();
+                    tracing::warn!(%key, %error, "can't tell whether this worker still holds a task");
                 }
             },
         }

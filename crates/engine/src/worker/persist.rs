@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use abide_core::failure::Failure;
-use abide_core::kernel::{Outcome, Refusal, Reply, Request};
+use abide_core::kernel::{Ask, Outcome, Refusal};
 use abide_store::{ApplyError, StoreError};
 
 use super::Worker;
-use super::drive::Ending;
+use super::drive::Exit;
 use crate::attempt::Attempt;
 use crate::random::Random;
 
@@ -41,53 +41,73 @@ const UNWRITABLE: &str = "unwritable";
 
 impl Worker {
     /// Applies a request of a running attempt; says how the attempt ends if it can't be.
-    pub(super) async fn apply_held(
+    pub(super) async fn apply_held<R>(
         &self,
         attempt: &Attempt,
-        request: &Request,
-    ) -> Result<Reply, Ending> {
+        request: &(impl Ask<Answer = R> + Clone),
+    ) -> Result<R, Exit> {
         let mut backoff = Backoff::default();
+        let mut blame = Blame::default();
         loop {
             let error = match self.store.apply(request.clone()).await {
-                Ok(reply) => return Ok(reply),
-                Err(ApplyError::Refused(refusal)) => return Err(refused(attempt, refusal)),
+                Ok(answer) => return Ok(answer),
+                Err(ApplyError::Refused(refusal)) => return Err(refused(refusal)),
                 Err(ApplyError::Store(error)) => error,
             };
-            tracing::warn!(task = %attempt.key(), %error, "what a task did could not be written");
+            tracing::warn!(%error, "what a task did could not be written");
             match error {
-                StoreError::Closed => return Err(Ending::Lost),
+                StoreError::Closed => return Err(Exit::Lost),
                 // Whether it was written or not: the record tells the next run.
                 error if !error.is_definite() => {
-                    return Err(Ending::released("the answer to a write was lost"));
+                    return Err(Exit::released("the answer to a write was lost"));
                 }
-                error if is_about_the_request(&error) => {
+                error if blame.falls_on_request(self, &error) => {
                     let failure = Failure::fatal(UNWRITABLE, error.to_string());
-                    return Err(Ending::failed(failure, self));
+                    return Err(Exit::failed(failure, self));
                 }
                 _ => {}
             }
             if attempt.operations().is_over() {
-                return Err(Ending::Lost);
+                return Err(Exit::Lost);
             }
             backoff.pause(&self.random).await;
         }
     }
 }
 
-fn refused(attempt: &Attempt, refusal: Refusal) -> Ending {
-    tracing::warn!(task = %attempt.key(), %refusal, "a task can't go on");
+fn refused(refusal: Refusal) -> Exit {
+    tracing::warn!(%refusal, "the store refuses what a task did: this run of the task ends");
     match refusal {
-        Refusal::LeaseLost { .. } => Ending::Lost,
+        Refusal::LeaseLost { .. } => Exit::Lost,
         // Somebody wrote what this run doesn't know: the next one reads it.
-        Refusal::StepTaken { .. } => Ending::released("another record was found"),
+        Refusal::StepTaken { .. } => Exit::released("another record was found"),
         refusal => {
             let failure = Failure::fatal(UNWRITABLE, refusal.to_string());
-            Ending::Outcome(Outcome::Failed {
+            Exit::Outcome(Outcome::Failed {
                 failure,
                 random: 0.0,
-                supersede: None,
+                rerun: None,
             })
         }
+    }
+}
+
+/// What tells whether a request that can't be written is itself the cause.
+#[derive(Debug, Default)]
+pub(super) struct Blame {
+    /// How many transactions had been written when the request first failed for no known reason.
+    written: Option<u64>,
+}
+
+impl Blame {
+    /// Whether the request is the cause of an error that it failed with. Of one that nobody foresaw it
+    /// is the cause only if others were written since: otherwise the store may take nothing at all.
+    pub(super) fn falls_on_request(&mut self, worker: &Worker, error: &StoreError) -> bool {
+        if !matches!(error, StoreError::Unexpected { .. }) {
+            return is_about_the_request(error);
+        }
+        let written = worker.store.stats().written;
+        written > *self.written.get_or_insert(written)
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) async fn run(worker: Arc<Worker>) {
     loop {
         match worker.store.prune_history(keep).await {
             Ok(0) => {}
-            Ok(executions) => tracing::info!(executions, "removed old histories"),
+            Ok(executions) => tracing::debug!(executions, "removed old histories"),
             Err(error) => tracing::warn!(%error, "old histories could not be removed"),
         }
         tokio::time::sleep(EVERY.mul_f64(0.5 + worker.random.unit())).await;

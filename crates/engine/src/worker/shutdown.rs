@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Worker;
-use crate::clock::us_of;
 use crate::handle::operations::Sign;
 
 /// How long tasks that were cut off may take to be given back, before they are left to recovery:
@@ -15,22 +14,21 @@ impl Worker {
     /// Claims no more, and waits until no attempt is in memory, cutting off those that are not
     /// done at the deadline.
     pub(super) async fn drain(&self) {
-        let deadline = us_of(self.options.shutdown_deadline);
-        let deadline = self.clock.now().plus_us(deadline);
+        let deadline = self.clock.sleep(self.options.shutdown_deadline);
         self.stop_claiming();
         self.tell_all(Sign::Leave);
         tokio::select! {
             () = self.emptied() => return,
-            () = self.clock.sleep_until(deadline) => {}
+            () = deadline => {}
         }
         self.tell_all(Sign::Kill);
         let emptied = tokio::time::timeout(LAST_WAIT, self.emptied());
         if emptied.await.is_err() {
             for attempt in self.attempts.all() {
                 tracing::warn!(
-                    task = %attempt.key(),
-                    node = attempt.node(),
-                    "a task doesn't yield and could not be given back; another worker recovers it",
+                    instance = %attempt.instance,
+                    task = %attempt.node(),
+                    "a task does not yield and could not be given back: another worker recovers it",
                 );
             }
         }
@@ -59,9 +57,12 @@ impl Worker {
         if self.attempts.is_empty()
             && let Err(error) = self.store.end_worker(self.id()).await
         {
-            tracing::warn!(%error, "the worker's end was not recorded; others find it");
+            tracing::warn!(%error, "the worker's end was not recorded: other workers find out by its lease");
         }
         self.store.leave_worker(self.id());
+        if let Err(error) = self.store.checkpoint().await {
+            tracing::warn!(%error, "the log stays beside the database");
+        }
     }
 
     /// Stops at once, as well as that goes without waiting: attempts give back what they hold as

@@ -81,6 +81,7 @@ fn child() {
     match role.as_str() {
         "features" => runtime.block_on(run_features(&home, 10_000)),
         "features evicted" => runtime.block_on(run_features(&home, 0)),
+        "blame" => runtime.block_on(crate::blame::run(&home)),
         "storm" => runtime.block_on(crate::storm::run(&home)),
         other => runtime.block_on(place::run(other, &home)),
     }
@@ -89,7 +90,7 @@ fn child() {
 /// Ends when the function waits for its signal, or has ended without.
 async fn waits_for_signal(engine: &Engine, id: ExecutionId) -> bool {
     loop {
-        let tasks = engine.tasks(id, 0, 1).await.expect("reads");
+        let tasks = engine.store().tasks(id, 0, 1).await.expect("reads");
         let task = &tasks[0].task;
         let waits = task.wait.as_deref().is_some_and(|wait| wait.contains("go"));
         if waits || task.phase.is_terminal() {

@@ -2,6 +2,7 @@
 //! with `ABIDE_CHILD` set, one of its tests is a process that runs workflows. `crashes_postgres.rs` runs the same on
 //! PostgreSQL, but for what is about files; what is about servers is in `faults`.
 
+mod blame;
 mod child;
 mod herd;
 mod kill_points;

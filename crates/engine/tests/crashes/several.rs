@@ -2,10 +2,11 @@
 //! runs only what it knows.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use abide::{Engine, Run, TaskBuilder, TaskError, TaskHandle, WorkflowBuilder};
+use abide::{Engine, HistoryFilter, Run, TaskBuilder, TaskError, TaskHandle, WorkflowBuilder};
 use abide_core::ids::WorkerId;
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use crate::child::Home;
 use crate::kill_points::lines;
 use crate::scene::Log;
+use crate::shim::Shim;
 
 /// The version of the workflow that a process runs.
 const VERSION: &str = "ABIDE_CHILD_VERSION";
@@ -93,7 +95,10 @@ impl Process {
     }
 
     fn worker(home: &Home, version: &str, lease: Duration) -> Process {
-        let mut command = home.process("several");
+        Process::worker_by(home.process("several"), version, lease)
+    }
+
+    fn worker_by(mut command: Command, version: &str, lease: Duration) -> Process {
         command.env(VERSION, version);
         command.env(LEASE, lease.as_millis().to_string());
         Process::spawn(&mut command)
@@ -122,6 +127,35 @@ impl Process {
             self.signal("CONT");
             tokio::time::sleep(LOOK).await;
         }
+    }
+}
+
+/// A child that a process forked, which does nothing but live. It is killed when the test is over.
+struct Forked(i32);
+
+impl Forked {
+    /// Has a process fork that was started for it.
+    async fn by(process: &Process, forked: &Path) -> Forked {
+        process.signal("USR2");
+        loop {
+            let number = std::fs::read(forked).unwrap_or_default();
+            if let Ok(number) = number.try_into() {
+                return Forked(i32::from_ne_bytes(number));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn lives(&self) -> bool {
+        Path::new(&format!("/proc/{}", self.0)).exists()
+    }
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        let kill = format!("kill -KILL {}", self.0);
+        // An error means that it has ended already.
+        Command::new("sh").args(["-c", &kill]).status().ok();
     }
 }
 
@@ -160,8 +194,12 @@ async fn begun(home: &Home, instance: &str, times: usize) -> Vec<u32> {
 }
 
 async fn kinds(client: &Engine, run: &Run<Value>) -> Vec<&'static str> {
-    let events = client.history(run.id(), 0, 1000).await.expect("reads");
-    let of_task = events.into_iter().filter(|event| event.task == 1);
+    let first = HistoryFilter {
+        task: Some(1),
+        ..HistoryFilter::default()
+    };
+    let events = client.history(run.id(), &first, None, 1000).await;
+    let of_task = events.expect("reads").items.into_iter();
     of_task.map(|event| event.kind).collect()
 }
 
@@ -210,6 +248,67 @@ async fn whoever_is_killed_is_noticed_at_once_however_long_its_lease() {
     let kinds = kinds(&client, &run).await;
     assert!(kinds.contains(&"task.recovered"), "{kinds:?}");
     assert_sound(&client).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_forked_child_that_outlives_its_process_holds_up_nobody() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let home = Home::at(directory.path());
+    let client = client(&home).await;
+    let (shim, forked) = (Shim::build(), home.file("forked"));
+    let mut command = shim.process(&home, "several");
+    command.env("ABIDE_FORKED", &forked);
+    let first = Process::worker_by(command, "2", HOUR);
+    let run = begin(&client, "a").await;
+    assert_eq!(begun(&home, "a", 1).await, [first.id()]);
+    // The child has the worker's file open, and so its lock.
+    let forked = Forked::by(&first, &forked).await;
+    let second = Process::worker(&home, "2", HOUR);
+    while workers_of(&home, second.id()).is_empty() {
+        tokio::time::sleep(LOOK).await;
+    }
+    open_gate(&home, "a", second.id());
+    drop(first);
+    assert_eq!(run.result().await.expect("completes"), json!(second.id()));
+    assert!(forked.lives());
+    assert_sound(&client).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn where_the_system_has_no_room_to_tell_of_changes_a_worker_starts_and_hears_of_its_work() {
+    for limit in ["max_inotify_instances", "max_inotify_watches"] {
+        // Limits are set in a namespace of its own, which ends with its process.
+        let limited = format!("echo 0 > /proc/sys/user/{limit}; exec \"$@\"");
+        let limited = ["--map-root-user", "sh", "-ec", &limited, "sh"];
+        let allowed = Command::new("unshare").args(limited).arg("true").output();
+        if !allowed.is_ok_and(|tried| tried.status.success()) {
+            eprintln!("skipped: this system lets nobody set `{limit}`");
+            continue;
+        }
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let home = Home::at(directory.path());
+        let plain = home.process("several");
+        let mut command = Command::new("unshare");
+        command.args(limited).arg(plain.get_program());
+        command.args(plain.get_args());
+        for (name, value) in plain.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        let worker = Process::worker_by(command, "2", HOUR);
+        let client = client(&home).await;
+        while workers_of(&home, worker.id()).is_empty() {
+            tokio::time::sleep(LOOK).await;
+        }
+        // Nothing but the change of its file tells it before its next heartbeat.
+        for instance in ["a", "b"] {
+            open_gate(&home, instance, worker.id());
+            let run = begin(&client, instance).await;
+            assert_eq!(run.result().await.expect("completes"), json!(worker.id()));
+        }
+        assert_sound(&client).await;
+    }
 }
 
 #[tokio::test]
@@ -370,8 +469,9 @@ async fn a_busy_process_keeps_a_single_write_waiting_for_a_few_of_its_batches_on
         }
         let asked = position().await;
         let run = begin(&client, &format!("single {number}")).await;
-        let events = client.history(run.id(), 0, 1).await.expect("reads");
-        waited.push(events[0].position - asked);
+        let all = HistoryFilter::default();
+        let events = client.history(run.id(), &all, None, 1).await;
+        waited.push(events.expect("reads").items[0].position - asked);
     }
     drop(busy);
     waited.sort_unstable();

@@ -10,6 +10,9 @@
  * After each sync the whole file is copied into the directory ABIDE_SYNCED, if there is one: what would
  * be left of it if the power failed before the next.
  *
+ * At SIGUSR2 the process forks, if there is ABIDE_FORKED: its child does nothing, and keeps what the
+ * process has open until it is killed. Its number is written to that file.
+ *
  * The numbers of calls, and of calls that failed, are kept in the file ABIDE_COUNTS, so that they can
  * be read when the process is gone. */
 #define _GNU_SOURCE
@@ -36,6 +39,23 @@ static const char *files;
 static const char *fault;
 static const char *synced;
 
+static const char *forked;
+
+static void fork_now(int number) {
+    (void)number;
+    int before = errno;
+    pid_t child = fork();
+    if (child == 0) {
+        for (;;) pause();
+    }
+    int fd = open(forked, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd >= 0) {
+        if (write(fd, &child, sizeof child) < 0) abort();
+        close(fd);
+    }
+    errno = before;
+}
+
 __attribute__((constructor)) static void set_up(void) {
     const char *at = getenv("ABIDE_KILL_AT");
     const char *how = getenv("ABIDE_KILL_WHEN");
@@ -43,6 +63,8 @@ __attribute__((constructor)) static void set_up(void) {
     files = getenv("ABIDE_FILES");
     fault = getenv("ABIDE_FAULT");
     synced = getenv("ABIDE_SYNCED");
+    forked = getenv("ABIDE_FORKED");
+    if (forked) signal(SIGUSR2, fork_now);
     if (at) kill_at = atol(at);
     if (how) when = how[0];
     if (!counter) return;

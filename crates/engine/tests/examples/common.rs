@@ -8,7 +8,8 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::Once;
 use std::time::SystemTime;
 
-use abide::{Engine, ExecutionId, TaskView};
+use abide::client::EventRecord;
+use abide::{Engine, ExecutionId, HistoryFilter, TaskView};
 
 /// An example as cargo built it with these tests. It does, unless it is told to run some tests
 /// only: then they are built here.
@@ -18,15 +19,15 @@ pub(crate) fn example(name: &str) -> PathBuf {
     let target = test.ancestors().nth(2).expect("it is in target/debug/deps");
     let path = |name: &str| target.join("examples").join(name);
     BUILT.call_once(|| {
-        let engine = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let sources = [
             "examples",
-            "src",
-            "../core/src",
-            "../macros/src",
-            "../store/src",
+            "crates/core/src",
+            "crates/engine/src",
+            "crates/macros/src",
+            "crates/store/src",
         ];
-        let newest = sources.map(|sources| newest(&engine.join(sources)));
+        let newest = sources.map(|sources| newest(&root.join(sources)));
         let newest = newest.into_iter().max().expect("several");
         let is_current = |name| modified(&path(name)).is_some_and(|built| built >= newest);
         if !["ingest", "approval"].into_iter().all(is_current) {
@@ -38,7 +39,8 @@ pub(crate) fn example(name: &str) -> PathBuf {
 
 fn build(target: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--package", "abide", "--examples"]);
+    // As a whole, so that nothing is compiled with other features than the tests have.
+    cargo.args(["build", "--workspace", "--examples"]);
     if target.ends_with("release") {
         cargo.arg("--release");
     }
@@ -142,8 +144,14 @@ pub(crate) async fn look_into(url: String) -> Engine {
 }
 
 pub(crate) async fn all_tasks(engine: &Engine, id: ExecutionId) -> Vec<TaskView> {
-    let tasks = engine.tasks(id, 0, u32::MAX).await;
+    let tasks = engine.store().tasks(id, 0, u32::MAX).await;
     tasks.expect("an execution")
+}
+
+pub(crate) async fn history(engine: &Engine, id: ExecutionId) -> Vec<EventRecord> {
+    let all = HistoryFilter::default();
+    let history = engine.history(id, &all, None, u32::MAX).await;
+    history.expect("an execution").items
 }
 
 /// That everything the store holds keeps the published promises.

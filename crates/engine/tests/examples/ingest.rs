@@ -11,7 +11,7 @@ use abide::{Engine, ExecutionId, ExecutionView, Phase, TaskView};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
-use crate::common::{Process, all_tasks, assert_sound, look_into, run};
+use crate::common::{Process, all_tasks, assert_sound, history, look_into, run};
 use crate::place::Place;
 
 /// Enough that there is time to kill it between any two of them, and little enough to take a second.
@@ -149,8 +149,8 @@ async fn killed_at_any_moment_it_goes_on_and_reads_no_finished_file_again() {
             now.node
         );
     }
-    let history = engine.history(id, 0, u32::MAX).await.expect("readable");
-    let completions = history
+    let completions = history(&engine, id).await;
+    let completions = completions
         .iter()
         .filter(|event| event.kind == "task.completed");
     assert_eq!(completions.count(), tasks.len(), "each completed once");
@@ -343,9 +343,10 @@ async fn an_error_that_passes_is_retried() {
         (&totals["files"], &totals["unreadable"]),
         (&300.into(), &0.into())
     );
-    let failed = engine.history(id, 0, u32::MAX).await.expect("readable");
+    let failed = history(&engine, id).await;
     let failed = failed.iter().filter(|event| event.kind == "task.failed");
-    let errors: Vec<&str> = failed.filter_map(|event| event.data.as_deref()).collect();
+    let errors = failed.filter_map(|event| event.data.as_ref());
+    let errors: Vec<&str> = errors.map(|data| data.get()).collect();
     assert!(
         errors.iter().all(|error| error.contains("symbolic links")),
         "{errors:?}"

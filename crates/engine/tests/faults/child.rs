@@ -9,7 +9,7 @@ use abide::{Engine, EngineBuilder};
 use abide_test_postgres::send_signal;
 use tempfile::TempDir;
 
-use crate::scene::{Log, chore, first, parcel, second, visit};
+use crate::scene::{Log, Order, chore, first, gated, parcel, second, visit};
 
 const ROLE: &str = "ABIDE_CHILD";
 const URL: &str = "ABIDE_CHILD_URL";
@@ -17,6 +17,7 @@ const HOME: &str = "ABIDE_CHILD_HOME";
 const LEASE: &str = "ABIDE_CHILD_LEASE_MS";
 const SLOTS: &str = "ABIDE_CHILD_SLOTS";
 const POLL: &str = "ABIDE_CHILD_POLL_MS";
+const ORDER: &str = "ABIDE_CHILD_ORDER";
 const VERSION: &str = "ABIDE_CHILD_VERSION";
 
 /// Longer than any outage of these tests: a request waits for the server rather than be refused.
@@ -58,6 +59,14 @@ impl Home {
         Worker::spawn(command)
     }
 
+    /// A process that does this to an order and is gone as soon as that is acknowledged.
+    pub(crate) fn do_and_vanish(&self, what: &str, order: &Order) {
+        let mut command = self.process(what);
+        command.env(ORDER, order.number.to_string());
+        let status = command.stdout(Stdio::null()).status();
+        assert!(status.expect("it can be started").success(), "{what}");
+    }
+
     /// One that knows a single version of a workflow.
     pub(crate) fn worker_of_version(&self, version: u32) -> Worker {
         let mut command = self.command(Duration::from_secs(60), 2);
@@ -94,6 +103,7 @@ fn engine(url: &str, log: Log) -> EngineBuilder {
         .register::<parcel::Workflow>()
         .register::<visit>()
         .register::<chore>()
+        .register::<gated>()
         .busy_timeout(PATIENCE)
 }
 
@@ -188,12 +198,44 @@ fn child() {
             };
             runtime.block_on(work(engine));
         }
-        other => panic!("no role is called {other}"),
+        what => {
+            runtime.block_on(act(what, engine(&url, log_in(&home))));
+            // Nothing is closed, and nothing dropped.
+            std::process::exit(0);
+        }
     }
 }
 
 fn variable(name: &str) -> String {
     std::env::var(name).expect("set with the role")
+}
+
+/// Does one thing to an order.
+async fn act(what: &str, engine: EngineBuilder) {
+    let number = variable(ORDER).parse().expect("a number");
+    let order = Order { number };
+    let engine = engine.poll_interval(Duration::from_secs(3600));
+    let engine = engine.connect().await.expect("opens");
+    let instance = order.instance();
+    match what {
+        "start" => drop(
+            engine
+                .start::<visit>(&instance, &order)
+                .await
+                .expect("durable"),
+        ),
+        "signal" => {
+            for word in [5, 6] {
+                let sent = engine.signal(&instance, "extra", &word).await;
+                sent.expect("durable");
+            }
+        }
+        "cancel" => {
+            let run = engine.find::<visit>(&instance).await.expect("it is there");
+            run.cancel("not wanted").await.expect("durable");
+        }
+        other => panic!("no role is called {other}"),
+    }
 }
 
 /// Runs what there is until its input is closed.

@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use abide::{TaskBuilder, TaskHandle, WorkflowBuilder};
 use abide_core::event::EventType;
+use abide_core::status::Phase;
 use abide_test_postgres::{Durability, Server, client};
 use tokio::sync::oneshot;
 
@@ -196,4 +198,50 @@ async fn a_server_killed_while_it_commits_has_done_it_or_not() {
     engine.store().close().await;
     verify(&server.url()).await;
     check_disk(&server.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wake_up_that_was_taken_from_the_inbox_and_never_arrived_is_made_up_for() {
+    let server = Server::start(Durability::None);
+    let proxy = Proxy::before(server.port(), || Cut::None).await;
+    let reader = TaskBuilder::new("reader", |handle: TaskHandle| async move {
+        handle.signal::<u32>("number").await
+    });
+    let reader = WorkflowBuilder::function(reader).build();
+    let hour = Duration::from_secs(3600);
+    let sender = Home::of(&server.url()).engine().poll_interval(hour);
+    let sender = sender.connect().await.expect("opens");
+    // It gives up soon, and never looks by itself.
+    let engine = Home::of(&proxy.url(&server.url())).engine();
+    let engine = engine
+        .register_spec(reader.expect("no mistakes"))
+        .busy_timeout(Duration::from_millis(300))
+        .poll_interval(hour)
+        .lease(LEASE)
+        .start()
+        .await
+        .expect("starts");
+    let run = engine.start_named("reader", "r", &()).await;
+    let run = run.expect("durable");
+    let parked = async || {
+        let tasks = engine.store().tasks(run.id(), 0, 1).await.expect("reads");
+        tasks[0].task.phase == Phase::Deferred
+    };
+    while !parked().await {
+        tokio::task::yield_now().await;
+    }
+    // The claim that takes the wake-up out of the inbox commits, and nobody can ask what became of it.
+    let (tell, held) = oneshot::channel();
+    let mut tell = Some(tell);
+    proxy.plan(move || tell.take().map_or(Cut::None, Cut::Ask));
+    sender.signal("r", "number", &7).await.expect("durable");
+    let held = held.await.expect("it claims");
+    proxy.closed().store(true, Ordering::Relaxed);
+    held.then(Cut::After);
+    assert_eq!(run.result().await.expect("completes"), serde_json::json!(7));
+    proxy.closed().store(false, Ordering::Relaxed);
+    engine.shutdown().await;
+    engine.store().close().await;
+    sender.store().close().await;
+    verify(&server.url()).await;
 }

@@ -5,11 +5,13 @@
 mod answers;
 mod child;
 mod cuts;
+mod failover;
 mod load;
 mod processes;
 mod proxy;
 mod restarts;
 mod scene;
 mod sight;
+mod standby;
 mod troubles;
 mod wakes;

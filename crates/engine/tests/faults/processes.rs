@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use abide::{Engine, ExecutionStatus};
 use abide_core::event::EventType;
+use abide_core::ids::WorkerId;
 use abide_core::status::Phase;
-use abide_test_postgres::{Durability, Server, fresh_schema};
+use abide_test_postgres::{Durability, Server, client, fresh_schema};
 
 use crate::child::{Home, Worker};
 use crate::load::told;
-use crate::scene::{Order, chore, first, second};
+use crate::scene::{Order, chore, first, gated, second};
 use crate::sight::{Sight, verify};
 
 /// Processes and tasks, unless `ABIDE_WORKERS` and `ABIDE_TASKS` say otherwise.
@@ -20,6 +21,9 @@ const TASKS: u32 = 1000;
 const BLOWS: u32 = 12;
 const SLOTS: usize = 4;
 const LEASE: Duration = Duration::from_secs(2);
+const HOUR: Duration = Duration::from_secs(3600);
+/// How long is looked away between two looks at a file or a server.
+const LOOK: Duration = Duration::from_millis(2);
 /// Where nobody may lose it, however busy the machine is.
 const LONG_LEASE: Duration = Duration::from_secs(4);
 
@@ -213,7 +217,7 @@ async fn a_server_that_was_away_for_longer_than_a_lease_costs_nobody_its_life() 
     for number in 0..40 {
         let order = Order { number };
         let run = client
-            .run::<chore>(&order.instance())
+            .find::<chore>(&order.instance())
             .await
             .expect("it is there");
         assert_eq!(run.result().await.expect("completes"), number + 7);
@@ -224,6 +228,110 @@ async fn a_server_that_was_away_for_longer_than_a_lease_costs_nobody_its_life() 
     }
     client.store().close().await;
     verify(&server.url()).await;
+}
+
+/// As if the database's clock had been set: what it wrote before is so much older or younger.
+async fn set_clock(sight: &Sight, ahead: Duration, back: bool) {
+    let us = i64::try_from(ahead.as_micros()).expect("small");
+    let us = if back { us } else { -us };
+    let set = format!(
+        "WITH set AS (UPDATE abide.workers SET started_at = started_at + {us}, heartbeat_at = heartbeat_at + {us}, \
+         lease_until = lease_until + {us} RETURNING 1) SELECT count(*) FROM set"
+    );
+    assert!(sight.number(&set).await > 0, "there are workers");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_clock_that_is_set_ahead_kills_no_worker() {
+    let server = Server::start(Durability::None);
+    let home = Home::of(&server.url());
+    // No heartbeat of theirs comes to their help.
+    let workers: Vec<Worker> = (0..2).map(|_| home.worker(HOUR, SLOTS)).collect();
+    let client = home.engine().connect().await.expect("opens");
+    let sight = Sight::of(&home.url).await;
+    let recovered = async || client.store().recover(5, WorkerId(1)).await;
+    assert_eq!(recovered().await.expect("recovers").workers, 0);
+    set_clock(&sight, 2 * HOUR, false).await;
+    for _ in 0..3 {
+        assert_eq!(recovered().await.expect("recovers").workers, 0);
+    }
+    let dead = "SELECT count(*) FROM abide.workers WHERE ended_at IS NOT NULL";
+    assert_eq!(sight.number(dead).await, 0);
+    for worker in workers {
+        worker.stop();
+    }
+    client.store().close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_clock_that_is_set_back_hides_no_death() {
+    let server = Server::start(Durability::None);
+    let home = Home::of(&server.url());
+    let dead = home.worker(LEASE, SLOTS);
+    let sight = Sight::of(&home.url).await;
+    dead.kill();
+    set_clock(&sight, 2 * HOUR, true).await;
+    let client = home.engine().connect().await.expect("opens");
+    let recovered = async || {
+        let recovered = client.store().recover(5, WorkerId(1)).await;
+        recovered.expect("recovers").workers
+    };
+    while recovered().await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    client.store().close().await;
+}
+
+/// A machine that is suspended, or a debugger: the server ends the session, since it was idle in its transaction
+/// for longer than the store lets it be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_stood_still_in_a_transaction_goes_on_with_its_task() {
+    let server = Server::start(Durability::None);
+    let home = Home::of(&server.url());
+    let worker = home.worker(HOUR, SLOTS);
+    let engine = home.engine().connect().await.expect("opens");
+    let order = Order { number: 1 };
+    let run = engine.start::<gated>(&order.instance(), &order).await;
+    let run = run.expect("durable");
+    while home.log().lines().is_empty() {
+        tokio::time::sleep(LOOK).await;
+    }
+    // Its end waits for a lock, in a transaction.
+    let mut foreign = client(&server.url()).await;
+    let lock = foreign.transaction().await.expect("begins");
+    let locked = lock.batch_execute("SELECT FROM abide.executions FOR UPDATE");
+    locked.await.expect("sound");
+    std::fs::write(home.log().gate(), "").expect("written");
+    let sight = client(&server.url()).await;
+    let processes = async |condition: &str| -> Vec<i32> {
+        let sql = format!(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'abide' AND {condition}"
+        );
+        let rows = sight.query(&sql, &[]).await.expect("sound");
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let waiting = loop {
+        match processes("wait_event_type = 'Lock'").await[..] {
+            [waiting] => break waiting,
+            _ => tokio::time::sleep(LOOK).await,
+        }
+    };
+    worker.freeze();
+    lock.rollback().await.expect("rolls back");
+    let waiting = format!("pid = {waiting}");
+    let idle = format!("{waiting} AND state = 'idle in transaction'");
+    while processes(&idle).await.is_empty() {
+        tokio::time::sleep(LOOK).await;
+    }
+    while !processes(&waiting).await.is_empty() {
+        tokio::time::sleep(LOOK).await;
+    }
+    worker.thaw();
+    assert_eq!(run.result().await.expect("completes"), order.number + 9);
+    assert_eq!(home.log().lines().len(), 1, "its body ran once");
+    worker.stop();
+    engine.store().close().await;
+    verify(&home.url).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

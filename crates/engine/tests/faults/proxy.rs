@@ -47,6 +47,8 @@ struct Shared {
     cuts: Cuts,
     /// Whoever wants to listen is cut off.
     deaf: AtomicBool,
+    /// No further connection is taken.
+    closed: AtomicBool,
 }
 
 /// How many commits came to what.
@@ -76,6 +78,7 @@ impl Proxy {
             plan: Mutex::new(Box::new(plan)),
             cuts: Cuts::default(),
             deaf: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         });
         let proxy = Proxy {
             port,
@@ -84,6 +87,9 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let shared = shared.clone();
+                if shared.closed.load(Ordering::Relaxed) {
+                    continue;
+                }
                 // An error ends the connection, as it would without a proxy.
                 tokio::spawn(async move { run(&shared, client).await.ok() });
             }
@@ -105,6 +111,11 @@ impl Proxy {
     /// Whether nobody can listen to notifications through it.
     pub(crate) fn deaf(&self) -> &AtomicBool {
         &self.shared.deaf
+    }
+
+    /// Whether it takes no further connection. Those that there are go on.
+    pub(crate) fn closed(&self) -> &AtomicBool {
+        &self.shared.closed
     }
 
     /// From now on.

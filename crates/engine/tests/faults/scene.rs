@@ -35,6 +35,11 @@ impl Log {
         self.begin(&format!("{instance} {node} {step}"));
     }
 
+    /// The file for which a `gated` waits.
+    pub(crate) fn gate(&self) -> PathBuf {
+        self.0.with_extension("gate")
+    }
+
     pub(crate) fn lines(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.0).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
@@ -162,6 +167,20 @@ pub(crate) async fn chore(
     log.task(handle);
     tokio::time::sleep(Duration::from_millis(20)).await;
     Ok(order.number + 7)
+}
+
+/// Ends once the test has made a file.
+#[workflow]
+pub(crate) async fn gated(
+    handle: &TaskHandle,
+    order: Order,
+    log: State<Log>,
+) -> Result<u32, TaskError> {
+    log.task(handle);
+    while !log.gate().exists() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(order.number + 9)
 }
 
 /// A version of a workflow.

@@ -69,6 +69,149 @@ impl Asking<'_> {
     }
 }
 
+/// Makes the server refuse some of what tasks do, with an SQLSTATE that nobody knows.
+async fn refuse_completions(owner: &Client, condition: &str) {
+    let sql = format!(
+        "CREATE SEQUENCE abide.refusals; \
+         CREATE FUNCTION abide.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+           IF new.status = 'Completed' AND {condition} THEN \
+             PERFORM nextval('abide.refusals'); RAISE EXCEPTION 'out of sorts' USING ERRCODE = 'ZZ001'; \
+           END IF; RETURN new; END $$; \
+         CREATE TRIGGER refuse BEFORE UPDATE ON abide.task_executions \
+           FOR EACH ROW EXECUTE FUNCTION abide.refuse()"
+    );
+    owner.batch_execute(&sql).await.expect("sound");
+}
+
+async fn run_of(engine: &Engine, order: &Order) -> abide::Run<u32> {
+    let run = engine.start::<chore>(&order.instance(), order).await;
+    run.expect("durable")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_that_nobody_knows_fails_no_task_while_the_server_takes_nothing() {
+    let server = Server::start(Durability::None);
+    let home = Home::of(&server.url());
+    let engine = home.engine().lease(LEASE).start().await.expect("starts");
+    let owner = client(&server.url()).await;
+    // Often enough for the request to have failed alone, on a new connection, and again.
+    refuse_completions(
+        &owner,
+        "(SELECT NOT is_called OR last_value < 9 FROM abide.refusals)",
+    )
+    .await;
+    let order = Order { number: 1 };
+    let run = run_of(&engine, &order).await;
+    assert_eq!(run.result().await.expect("completes"), 8);
+    let sight = Sight::of(&server.url()).await;
+    let refused = sight.number("SELECT last_value FROM abide.refusals").await;
+    assert_eq!(refused, 9, "refused so many times");
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_alone_fails_with_an_error_that_nobody_knows_fails_its_task() {
+    let server = Server::start(Durability::None);
+    let home = Home::of(&server.url());
+    let engine = home.engine().lease(LEASE).start().await.expect("starts");
+    let owner = client(&server.url()).await;
+    refuse_completions(
+        &owner,
+        "new.execution = (SELECT id FROM abide.executions WHERE instance = 'order 0')",
+    )
+    .await;
+    let refused = run_of(&engine, &Order { number: 0 }).await;
+    let mut others = 1..;
+    let failed = tokio::spawn(async move { refused.result().await });
+    while !failed.is_finished() {
+        let order = Order {
+            number: others.next().expect("no end"),
+        };
+        let other = run_of(&engine, &order).await;
+        assert_eq!(other.result().await.expect("completes"), order.number + 7);
+    }
+    let error = failed
+        .await
+        .expect("runs")
+        .expect_err("it can't be written");
+    assert!(error.to_string().contains("out of sorts"), "{error}");
+    engine.shutdown().await;
+}
+
+/// What a role or a database may bring along, at its worst.
+const HOSTILE: &[(&str, &str)] = &[
+    ("standard_conforming_strings", "off"),
+    ("escape_string_warning", "on"),
+    ("backslash_quote", "off"),
+    ("DateStyle", "'SQL, DMY'"),
+    ("IntervalStyle", "sql_standard"),
+    ("TimeZone", "'Pacific/Chatham'"),
+    ("search_path", "nowhere"),
+    ("statement_timeout", "5000"),
+    ("lock_timeout", "1"),
+    ("idle_in_transaction_session_timeout", "1"),
+    ("idle_session_timeout", "5000"),
+    ("default_transaction_isolation", "serializable"),
+    ("default_transaction_deferrable", "on"),
+    ("bytea_output", "escape"),
+    ("client_encoding", "LATIN1"),
+    ("row_security", "off"),
+    ("client_min_messages", "error"),
+    ("exit_on_error", "on"),
+    ("array_nulls", "off"),
+    ("transform_null_equals", "on"),
+    ("quote_all_identifiers", "on"),
+    ("extra_float_digits", "-15"),
+    ("plan_cache_mode", "force_custom_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_indexscan", "off"),
+    ("enable_indexonlyscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_nestloop", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_sort", "off"),
+    ("enable_partition_pruning", "off"),
+    ("join_collapse_limit", "1"),
+    ("from_collapse_limit", "1"),
+    ("geqo_threshold", "2"),
+    ("work_mem", "'64kB'"),
+    ("cursor_tuple_fraction", "0"),
+    ("lo_compat_privileges", "on"),
+    ("check_function_bodies", "off"),
+    ("default_tablespace", "nowhere"),
+    ("default_statistics_target", "1"),
+    ("gin_fuzzy_search_limit", "1"),
+    ("session_replication_role", "replica"),
+    ("xmloption", "document"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_works_whatever_its_role_and_database_have_set() {
+    let server = Server::start(Durability::None);
+    let url = address_of_role(&server).await;
+    let owner = client(&server.url()).await;
+    let home = Home::of(&url);
+    let mut orders = (0..).map(|number| Order { number });
+    for of in ["ROLE app", "DATABASE postgres"] {
+        for (name, value) in HOSTILE {
+            let set = format!("ALTER {of} SET {name} = {value}");
+            owner.batch_execute(&set).await.expect(&set);
+        }
+        // The second time opens what the first made.
+        for _ in 0..2 {
+            let engine = home.engine().lease(LEASE).start().await.expect("starts");
+            for order in orders.by_ref().take(4) {
+                see_through(&engine, &Answers::default(), order).await;
+            }
+            engine.shutdown().await;
+            engine.store().close().await;
+        }
+        verify(&url).await;
+        let reset = format!("ALTER {of} RESET ALL");
+        owner.batch_execute(&reset).await.expect("sound");
+    }
+}
+
 async fn cut_off_role(owner: &Client) {
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'";
     owner.execute(cut, &[]).await.expect("sound");

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use abide::Engine;
+use abide::{Engine, RunError};
 use abide_test_postgres::{Durability, Server, client, fresh_schema};
 
 use crate::child::Home;
@@ -80,6 +80,32 @@ async fn work_signals_timers_and_ends_reach_other_processes_although_nobody_poll
         },
     )
     .await;
+    assert_eq!(worker.stop(), 0);
+    client.store().close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_process_did_that_is_gone_at_once_is_acted_on_although_nobody_polls() {
+    let schema = fresh_schema();
+    let home = Home::of(&schema.url);
+    let engine = home.engine().poll_interval(HOUR).connect().await;
+    let client = engine.expect("opens");
+    let worker = home.polling_worker(LEASE, 4, HOUR);
+    for round in 0..3 {
+        let order = visited(round);
+        home.do_and_vanish("start", &order);
+        let run = client.find::<visit>(&order.instance()).await;
+        let run = run.expect("it was acknowledged");
+        home.do_and_vanish("signal", &order);
+        assert_eq!(run.result().await.expect("completes"), order.result());
+        let order = visited(round + 100);
+        home.do_and_vanish("start", &order);
+        let run = client.find::<visit>(&order.instance()).await;
+        let run = run.expect("it was acknowledged");
+        home.do_and_vanish("cancel", &order);
+        let error = run.result().await.expect_err("cancelled");
+        assert!(matches!(error, RunError::Cancelled { .. }), "{error}");
+    }
     assert_eq!(worker.stop(), 0);
     client.store().close().await;
 }

@@ -7,7 +7,10 @@ use std::time::Duration;
 use abide::{Backoff, Clock, RunError, TaskBuilder, TaskError, TaskHandle, VirtualClock};
 use serde_json::{Value, json};
 
-use crate::common::{Home, Player, begin, function, function_of, history, task_events};
+use crate::common::{
+    Gate, Home, Player, SetClock, begin, first, function, function_of, history, task_events,
+    until_event,
+};
 
 /// A task that fails with these kinds, one per attempt, and succeeds after them.
 fn failing(id: &str, kinds: &'static [&'static str]) -> TaskBuilder {
@@ -67,6 +70,7 @@ async fn history_holds_the_error_of_every_attempt() {
         [json!([1, "a", "failure 1"]), json!([2, "b", "failure 2"])]
     );
     let task = engine
+        .store()
         .tasks(run.id(), 0, 1)
         .await
         .expect("one task")
@@ -168,6 +172,132 @@ async fn a_panic_fails_the_attempt_and_nothing_else() {
     );
 }
 
+/// A payload of a panic that panics with another of its kind whenever it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        std::panic::panic_any(Bomb);
+    }
+}
+
+/// An error and an output that panic with a bomb: when they are read, or else when they are dropped.
+#[derive(Debug)]
+struct Fuse {
+    when_read: bool,
+}
+
+impl Fuse {
+    fn burn(&self) {
+        if self.when_read {
+            std::panic::panic_any(Bomb);
+        }
+    }
+}
+
+impl std::fmt::Display for Fuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.burn();
+        f.write_str("lit")
+    }
+}
+
+impl std::error::Error for Fuse {}
+
+impl serde::Serialize for Fuse {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.burn();
+        serializer.serialize_unit()
+    }
+}
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        if !self.when_read {
+            std::panic::panic_any(Bomb);
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_of_the_users_panics_when_it_is_dropped_the_attempt_ends_and_its_slot_is_free() {
+    const READ: Fuse = Fuse { when_read: true };
+    const DROPPED: Fuse = Fuse { when_read: false };
+    let home = Home::new();
+    let clock = VirtualClock::new();
+    let timed_out = TaskBuilder::new("future", || async {
+        let _held = DROPPED;
+        std::future::pending::<Result<(), TaskError>>().await
+    });
+    let workflows = [
+        function("call", || {
+            std::panic::panic_any(Bomb);
+            #[expect(unreachable_code, reason = "it says what the closure would return")]
+            async {
+                Ok::<_, TaskError>(())
+            }
+        }),
+        function("poll", || async {
+            std::panic::panic_any(Bomb);
+            #[expect(unreachable_code, reason = "it says what the future would return")]
+            Ok::<_, TaskError>(())
+        }),
+        function("step", |handle: TaskHandle| async move {
+            let body = async || -> Result<(), TaskError> { std::panic::panic_any(Bomb) };
+            handle.step("step", body).await
+        }),
+        function("condition", |handle: TaskHandle| async move {
+            let condition = || -> bool { std::panic::panic_any(Bomb) };
+            handle.defer_until(condition, Duration::from_secs(1)).await
+        }),
+        function("output read", || async { Ok::<_, TaskError>(READ) }),
+        function("output dropped", || async { Ok::<_, TaskError>(DROPPED) }),
+        function("error read", || async { Err::<(), _>(READ) }),
+        function("error dropped", || async { Err::<(), _>(DROPPED) }),
+        function_of(timed_out.timeout(Duration::from_secs(5))),
+    ];
+    let names: Vec<String> = workflows.iter().map(|spec| spec.name.clone()).collect();
+    let mut engine = home.engine().clock(clock.clone()).max_concurrent_tasks(1);
+    for workflow in workflows {
+        engine = engine.register_spec(workflow);
+    }
+    let engine = engine.start().await.expect("starts");
+    let _player = Player::of(&clock);
+    for name in names {
+        let run = begin(&engine, &name).await;
+        let error = failed(run.result().await.expect_err("it panics"));
+        let expected = match &*name {
+            // The error itself was there before it was dropped.
+            "error dropped" => ("Fuse", "lit"),
+            "future" => ("timeout", "the attempt was active for longer than 5s"),
+            _ => ("panic", "the task panicked"),
+        };
+        assert_eq!((error.kind(), error.message()), expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn no_history_is_read_to_replay_an_attempt_with_a_time_limit() {
+    let home = Home::new();
+    let patient = TaskBuilder::new("patient", |handle: TaskHandle| async move {
+        if handle.attempt() == 1 {
+            return Err(TaskError::new("flaky", "on purpose"));
+        }
+        handle.signal::<u32>("word").await
+    });
+    let patient = patient.retries(1).backoff(Backoff::fixed(Duration::ZERO));
+    let patient = function_of(patient.timeout(Duration::from_secs(3600)));
+    let engine = home.engine().max_parked_tasks(0).register_spec(patient);
+    let engine = engine.start().await.expect("starts");
+    let run = begin(&engine, "patient").await;
+    until_event(&engine, first(&run), "task.evicted").await;
+    // A read of it would not come to an end.
+    home.damage_histories().await;
+    engine.signal("patient", "word", &7).await.expect("sent");
+    assert_eq!(run.result().await.expect("completes"), json!(7));
+    engine.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_timeout_cuts_an_attempt_off_and_its_slot_is_free_again() {
     let home = Home::new();
@@ -203,6 +333,7 @@ async fn a_timeout_cuts_an_attempt_off_and_its_slot_is_free_again() {
         ["task.failed", "task.retry_scheduled"]
     );
     let task = engine
+        .store()
         .tasks(run.id(), 0, 1)
         .await
         .expect("one task")
@@ -308,10 +439,51 @@ async fn progress_is_written_and_kept_by_a_failure() {
     let run = begin(&engine, "worker").await;
     run.result().await.expect_err("fails");
     let view = engine
+        .store()
         .tasks(run.id(), 0, 1)
         .await
         .expect("one task")
         .remove(0);
     let expected = r#"{"percent":75.0,"completed":3,"total":4,"step":"almost"}"#;
     assert_eq!(view.progress.as_deref(), Some(expected));
+}
+
+#[tokio::test]
+async fn an_attempt_is_no_longer_active_because_the_clock_was_set() {
+    for set_by_us in [-3_600_000_000, 3_600_000_000] {
+        let home = Home::new();
+        let time = VirtualClock::new();
+        let clock = SetClock::new(&time);
+        let (begun, gate) = (Gate::shut(), Gate::shut());
+        let gates = (begun.clone(), gate.clone());
+        let task = TaskBuilder::new("slow", move || {
+            let (begun, gate) = gates.clone();
+            async move {
+                begun.open(1);
+                gate.pass().await;
+                Ok::<_, TaskError>(())
+            }
+        });
+        let slow = function_of(task.timeout(Duration::from_secs(60)));
+        let engine = home.engine().clock(clock.clone()).register_spec(slow);
+        let engine = engine.start().await.expect("starts");
+
+        let run = begin(&engine, "slow").await;
+        begun.pass().await;
+        clock.set_by(set_by_us);
+        time.advance(Duration::from_secs(59));
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        gate.open(1);
+        run.result().await.expect("was active for 59 seconds");
+
+        let run = engine.start_named("slow", "too slow", &());
+        let run = run.await.expect("a durable start");
+        begun.pass().await;
+        clock.set_by(set_by_us);
+        time.advance(Duration::from_secs(60));
+        let error = failed(run.result().await.expect_err("too long"));
+        assert_eq!(error.kind(), "timeout");
+    }
 }

@@ -8,6 +8,7 @@ use abide::{
     Context, Ending, Input, Output, Outputs, RunError, State, TaskBuilder, TaskError, TaskHandle,
     WorkflowBuilder, task, trigger, workflow,
 };
+use abide_store::{Store, StoreOptions, VerifyOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -126,6 +127,11 @@ async fn every_parameter_arrives_in_a_graph_built_at_run_time() {
         }
     );
     engine.shutdown().await;
+    // What contexts, outputs and the worker left behind agrees.
+    let store = Store::open(&home.url(), StoreOptions::default()).await;
+    let report = store.expect("opens").verify(VerifyOptions::default()).await;
+    let report = report.expect("reads");
+    assert!(report.is_clean(), "{report}");
 }
 
 #[tokio::test]

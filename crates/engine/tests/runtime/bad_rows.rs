@@ -73,7 +73,7 @@ async fn executions_edited_by_hand_keep_no_other_from_ending() {
 
 async fn ended(engine: &Engine, ids: &[ExecutionId]) {
     for id in ids {
-        let view = engine.describe(*id).await.expect("reads");
+        let view = engine.execution(*id).await.expect("reads");
         let instance = view.execution.instance;
         let sent = engine.signal(&instance, "word", &"awake").await;
         sent.expect("it is live");
@@ -139,4 +139,36 @@ async fn ten_megabytes_are_told_apart_by_the_limit_wherever_they_come_from() {
         assert_eq!(result, Value::from(text(TEN_MEGABYTES)));
     }
     engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_held_task_of_a_version_that_its_worker_does_not_know_is_named() {
+    let home = Home::new();
+    let first = engine(&home).await;
+    let run = begin(&first, "sleeper").await;
+    until_event(&first, abide::TaskKey::new(run.id(), 1), "task.deferred").await;
+    let url = home.url();
+    let verify = || {
+        let report = abide_store::verify_file(&url, &abide_store::VerifyOptions::default());
+        report.expect("reads")
+    };
+    let report = verify();
+    assert!(report.is_clean(), "{report}");
+    let path = url.strip_prefix("sqlite:").expect("a file");
+    let sqlite = Connection::open(path).expect("opens");
+    // Another version with the same graph, which the worker has not registered.
+    let other = "INSERT INTO workflow_versions (id, name, version, kind, fingerprint, graph, created_at) \
+                 SELECT id + 1, name, 'other', kind, fingerprint, graph, created_at FROM workflow_versions";
+    assert_eq!(sqlite.execute(other, []).expect("sound"), 1);
+    let moved = "UPDATE executions SET workflow_version = workflow_version + 1";
+    assert_eq!(sqlite.execute(moved, []).expect("sound"), 1);
+    let report = verify();
+    let [holder, history] = report.findings.as_slice() else {
+        panic!("two findings were expected: {report}")
+    };
+    let says = "doesn't know its workflow version";
+    assert!(holder.what.contains(says), "{report}");
+    let says = "history says 1";
+    assert!(history.what.contains(says), "{report}");
+    first.shutdown().await;
 }

@@ -34,7 +34,11 @@ async fn bytes_of_chain(links: u32, keys: u32) -> u64 {
     let start = engine.start_named("chain", "chain", &()).graph(graph);
     let run = start.await.expect("a durable start");
     run.result().await.expect("completes");
-    let last = engine.tasks(run.id(), links - 1, 1).await.expect("reads");
+    let last = engine
+        .store()
+        .tasks(run.id(), links - 1, 1)
+        .await
+        .expect("reads");
     assert_eq!(last[0].node, format!("n{}", links - 1));
     engine.shutdown().await;
     engine.store().close().await;

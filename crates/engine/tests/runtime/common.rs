@@ -1,12 +1,15 @@
 //! What the behaviour tests share: workflows made of closures, and readings of the history.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use abide::authoring::{Handler, WorkflowSpec};
+use abide::authoring::{BoxFuture, Handler, WorkflowSpec};
 use abide::{
-    Engine, EngineBuilder, EventView, ExecutionId, Run, TaskBuilder, TaskError, TaskKey,
-    VirtualClock, WorkflowBuilder,
+    Clock, Engine, EngineBuilder, EventView, ExecutionId, Run, TaskBuilder, TaskError, TaskKey,
+    Timestamp, VirtualClock, WorkflowBuilder,
 };
+use abide_store::EventFilter;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
@@ -50,7 +53,11 @@ pub(crate) async fn begin(engine: &Engine, workflow: &str) -> Run<Value> {
 
 /// The whole history of an execution.
 pub(crate) async fn history(engine: &Engine, id: ExecutionId) -> Vec<EventView> {
-    let events = engine.history(id, 0, 1_000_000).await;
+    let filter = EventFilter {
+        execution: Some(id),
+        task: None,
+    };
+    let events = engine.store().events(&filter, 0, 1_000_000).await;
     events.expect("the history is there")
 }
 
@@ -76,6 +83,56 @@ pub(crate) async fn until_event(engine: &Engine, key: TaskKey, kind: &str) {
 pub(crate) fn first(run: &Run<Value>) -> TaskKey {
     TaskKey::new(run.id(), 1)
 }
+
+/// A clock whose time of day can be set. Time goes by a virtual clock.
+#[derive(Clone)]
+pub(crate) struct SetClock {
+    time: VirtualClock,
+    set_by_us: Arc<AtomicI64>,
+}
+
+impl SetClock {
+    pub(crate) fn new(time: &VirtualClock) -> SetClock {
+        SetClock {
+            time: time.clone(),
+            set_by_us: Arc::default(),
+        }
+    }
+
+    /// Sets the time of day forward, or back.
+    pub(crate) fn set_by(&self, us: i64) {
+        self.set_by_us.fetch_add(us, Ordering::SeqCst);
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        self.time
+            .now()
+            .plus_us(self.set_by_us.load(Ordering::SeqCst))
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
+        let clock = self.clone();
+        Box::pin(async move {
+            while clock.now() < at {
+                let left = at.since_us(clock.now()).min(NAP_US);
+                clock.time.sleep_until(clock.time.now().plus_us(left)).await;
+            }
+        })
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.time.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.time.sleep(duration)
+    }
+}
+
+/// How long a [`SetClock`] sleeps before it looks at the time of day again.
+const NAP_US: i64 = 1_000_000;
 
 /// Plays a virtual clock at full speed, as long as this is kept.
 pub(crate) struct Player(tokio::task::JoinHandle<()>);

@@ -10,7 +10,7 @@ use abide::{
 use serde_json::json;
 
 use crate::common::{
-    Gate, Home, begin, first, function, function_of, history, task_events, until_event,
+    Gate, Home, SetClock, begin, first, function, function_of, history, task_events, until_event,
 };
 
 const MOMENT: Duration = Duration::from_millis(1);
@@ -193,6 +193,7 @@ async fn a_deferral_outlasts_the_attempts_timeout() {
         .await
         .expect("has been active for no time at all");
     let task = engine
+        .store()
         .tasks(run.id(), 0, 1)
         .await
         .expect("one task")
@@ -300,6 +301,7 @@ async fn a_deferred_task_says_so_and_an_ended_one_has_no_sub_status() {
     let run = begin(&engine, "waiter").await;
     let sub_status = async |key: TaskKey| {
         let task = engine
+            .store()
             .tasks(key.execution, 0, 1)
             .await
             .expect("one task")
@@ -312,4 +314,51 @@ async fn a_deferred_task_says_so_and_an_ended_one_has_no_sub_status() {
     clock.skip().await;
     run.result().await.expect("completes");
     assert_eq!(sub_status(first(&run)).await, None);
+}
+
+#[tokio::test]
+async fn looks_at_a_condition_go_on_however_the_clock_is_set() {
+    for set_by_us in [-3_600_000_000, 3_600_000_000] {
+        let home = Home::new();
+        let time = VirtualClock::new();
+        let (clock, start) = (SetClock::new(&time), time.now());
+        let (sets, passing) = (clock.clone(), time.clone());
+        let waiter = function("waiter", move |handle: TaskHandle| {
+            let (sets, passing) = (sets.clone(), passing.clone());
+            async move {
+                // While the task sleeps between two looks: it computed before when to wake up.
+                let set_between_looks = || {
+                    let set_at = passing.sleep(Duration::from_secs(30));
+                    let sets = sets.clone();
+                    tokio::spawn(async move {
+                        set_at.await;
+                        sets.set_by(set_by_us);
+                    });
+                };
+                let looks = AtomicU32::new(0);
+                let fifth_look = || {
+                    let look = looks.fetch_add(1, Ordering::SeqCst);
+                    if look == 2 {
+                        set_between_looks();
+                    }
+                    look == 4
+                };
+                let (interval, limit) = (Duration::from_secs(60), Duration::from_secs(600));
+                let first = handle.defer_until_or(fifth_look, interval, limit).await?;
+                set_between_looks();
+                let second = handle.defer_until_or(|| false, interval, limit).await?;
+                Ok::<_, TaskError>([first, second].map(|end| end == Deferred::Met))
+            }
+        });
+        let engine = home.engine().clock(clock).register_spec(waiter);
+        let engine = engine.start().await.expect("starts");
+        let run = begin(&engine, "waiter").await;
+        let _player = crate::common::Player::of(&time);
+        assert_eq!(run.result().await.expect("completes"), json!([true, false]));
+        let waited_us = time.now().since_us(start);
+        assert!(
+            (840_000_000..900_000_000).contains(&waited_us),
+            "{waited_us}"
+        );
+    }
 }

@@ -1,9 +1,15 @@
 //! Graphs: what a task's end makes ready is run, in order, within the slots.
 
-use abide::{Context, GraphOf, Input, RunError, TaskBuilder, TaskError, WorkflowBuilder, trigger};
+use std::time::Duration;
+
+use abide::authoring::WorkflowSpec;
+use abide::{
+    Context, Engine, EngineError, GraphOf, Input, RunError, StoreError, TaskBuilder, TaskError,
+    WorkflowBuilder, trigger,
+};
 use serde_json::{Value, json};
 
-use crate::common::{Home, begin, history};
+use crate::common::{Home, begin, function, history};
 
 /// The most tasks that were Active at a time.
 fn most_active(events: &[abide::EventView]) -> usize {
@@ -179,7 +185,11 @@ async fn a_failure_that_nothing_catches_skips_what_depends_on_it_and_names_its_n
         panic!("{error}")
     };
     assert_eq!((node.as_str(), error.kind()), ("fails", "broken"));
-    let tasks = engine.tasks(run.id(), 0, 10).await.expect("three tasks");
+    let tasks = engine
+        .store()
+        .tasks(run.id(), 0, 10)
+        .await
+        .expect("three tasks");
     let statuses: Vec<_> = tasks.iter().map(|view| view.task.phase.as_str()).collect();
     assert_eq!(statuses, ["Failed", "Skipped", "Completed"]);
 }
@@ -232,5 +242,118 @@ async fn a_diamonds_context_does_not_depend_on_who_is_first() {
             .await;
         let result = run.expect("a durable start").result().await;
         assert_eq!(result.expect("completes"), expected);
+    }
+}
+
+/// `flow`, version 1: `first`, and these after it.
+fn flow(after: &[&str]) -> WorkflowSpec {
+    flow_of(
+        TaskBuilder::new("first", async || Ok::<_, TaskError>(1)),
+        after,
+    )
+}
+
+fn flow_of(first: TaskBuilder, after: &[&str]) -> WorkflowSpec {
+    let flow = WorkflowBuilder::new("flow").task(first);
+    let add = |flow: WorkflowBuilder, id: &&str| {
+        flow.task(TaskBuilder::new(*id, async || Ok::<_, TaskError>(2)).after("first"))
+    };
+    after.iter().fold(flow, add).build().expect("sound")
+}
+
+#[tokio::test]
+async fn a_changed_graph_under_the_same_version_is_refused_at_start_up() {
+    let home = Home::new();
+    let client = home.engine().register_spec(flow(&["pay"])).connect().await;
+    let client = client.expect("opens");
+    let run = begin(&client, "flow").await;
+    for (after, difference) in [
+        (&["ship"][..], "task `ship` is new"),
+        (&[], "task `pay` is gone"),
+        (&["pay", "ship"], "task `ship` is new"),
+    ] {
+        let changed = || home.engine().register_spec(flow(after));
+        let refused = changed().start().await.expect_err("another graph");
+        let EngineError::Store(StoreError::OtherGraph { workflow, .. }) = &refused else {
+            panic!("{refused}")
+        };
+        assert_eq!(workflow, "flow");
+        let said = refused.to_string();
+        for part in [
+            "workflow `flow` version `1` is recorded in this store with another graph",
+            difference,
+            "another `version`",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        // Whoever only starts executions hears of it when one is started.
+        let other = changed().connect().await.expect("opens");
+        let refused = other.start_named("flow", "another", &()).await;
+        assert_eq!(refused.expect_err("another graph").to_string(), said);
+        let refused = other.start_named("flow", "flow", &()).await;
+        assert_eq!(refused.expect_err("another graph").to_string(), said);
+    }
+    let function = function("flow", async || Ok::<_, TaskError>(()));
+    let refused = home.engine().register_spec(function).start().await;
+    let refused = refused.expect_err("another form").to_string();
+    assert!(
+        refused.contains("it is a function instead of a graph"),
+        "{refused}"
+    );
+    // What was started goes on, beside the changed workflow under a version of its own.
+    let engine = home.engine().register_spec(flow(&["pay"]));
+    let mut second = flow(&["pay", "ship"]);
+    second.version = "2".to_owned();
+    let engine = engine.register_spec(second).start().await.expect("starts");
+    run.result().await.expect("completes");
+    let run = begin_another(&engine).await;
+    run.result().await.expect("completes");
+    let tasks = engine.store().tasks(run.id(), 0, 10).await.expect("reads");
+    assert_eq!(tasks.len(), 3);
+}
+
+async fn begin_another(engine: &Engine) -> abide::Run<Value> {
+    let started = engine.start_named("flow", "another", &()).await;
+    started.expect("a durable start")
+}
+
+#[tokio::test]
+async fn options_may_change_under_the_same_version() {
+    let home = Home::new();
+    let client = home
+        .engine()
+        .register_spec(flow(&["a", "b"]))
+        .connect()
+        .await;
+    let run = begin(&client.expect("opens"), "flow").await;
+    let first = TaskBuilder::new("first", async || Ok::<_, TaskError>(1));
+    let first = first
+        .retries(9)
+        .priority(3)
+        .timeout(Duration::from_secs(60));
+    let engine = home.engine().register_spec(flow_of(first, &["b", "a"]));
+    let engine = engine.start().await.expect("the same graph");
+    run.result().await.expect("completes");
+    begin_another(&engine)
+        .await
+        .result()
+        .await
+        .expect("completes");
+}
+
+#[tokio::test]
+async fn of_two_processes_that_record_different_graphs_at_once_one_is_refused() {
+    for _ in 0..8 {
+        let home = Home::new();
+        let open = async |after: &[&str]| {
+            let engine = home.engine().register_spec(flow(after)).connect().await;
+            engine.expect("opens")
+        };
+        let (one, other) = (open(&["pay"]).await, open(&["ship"]).await);
+        let start = async |engine: &Engine, instance: &str| {
+            engine.start_named("flow", instance, &()).await.map(drop)
+        };
+        let (one, other) = tokio::join!(start(&one, "one"), start(&other, "other"));
+        assert_ne!(one.is_ok(), other.is_ok(), "{one:?} {other:?}");
     }
 }

@@ -19,6 +19,29 @@ impl Home {
         self.directory.path().join("app.db")
     }
 
+    /// Makes the database refuse every change of a task.
+    pub(crate) async fn refuse_changes(&self) {
+        self.execute(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON task_executions BEGIN SELECT RAISE(ABORT, 'out of sorts'); END",
+        );
+    }
+
+    pub(crate) async fn allow_changes(&self) {
+        self.execute("DROP TRIGGER refuse");
+    }
+
+    /// Makes what was written of every history so far unreadable.
+    pub(crate) async fn damage_histories(&self) {
+        self.execute("UPDATE execution_events SET type = 9999");
+    }
+
+    fn execute(&self, sql: &str) {
+        let connection = rusqlite::Connection::open(self.path()).expect("opens");
+        let patience = std::time::Duration::from_secs(60);
+        connection.busy_timeout(patience).expect("set");
+        connection.execute_batch(sql).expect("sound");
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("sqlite:{}", self.path().display())
     }

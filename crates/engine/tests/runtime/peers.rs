@@ -75,7 +75,7 @@ async fn a_cancellation_reaches_a_task_that_another_process_runs() {
     let run = begin(&holder, "patient").await;
     until_event(&holder, first(&run), "task.started").await;
     let reply = other.cancel(run.id(), "enough").await.expect("it runs");
-    assert_eq!(reply.status, ExecutionStatus::Cancelling);
+    assert_eq!(reply.status(), ExecutionStatus::Cancelling);
     let error = run.result().await.expect_err("cancelled");
     assert!(matches!(error, RunError::Cancelled { .. }), "{error}");
 }

@@ -36,6 +36,6 @@ async fn an_engine_removes_histories_that_are_old_enough_and_keeps_results() {
         tokio::task::yield_now().await;
     }
     assert!(!history(&engine, young.id()).await.is_empty());
-    let old = engine.run::<double>("old").await.expect("is known");
+    let old = engine.find::<double>("old").await.expect("is known");
     assert_eq!(old.result().await.expect("is kept"), 8);
 }

@@ -1,8 +1,8 @@
 //! The worker as a whole: stopping, recovery, what it leaves alone, and
 //! that it does nothing when there is nothing to do.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use abide::{
@@ -12,7 +12,9 @@ use abide_core::ids::{ExecutionId, WorkerId};
 use abide_core::kernel::{Claimed, Defer, Held, Request};
 use abide_store::{NewWorker, StoreOptions};
 use serde_json::json;
+use tracing::Level;
 
+use crate::captured::{Line, captured};
 use crate::common::{Gate, Home, begin, first, function, gated, history, task_events, until_event};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -120,6 +122,7 @@ async fn what_is_not_done_at_the_deadline_is_given_back_at_no_attempts_cost() {
     let run = begin(&engine, "stuck").await;
     assert_eq!(run.result().await.expect("completes"), json!(1));
     let task = engine
+        .store()
         .tasks(run.id(), 0, 1)
         .await
         .expect("one task")
@@ -190,7 +193,7 @@ async fn dropping_the_engine_gives_back_what_it_runs() {
 }
 
 /// A process that claimed a task and died.
-async fn claim_and_die(home: &Home, defer: bool) {
+pub(crate) async fn claim_and_die(home: &Home, defer: bool) {
     let store = Store::open(&home.url(), StoreOptions::default())
         .await
         .expect("opens");
@@ -222,8 +225,12 @@ async fn claim_and_die(home: &Home, defer: bool) {
             epoch: task.epoch,
             worker,
         };
-        let wait = "a file".to_owned();
-        let deferred = store.apply(Request::Defer(Defer { held, wait })).await;
+        let defer = Defer {
+            held,
+            given_back: Vec::new(),
+            wait: "a file".to_owned(),
+        };
+        let deferred = store.apply(Request::Defer(defer)).await;
         deferred.expect("is written");
     }
     // Where no lock tells that a process is gone, its lease does.
@@ -277,6 +284,33 @@ async fn a_dead_process_tasks_are_recovered_at_once_and_a_crash_costs_an_attempt
         events.iter().filter_map(|event| event.attempt).max(),
         Some(2)
     );
+}
+
+#[tokio::test]
+async fn an_engine_starts_although_nothing_can_be_recovered_and_recovers_it_later() {
+    let home = Home::new();
+    let client = home
+        .engine()
+        .register_spec(quick("a"))
+        .connect()
+        .await
+        .expect("opens");
+    let run = begin(&client, "a").await;
+    claim_and_die(&home, false).await;
+    home.refuse_changes().await;
+    let engine = home
+        .engine()
+        .register_spec(quick("a"))
+        .lease(Duration::from_secs(1))
+        .start()
+        .await
+        .expect("starts");
+    let events = task_events(&engine, run.id(), 1).await;
+    assert!(!events.contains(&"task.recovered"), "{events:?}");
+    home.allow_changes().await;
+    begin(&engine, "a").await.result().await.expect("completes");
+    let events = task_events(&engine, run.id(), 1).await;
+    assert!(events.contains(&"task.recovered"), "{events:?}");
 }
 
 #[tokio::test]
@@ -380,7 +414,7 @@ async fn cancelling_works_while_nobody_runs_tasks() {
         .await
         .expect("is written");
     assert_eq!(
-        (reply.status, reply.changed),
+        (reply.status(), reply.is_changed()),
         (ExecutionStatus::Cancelled, true)
     );
     let again = client
@@ -388,10 +422,11 @@ async fn cancelling_works_while_nobody_runs_tasks() {
         .await
         .expect("is satisfied");
     assert_eq!(
-        (again.status, again.changed),
+        (again.status(), again.is_changed()),
         (ExecutionStatus::Cancelled, false)
     );
     let task = client
+        .store()
         .tasks(run.id(), 0, 1)
         .await
         .expect("one task")
@@ -475,4 +510,176 @@ async fn a_worker_that_was_declared_dead_goes_on_under_a_new_id() {
     assert_eq!(run.result().await.expect("completes"), json!(1));
     let after = engine.store().workers().await.expect("reads").remove(0).id;
     assert_ne!(after, before);
+}
+
+/// Something that tests open for code that blocks.
+#[derive(Clone, Default)]
+struct Barrier(Arc<(Mutex<bool>, Condvar)>);
+
+impl Barrier {
+    fn open(&self) {
+        *self.0.0.lock().expect("nobody panics with it") = true;
+        self.0.1.notify_all();
+    }
+
+    /// Keeps the thread until it is open.
+    fn block(&self) {
+        let shut = self.0.0.lock().expect("nobody panics with it");
+        let opened = self.0.1.wait_while(shut, |open| !*open);
+        drop(opened.expect("nobody panics with it"));
+    }
+}
+
+/// A function that blocks its thread until the barrier is open.
+fn blocker(begun: &Gate, barrier: &Barrier) -> abide::authoring::WorkflowSpec {
+    let (begun, barrier) = (begun.clone(), barrier.clone());
+    function("blocker", move || {
+        let (begun, barrier) = (begun.clone(), barrier.clone());
+        async move {
+            begun.open(1);
+            barrier.block();
+            Ok::<_, TaskError>("done")
+        }
+    })
+}
+
+fn runtime(threads: usize) -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+#[tokio::test]
+async fn a_blocked_runtime_keeps_its_tasks_while_its_process_lives() {
+    const LEASE: Duration = Duration::from_secs(2);
+    let home = Home::new();
+    let (begun, barrier) = (Gate::shut(), Barrier::default());
+    let blocked = runtime(1);
+    let builder = home.engine().lease(LEASE);
+    let builder = builder.register_spec(blocker(&begun, &barrier));
+    let engine = blocked.spawn(builder.start()).await.expect("no panic");
+    let engine = engine.expect("starts");
+    let worker = engine.store().workers().await.expect("reads").remove(0);
+    let other = home
+        .engine()
+        .lease(LEASE)
+        .start()
+        .await
+        .expect("starts beside it, and knows no workflow");
+    let run = begin(&engine, "blocker").await;
+    begun.pass().await;
+    let renewed_us = async || {
+        let workers = other.store().workers().await.expect("reads");
+        let own = workers.iter().find(|row| row.id == worker.id);
+        let own = own.expect("it was not declared dead");
+        own.lease_until.since_us(worker.lease_until)
+    };
+    while renewed_us().await < 5 * i64::try_from(LEASE.as_micros()).expect("small") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    barrier.open();
+    assert_eq!(run.result().await.expect("completes"), json!("done"));
+    let events = task_events(&other, run.id(), 1).await;
+    assert_eq!(
+        events[2..],
+        ["task.claimed", "task.started", "task.completed"]
+    );
+    blocked
+        .spawn(async move { engine.shutdown().await })
+        .await
+        .expect("no panic");
+    other.shutdown().await;
+    blocked.shutdown_background();
+}
+
+#[tokio::test]
+async fn a_task_that_keeps_a_thread_of_the_runtime_is_named() {
+    let captured = captured();
+    let home = Home::new();
+    let (begun, barrier) = (Gate::shut(), Barrier::default());
+    let blocked = runtime(1);
+    // The heartbeat looks three times in a lease.
+    let builder = home.engine().lease(Duration::from_secs(2));
+    let builder = builder.register_spec(blocker(&begun, &barrier));
+    let engine = blocked.spawn(builder.start()).await.expect("no panic");
+    let engine = engine.expect("starts");
+    let run = engine.start_named("blocker", "keeps a thread", &()).await;
+    let run = run.expect("a durable start");
+    begun.pass().await;
+    let names = |line: &Line| {
+        line.field("instance") == Some("keeps a thread")
+            && line.message().contains("spawn_blocking")
+    };
+    let line = captured.until(names).await;
+    assert_eq!(
+        (line.level, line.field("node")),
+        (Level::WARN, Some("blocker"))
+    );
+    barrier.open();
+    assert_eq!(run.result().await.expect("completes"), json!("done"));
+    blocked
+        .spawn(async move { engine.shutdown().await })
+        .await
+        .expect("no panic");
+    blocked.shutdown_background();
+}
+
+#[tokio::test]
+async fn a_runtime_that_is_blocked_for_longer_than_the_limit_gives_its_tasks_up() {
+    const LIMIT: Duration = Duration::from_secs(1);
+    let home = Home::new();
+    if !home.url().starts_with("postgres") {
+        // There a worker keeps its tasks for as long as its process lives.
+        return;
+    }
+    let (begun, barrier) = (Gate::shut(), Barrier::default());
+    let blocked = runtime(1);
+    let builder = home.engine().lease(LIMIT).blocked_limit(LIMIT);
+    let builder = builder.register_spec(blocker(&begun, &barrier));
+    let engine = blocked.spawn(builder.start()).await.expect("no panic");
+    let engine = engine.expect("starts");
+    begin(&engine, "blocker").await;
+    begun.pass().await;
+    let unblocked = function("blocker", || async { Ok::<_, TaskError>("elsewhere") });
+    // A process that is new judges others once a lease of its own has passed.
+    let other = home.engine().lease(LIMIT * 3).register_spec(unblocked);
+    let other = other.start().await.expect("starts beside it");
+    let run = begin(&other, "blocker").await;
+    assert_eq!(run.result().await.expect("completes"), json!("elsewhere"));
+    barrier.open();
+    other.shutdown().await;
+    blocked
+        .spawn(async move { engine.shutdown().await })
+        .await
+        .expect("no panic");
+    blocked.shutdown_background();
+}
+
+#[test]
+fn a_start_needs_no_thread_of_a_runtime_whose_tasks_block() {
+    let home = Home::new();
+    let (begun, barrier) = (Gate::shut(), Barrier::default());
+    let blocked = runtime(2);
+    // The main thread of a program is none of the threads that run tasks.
+    blocked.block_on(async {
+        let engine = home.engine().lease(HOUR);
+        let engine = engine.register_spec(blocker(&begun, &barrier));
+        let engine = engine.start().await.expect("starts");
+        let start = async |number: u32| {
+            let instance = format!("b{number}");
+            let run = engine.start_named("blocker", &instance, &()).await;
+            run.expect("a durable start")
+        };
+        let mut runs = vec![start(1).await, start(2).await];
+        begun.pass().await;
+        begun.pass().await;
+        runs.extend([start(3).await, start(4).await]);
+        barrier.open();
+        for run in runs {
+            assert_eq!(run.result().await.expect("completes"), json!("done"));
+        }
+        engine.shutdown().await;
+    });
 }

@@ -9,6 +9,7 @@ on_all!(
     a_committed_start_exists_and_runs,
     a_start_that_is_rolled_back_leaves_nothing,
     a_new_workflow_is_gone_with_the_start_that_was_rolled_back,
+    an_instance_of_another_workflow_is_refused_by_its_name,
     a_committed_signal_is_read,
     a_signal_that_is_rolled_back_is_not_read,
     a_start_and_its_signals_commit_together,
@@ -27,7 +28,7 @@ async fn a_committed_start_exists_and_runs<L: Library>() {
     let started = engine.start_in::<double>(&mut transaction, "a", &21).await;
     let run = started.expect("started");
     assert!(run.is_new());
-    let seen = engine.run::<double>("a").await;
+    let seen = engine.find::<double>("a").await;
     let unknown = matches!(seen, Err(EngineError::UnknownInstance(_)));
     assert!(unknown, "before the commit");
     L::commit(transaction).await;
@@ -92,7 +93,7 @@ async fn a_new_workflow_is_gone_with_the_start_that_was_rolled_back<L: Library>(
 async fn asked<L: Library>(engine: &Engine) -> abide::Run<String> {
     let run = engine.start::<question>("q", &1).await.expect("started");
     loop {
-        let tasks = engine.tasks(run.id(), 0, 1).await.expect("reads");
+        let tasks = engine.store().tasks(run.id(), 0, 1).await.expect("reads");
         if tasks[0].task.wait.is_some() {
             return run;
         }
@@ -178,6 +179,29 @@ async fn an_instance_that_exists_is_found<L: Library>() {
     verify(&engine).await;
 }
 
+async fn an_instance_of_another_workflow_is_refused_by_its_name<L: Library>() {
+    let home = Home::<L>::new().await;
+    let engine = home.observer().await;
+    engine.start::<double>("a", &1).await.expect("started");
+    let mut client = home.client().await;
+    let mut transaction = client.begin().await;
+    let own = engine.start_in::<double>(&mut transaction, "own", &1).await;
+    own.expect("started");
+    // `question` is new to the store, and one of the instances is not committed yet.
+    for instance in ["a", "own"] {
+        let other = engine.start_in::<question>(&mut transaction, instance, &1);
+        match other.await.expect_err("another workflow") {
+            EngineError::OtherWorkflow { found, asked, .. } => {
+                assert_eq!((&*found, &*asked), ("double", "question"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    L::commit(transaction).await;
+    assert_eq!(home.rows().await["executions"], 2);
+    verify(&engine).await;
+}
+
 async fn a_refused_start_leaves_the_transaction_as_it_was<L: Library>() {
     let home = Home::<L>::new().await;
     let engine = home.observer().await;
@@ -225,7 +249,9 @@ async fn options_of_a_start_are_kept<L: Library>() {
     assert_eq!(view.execution.priority, 7);
     assert!(view.execution.start_at.is_some());
     assert_eq!(view.tags, ["vip"]);
-    let history = engine.history(run.id(), 0, 1).await.expect("reads");
+    let all = abide::HistoryFilter::default();
+    let history = engine.history(run.id(), &all, None, 1).await;
+    let history = history.expect("reads").items;
     assert_eq!(history[0].actor.as_deref(), Some("eva"));
     verify(&engine).await;
 }
@@ -270,7 +296,11 @@ async fn a_graph_of_many_pieces_commits_or_not<L: Library>() {
     let again = start.within(&mut transaction).await.expect("found");
     assert!(!again.is_new());
     L::commit(transaction).await;
-    let last = engine.tasks(run.id(), MANY - 1, 10).await.expect("reads");
+    let last = engine
+        .store()
+        .tasks(run.id(), MANY - 1, 10)
+        .await
+        .expect("reads");
     assert_eq!(last.len(), 1);
     verify(&engine).await;
 }

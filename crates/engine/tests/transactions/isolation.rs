@@ -167,9 +167,9 @@ async fn what_stands_behind_a_savepoint_goes_with_it() {
     transaction.commit().await.expect("commits");
 
     for engine in [engine, postgres] {
-        let gone = engine.run::<double>("gone").await;
+        let gone = engine.find::<double>("gone").await;
         assert!(matches!(gone, Err(EngineError::UnknownInstance(_))));
-        engine.run::<double>("good").await.expect("exists");
+        engine.find::<double>("good").await.expect("exists");
         verify(&engine).await;
     }
 }

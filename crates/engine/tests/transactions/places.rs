@@ -61,6 +61,23 @@ async fn the_same_file_by_another_name_will_do() {
 }
 
 #[tokio::test]
+async fn a_transaction_of_a_file_that_took_the_place_of_the_stores_is_refused() {
+    let home = Home::<Rusqlite>::new().await;
+    let engine = home.observer().await;
+    let file = home.place.file();
+    let copy = file.with_extension("copy");
+    std::fs::copy(&file, &copy).expect("copied");
+    std::fs::rename(&copy, &file).expect("replaced");
+    let mut connection = rusqlite::Connection::open(&file).expect("opens");
+    let mut transaction = connection.transaction().expect("begins");
+    let answer = engine.start_in::<double>(&mut transaction, "a", &1).await;
+    match answer.expect_err("another file") {
+        EngineError::Store(error @ StoreError::FileGone { .. }) => assert!(error.is_definite()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn a_connection_needs_an_open_transaction() {
     let home = Home::<Rusqlite>::new().await;
     let engine = home.observer().await;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use abide::{Engine, EngineError, StoreError, Timestamp, VirtualClock};
+use abide::{
+    Engine, EngineError, StoreError, TaskError, TaskHandle, Timestamp, VirtualClock, workflow,
+};
 
-use crate::home::{Home, double, question, verify};
+use crate::home::{Home, double, verify};
 use crate::libraries::{Library, Rusqlite, TokioPostgres};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -92,13 +94,24 @@ async fn runs(engine: &Engine, instance: &str) {
     assert_eq!(result.expect("completes"), 2);
 }
 
+/// Waits for one signal after the other, so it has not ended before both were sent.
+#[workflow]
+async fn two_answers(handle: &TaskHandle, _about: i64) -> Result<(String, i64), TaskError> {
+    let first = handle.signal("answer").await?;
+    Ok((first, handle.signal("other").await?))
+}
+
 #[tokio::test]
 async fn an_open_transaction_that_holds_an_execution_stops_no_other() {
     let home = Home::<TokioPostgres>::new().await;
-    let engine = home.builder().register::<double>().register::<question>();
+    let engine = home
+        .builder()
+        .register::<double>()
+        .register::<two_answers>();
     let engine = engine.lease(10 * HOUR).busy_timeout(HOUR).start().await;
     let engine = engine.expect("starts");
-    let held = engine.start::<question>("held", &1).await.expect("started");
+    let held = engine.start::<two_answers>("held", &1).await;
+    let held = held.expect("started");
     let mut client = home.client().await;
     let mut transaction = client.begin().await;
     let sent = engine
@@ -116,7 +129,8 @@ async fn an_open_transaction_that_holds_an_execution_stops_no_other() {
     assert!(!signal.is_finished());
     TokioPostgres::commit(transaction).await;
     signal.await.expect("runs").expect("sent");
-    assert_eq!(held.result().await.expect("completes"), "yes");
+    let answers = held.result().await.expect("completes");
+    assert_eq!(answers, ("yes".to_owned(), 1));
     verify(&engine).await;
     engine.shutdown().await;
 }
@@ -125,8 +139,8 @@ async fn an_open_transaction_that_holds_an_execution_stops_no_other() {
 async fn an_open_transaction_that_starts_many_has_no_other_start_refused() {
     const MANY: usize = 10;
     let home = Home::<TokioPostgres>::new().await;
-    // Less than all of them wait one after the other for what nobody can see yet.
-    let engine = home.builder().busy_timeout(Duration::from_secs(2));
+    // Less than one of them waits before the others behind it are tried.
+    let engine = home.builder().busy_timeout(Duration::from_millis(200));
     let engine = engine.connect().await.expect("opens");
     let names: Vec<_> = (0..MANY).map(|n| format!("new{n}")).collect();
     let mut client = home.client().await;

@@ -108,7 +108,7 @@ async fn another_process_is_woken<L: Library>() {
         let sent = client_engine.signal_in(&mut transaction, &instance, "answer", &answer);
         sent.await.expect("sent");
         L::commit(transaction).await;
-        let run = worker.run::<question>(&instance).await.expect("exists");
+        let run = worker.find::<question>(&instance).await.expect("exists");
         assert_eq!(run.result().await.expect("completes"), n.to_string());
     }
     verify(&worker).await;

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -98,10 +100,17 @@ pub(crate) struct Address {
     pub(crate) allow_unsafe: bool,
     pub(crate) statement_timeout: Duration,
     pub(crate) lock_timeout: Duration,
+    /// A pooler is between, and was seen to keep each session on one server process.
+    pub(crate) is_pooled_by_session: Arc<AtomicBool>,
 }
 
 impl Address {
     pub(crate) fn parse(url: &str) -> Result<Address, StoreError> {
+        if url.contains(char::is_whitespace) {
+            return Err(invalid(
+                "it holds a space or a line break: in a name or a password write a space as %20",
+            ));
+        }
         let (base, query) = split(url);
         let parameters = parameters(query)?;
         let passed_on: Vec<String> = parameters
@@ -146,6 +155,7 @@ impl Address {
                 .unwrap_or(STATEMENT_TIMEOUT),
             lock_timeout: milliseconds("lock_timeout", own("lock_timeout"))?
                 .unwrap_or(LOCK_TIMEOUT),
+            is_pooled_by_session: Arc::default(),
         };
         address.warn_of_clear_text();
         Ok(address)
@@ -175,6 +185,15 @@ impl Address {
         let name = self.config.get_dbname().or(self.config.get_user());
         let name = name.map_or(String::new(), |name| format!("/{name}"));
         format!("{}:{}{name}", hosts.join(","), ports.join(","))
+    }
+
+    /// The longest that it may take to connect: each host in its turn, and what is said at first.
+    pub(crate) fn connect_limit(&self) -> Duration {
+        let each = self.config.get_connect_timeout().copied();
+        let each = each.unwrap_or(CONNECT_TIMEOUT);
+        let hosts = self.config.get_hosts().len();
+        let hosts = hosts.max(self.config.get_hostaddrs().len());
+        each.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX).saturating_add(1))
     }
 
     /// Whether every host is this machine.
@@ -319,6 +338,13 @@ fn milliseconds(name: &str, value: Option<&str>) -> Result<Option<Duration>, Sto
 fn with_defaults(mut config: Config, tls: TlsMode) -> Result<Config, StoreError> {
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err(invalid("it names no host"));
+    }
+    // The rest of a password, which would be shown as the host's name from here on.
+    let is_password = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
+    if config.get_hosts().iter().any(is_password) {
+        return Err(invalid(
+            "the name of its host holds an `@`: in a password write `@` as %40",
+        ));
     }
     config.ssl_mode(match tls {
         TlsMode::Disable => SslMode::Disable,
@@ -474,6 +500,9 @@ mod tests {
             ("postgres://db/a?schema=", "is empty"),
             ("postgres://u:secret@db/a?shema=x", "`shema`"),
             ("postgres://u:x/y@db?secret@z/a?schema=b", "%3F"),
+            ("postgres://u:se@secret@db/a", "%40"),
+            ("postgres://u:x@db/a password=secret", "%20"),
+            ("postgres://u:secret/a", "`port`"),
         ] {
             let error = refused(url);
             assert!(error.contains(words), "{url}: {error}");

@@ -15,22 +15,24 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use abide_core::ids::{ExecutionId, Timestamp, made_at};
-use abide_core::kernel::{Need, Request};
+use abide_core::kernel::{Need, Request, Subject};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::error::StoreError;
-use crate::flush::{After, Flush, Flushed, panic_text};
-use crate::job::{Done, Job};
+use crate::flush::{After, Fill, Flush, Flushed, panic_text};
+use crate::job::{Done, Job, MOST_TOLD_AT_ONCE};
+use crate::net::Net;
 
 use super::Shared;
 use super::connect::Session;
-use super::fate::{Fate, Mark, SELECT_XID};
-use super::foresight::foresee;
+use super::fate::{CONFIRM, CONFIRM_TO_STANDBY, Fate, Mark, SELECT_XID};
 use super::load::{self, Plan};
+use super::news::{self, Pending};
 use super::pool::{FIRST_PAUSE, LONGEST_PAUSE};
+use super::prefetch::prefetch;
 use super::queue::{Batch, Queued, UnderWay};
 use super::statement::{Execute, Row, Statement, Value};
-use super::{at_hand, pick, write};
+use super::{claimed_inputs, pick, write};
 
 /// How often a flush is run again because another process came between, before its jobs are tried
 /// one by one.
@@ -48,20 +50,24 @@ pub(crate) struct Committer {
     session: Option<Session>,
     /// What the last flush needed locked and something of which it could not get.
     contended: Locks,
+    /// The last try was made on a connection of its own, on which nothing had been asked before.
+    was_fresh: bool,
     /// Why the server could not be reached, until it can.
     away: Option<StoreError>,
     /// It is there for one request that waits, and no other waits behind that.
     is_apart: bool,
 }
 
-/// The executions that a flush locks before it reads anything else, as what they are needed for.
+/// The subjects that a flush locks before it reads anything else.
 #[derive(Default)]
-struct Locks(FxHashSet<Need>);
+struct Locks(FxHashSet<Subject>);
 
 /// What a committed flush came to.
 struct Committed {
     done: Vec<Done>,
     after: After,
+    /// Whether it changed anything.
+    writes: bool,
 }
 
 /// Why a flush was not committed.
@@ -96,6 +102,7 @@ impl Committer {
             shared,
             session: None,
             contended: Locks::default(),
+            was_fresh: false,
             away: None,
             is_apart: false,
         }
@@ -138,10 +145,7 @@ impl Committer {
         let mut pause = FIRST_PAUSE;
         let mut was_tried = false;
         while let Some(jobs) = waiting.pop() {
-            let jobs = match self.must_try(&jobs, was_tried) {
-                true => jobs,
-                false => self.give_up_late(jobs),
-            };
+            let jobs = self.give_up_late(jobs, was_tried);
             if jobs.is_empty() {
                 continue;
             }
@@ -149,7 +153,9 @@ impl Committer {
             let (error, jobs) = match self.commit(jobs).await {
                 Ok(()) => {
                     pause = FIRST_PAUSE;
-                    self.away = None;
+                    if self.away.take().is_some() {
+                        self.shared.hints.reconnected.notify_one();
+                    }
                     continue;
                 }
                 Err(failed) => failed,
@@ -163,16 +169,16 @@ impl Committer {
                 }
                 StoreError::Busy(_) if self.is_apart => waiting.push(jobs),
                 StoreError::Busy(_) => match self.stuck_among(&jobs).await {
-                    Ok(stuck) if stuck.is_empty() && jobs.len() > 1 => {
+                    Ok(locked) if locked.is_empty() && jobs.len() > 1 => {
                         waiting.extend(one_by_one(jobs));
                     }
-                    Ok(stuck) => {
+                    Ok(locked) => {
                         waiting.push(jobs);
-                        self.set_aside(&stuck, &mut waiting, &mut under_way);
+                        self.set_aside(&locked, &mut waiting, &mut under_way);
                     }
                     Err(error) => {
                         tracing::warn!(%error, "can't tell which executions are locked");
-                        waiting.push(self.give_up_late(jobs));
+                        waiting.push(self.give_up_late(jobs, was_tried));
                     }
                 },
                 StoreError::Unavailable { .. } => {
@@ -181,6 +187,12 @@ impl Committer {
                     self.away = Some(error);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
+                    waiting.push(jobs);
+                }
+                // What the connection was used for before may be the cause.
+                error if jobs.len() == 1 && !self.was_fresh && is_unexplained(&error) => {
+                    tracing::warn!(%error, "a request failed and is run again on a new connection");
+                    self.session = None;
                     waiting.push(jobs);
                 }
                 error if jobs.len() == 1 => refuse(jobs, &error),
@@ -193,25 +205,25 @@ impl Committer {
         }
     }
 
-    /// Whether these are tried however long they have waited: they may have waited only for others
-    /// that stand in somebody's way. A request that does so itself is set aside after one try.
-    fn must_try(&self, jobs: &[Queued], was_tried: bool) -> bool {
-        match jobs {
-            _ if self.is_apart => !was_tried,
-            [alone] => {
-                let is_late = alone.waited() > self.shared.patience.saturating_add(LAST_TRIES);
-                !is_late && self.away.is_none() && alone.subject().is_some()
-            }
-            _ => false,
+    /// How long a request may have waited and is still tried. While the server answers, one about an execution gets
+    /// more than patience allows: it may have waited only for others that stand in somebody's way. What does so
+    /// itself is set aside after one try.
+    fn limit(&self, queued: &Queued, was_tried: bool) -> Duration {
+        let patience = self.shared.patience;
+        if self.is_apart && !was_tried {
+            Duration::MAX
+        } else if self.is_apart || self.away.is_some() || queued.subject().is_none() {
+            patience
+        } else {
+            patience.saturating_add(LAST_TRIES)
         }
     }
 
     /// Answers whoever waited in vain for so long that it should know.
-    fn give_up_late(&self, batch: Vec<Queued>) -> Vec<Queued> {
-        let patience = self.shared.patience;
+    fn give_up_late(&self, batch: Vec<Queued>, was_tried: bool) -> Vec<Queued> {
         let (late, rest): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .partition(|queued| queued.waited() > patience);
+            .partition(|queued| queued.waited() > self.limit(queued, was_tried));
         if !late.is_empty() {
             // Unless the server is away, it is somebody's lock that keeps them waiting.
             let busy = || StoreError::Busy(self.shared.address.database());
@@ -222,7 +234,9 @@ impl Committer {
 
     /// Commits a batch and answers it, or gives it back.
     async fn commit(&mut self, batch: Vec<Queued>) -> Result<(), (StoreError, Vec<Queued>)> {
-        let mut session = match self.session.take() {
+        let kept = self.session.take();
+        self.was_fresh = kept.is_none();
+        let mut session = match kept {
             Some(session) => session,
             None => match self.shared.connect().await {
                 Ok(session) => session,
@@ -239,7 +253,7 @@ impl Committer {
             match flush.await {
                 Ok(committed) => {
                     self.session = Some(session);
-                    self.answer(batch, committed);
+                    self.answer(batch, committed).await;
                     return Ok(());
                 }
                 Err(Failed::Short) => {
@@ -292,13 +306,52 @@ impl Committer {
         }
     }
 
-    fn answer(&self, batch: Vec<Queued>, committed: Committed) {
-        self.shared.counters.add_commit(batch.len());
-        committed.after.tell(&self.shared.hints);
-        self.shared.news.add(&committed.after);
-        for (queued, done) in batch.into_iter().zip(committed.done) {
+    /// Tells who may have something to do now, and answers. The others are told before the answer where the
+    /// process may end as soon as it has that.
+    async fn answer(&mut self, batch: Vec<Queued>, committed: Committed) {
+        let Committed {
+            done,
+            after,
+            writes,
+        } = committed;
+        // This process waits for no server to go on.
+        after.tell(&self.shared.hints);
+        if !is_told_at_once(&batch) || !self.tell_at_once(&after).await {
+            self.shared.news.add(&after);
+        }
+        self.shared.counters.add_commit(batch.len(), writes);
+        for (queued, done) in batch.into_iter().zip(done) {
             queued.answer(done);
         }
+    }
+
+    /// Tells the others. Answers whether that is done. It is no part of the transaction, which would commit
+    /// under a lock of the whole server then. Where it fails it is left to the listener for a while: the
+    /// answers must not wait for whoever holds that lock.
+    async fn tell_at_once(&mut self, after: &After) -> bool {
+        let news = &self.shared.news;
+        let (Some(told), true) = (Pending::of_flush(after), news.may_tell_at_once()) else {
+            return false;
+        };
+        let Some(session) = self.session.take() else {
+            return false;
+        };
+        let sent = told.send(&session, &self.shared);
+        let sent = tokio::time::timeout(news::AT_ONCE, sent).await;
+        match sent {
+            Ok(Ok(())) => {
+                self.session = Some(session);
+                return true;
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "news could not be told at once");
+                self.session = Some(session).filter(|session| !session.is_closed());
+            }
+            // Dropped with the answer outstanding, the session ends.
+            Err(_) => tracing::debug!("news could not be told at once: the server is silent"),
+        }
+        news.tells_later();
+        false
     }
 
     /// One transaction, up to and including its commit.
@@ -312,15 +365,22 @@ impl Committer {
         let now = self.shared.clock.now();
         let mut flush = Flush::new(now);
         let mut statements = vec![Statement::new("BEGIN", Vec::new())];
-        let (low_water, stuck) = (&self.shared.low_water, self.shared.stuck.now());
+        let (low_water, locked) = (&self.shared.low_water, self.shared.locked_executions.now());
         let picks: Vec<_> = batch
             .iter()
-            .map(|queued| pick::statements(queued.job(), now, low_water, &stuck))
+            .map(|queued| pick::statements(queued.job(), now, low_water, &locked))
             .collect();
-        let must_pick = picks.iter().any(|of_job| !of_job.is_empty());
+        // What waits for a lock must not wait for one of what it would claim as well.
+        let fill = match self.is_apart {
+            true => None,
+            false => Fill::of(batch.iter().map(Queued::job)),
+        };
+        let must_pick = fill.is_some() || picks.iter().any(|of_job| !of_job.is_empty());
         if must_pick {
             let counts: Vec<usize> = picks.iter().map(Vec::len).collect();
             statements.extend(picks.into_iter().flatten());
+            let fills = fill.as_ref();
+            statements.extend(fills.map(|fill| pick::fill(fill, low_water, &locked)));
             let mut answers = session
                 .run(std::mem::take(&mut statements))
                 .await?
@@ -334,20 +394,25 @@ impl Committer {
                     Err(error) => return Err(error.into()),
                 }
             }
+            if let Some(fill) = &fill {
+                let answer = answers.next().unwrap_or_default();
+                let rows = pick::filled(fill, low_water, now, answer)?;
+                flush.fill(fill.worker, rows);
+            }
         } else {
             for queued in batch {
                 flush.add(queued.job(), Default::default());
             }
         }
         locks.add(&flush.missing(), &flush);
-        let mut foreseen = Vec::new();
+        let mut prefetched = Vec::new();
         for queued in batch {
             if let Job::Apply(request, _) = queued.job() {
-                foresee(request, &self.shared.graphs, &mut foreseen);
+                prefetch(request, &self.shared.graphs, &mut prefetched);
             }
         }
         let xid = self
-            .read_through(session, &mut flush, statements, locks, foreseen)
+            .read_through(session, &mut flush, statements, locks, prefetched)
             .await?;
         let left = flush.left_behind();
         let flushed = flush.finish()?;
@@ -372,16 +437,22 @@ impl Committer {
             tasks,
             effects,
         } = flushed;
-        let mut statements = write::statements(now, &executions, &tasks, &effects)?;
+        let net = Net::of(now, &executions, &tasks, &effects)?;
+        let mut statements = write::statements(&net);
         let writes = !statements.is_empty();
         low_water.added(&effects);
         let changes_rows = !executions.is_empty() || !tasks.is_empty();
         let mark = Mark::of(now, changes_rows, &effects);
         let inputs_at = statements.len();
         if brings_inputs {
-            statements.extend(at_hand::statement(&mut done));
+            statements.extend(claimed_inputs::statement(&mut done));
         }
         let claimed = statements.len() > inputs_at;
+        let is_applied = |done: &Done| matches!(done, Done::Apply(Ok(_)));
+        if !writes && done.iter().any(is_applied) {
+            // The answer tells of what is there, as of something durable.
+            statements.push(Statement::new(CONFIRM_TO_STANDBY, Vec::new()));
+        }
         let fired = done.iter().any(|done| matches!(done, Done::Fired(_)));
         if fired {
             statements.push(pick::next_due(low_water));
@@ -394,7 +465,12 @@ impl Committer {
         let mut answers = match session.run(statements).await {
             Ok(answers) => answers,
             Err(error) if writes && !error.is_definite() => {
-                return Err(Failed::Unknown(xid, mark, Committed { done, after }));
+                let committed = Committed {
+                    done,
+                    after,
+                    writes,
+                };
+                return Err(Failed::Unknown(xid, mark, committed));
             }
             // Nothing was to be written, so nothing is in doubt: it is run again.
             Err(StoreError::Io { path, detail, .. }) => {
@@ -404,12 +480,13 @@ impl Committer {
             Err(
                 error @ (StoreError::Corrupt { .. }
                 | StoreError::Internal(_)
+                | StoreError::Unexpected { .. }
                 | StoreError::Unavailable { .. }),
             ) if claimed && !session.is_closed() => return Err(Failed::Bringing(error)),
             Err(error) => return Err(error.into()),
         };
         if claimed {
-            at_hand::hand_out(&mut done, std::mem::take(&mut answers[inputs_at]));
+            claimed_inputs::hand_out(&mut done, std::mem::take(&mut answers[inputs_at]));
         }
         if fired {
             let next = answers.into_iter().nth(count - 2).unwrap_or_default();
@@ -424,7 +501,11 @@ impl Committer {
                 }
             }
         }
-        Ok(Committed { done, after })
+        Ok(Committed {
+            done,
+            after,
+            writes,
+        })
     }
 
     /// Locks, reads and runs until every request has run through. Answers the transaction's id.
@@ -434,20 +515,21 @@ impl Committer {
         flush: &mut Flush<'_>,
         begin: Vec<Statement<'static>>,
         locks: &mut Locks,
-        foreseen: Vec<Need>,
+        prefetched: Vec<Need>,
     ) -> Result<i64, Failed> {
         if flush.is_done() {
             session.run(begin).await?;
             return Ok(0);
         }
-        let mut needs: Vec<Need> = locks.0.iter().cloned().collect();
+        let mut needs: Vec<Need> = locks.0.iter().map(Subject::need).collect();
         needs.extend(flush.missing());
-        needs.extend(foreseen);
+        needs.extend(prefetched);
         let mut statements: Vec<Statement<'_>> = begin;
         statements.push(Statement::new(SELECT_XID, Vec::new()));
         let before = statements.len();
         let mut answers = self.read(session, flush, statements, &needs).await?;
-        let xid = single_int(answers.drain(..before).next_back())?;
+        let (xid, process) = two_ints(answers.drain(..before).next_back())?;
+        session.check_process(process)?;
         flush.run()?;
         while !flush.is_done() {
             let needs = flush.missing();
@@ -491,11 +573,21 @@ impl Committer {
     ) -> Result<(), (StoreError, Vec<Queued>)> {
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
+        // Until a batch is through again.
+        self.away = Some(self.shared.away());
         while begun.elapsed() < self.shared.patience {
             match self.fate_of(xid, mark).await {
                 Ok(Fate::Committed) => {
-                    self.answer(batch, committed);
-                    return Ok(());
+                    let left = self.shared.patience.saturating_sub(begun.elapsed());
+                    match self.confirm(left).await {
+                        Ok(()) => {
+                            self.answer(batch, committed).await;
+                            return Ok(());
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "can't tell yet whether a commit is durable");
+                        }
+                    }
                 }
                 Ok(Fate::Aborted) => {
                     let batch = match mark {
@@ -515,16 +607,26 @@ impl Committer {
             detail: "the connection was lost while it committed".to_owned(),
             unknown: true,
         };
+        // It may have been written, so that there is something to do.
+        self.tell(After {
+            timers_read: None,
+            ..committed.after
+        });
         refuse(batch, &error);
         Ok(())
+    }
+
+    /// Tells this process and the others what a flush left to do.
+    fn tell(&self, after: After) {
+        after.tell(&self.shared.hints);
+        self.shared.news.add(&after);
     }
 
     /// What is to be done again may have been done. So everybody looks, and those who asked for work
     /// are told what they were told by a flush that claimed nothing: it is not there a second time.
     /// Answers the others.
     fn answer_notices(&self, batch: Vec<Queued>, committed: Committed) -> Vec<Queued> {
-        committed.after.tell(&self.shared.hints);
-        self.shared.news.add(&committed.after);
+        self.tell(committed.after);
         let mut others = Vec::new();
         for (queued, done) in batch.into_iter().zip(committed.done) {
             match done {
@@ -533,6 +635,20 @@ impl Committer {
             }
         }
         others
+    }
+
+    /// Waits until what was committed before is as durable as the server makes a commit before it
+    /// answers: one whose answer was lost may have waited for a standby that never got it.
+    async fn confirm(&mut self, limit: Duration) -> Result<(), StoreError> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => self.shared.connect().await?,
+        };
+        let statements = ["BEGIN", CONFIRM, "COMMIT"].map(|sql| Statement::new(sql, Vec::new()));
+        let confirmed = tokio::time::timeout(limit, session.run(statements.into())).await;
+        confirmed.unwrap_or_else(|_| Err(self.shared.away()))?;
+        self.session = Some(session);
+        Ok(())
     }
 
     async fn fate_of(&mut self, xid: i64, mark: &Mark) -> Result<Fate, StoreError> {
@@ -547,36 +663,35 @@ impl Committer {
 
     /// What those jobs are about that wait for an execution which somebody keeps locked, such as a
     /// user's open transaction.
-    async fn stuck_among(&mut self, jobs: &[Queued]) -> Result<FxHashSet<Need>, StoreError> {
-        let stuck = self.stuck_now().await?;
+    async fn stuck_among(&mut self, jobs: &[Queued]) -> Result<FxHashSet<Subject>, StoreError> {
+        let locked = self.locked_now().await?;
         if let [alone] = jobs {
             // It is what waits, also for an instance that is being started elsewhere, of which nothing
-            // is seen yet. Jobs about nothing leave stuck executions out of what they pick next.
-            return Ok(alone.subject().into_iter().collect());
+            // is seen yet. Jobs about nothing leave locked executions out of what they pick next, and so do
+            // those that would claim besides.
+            let claims_besides = Fill::of(jobs.iter().map(Queued::job)).is_some();
+            let is_stuck = |subject: &Subject| {
+                !claims_besides || locked.is_empty() || locked.contains(subject)
+            };
+            return Ok(alone.subject().into_iter().filter(is_stuck).collect());
         }
-        let is_stuck = |queued: &&Queued| match queued.job() {
-            Job::Apply(request, _) => request
-                .needs()
-                .iter()
-                .filter_map(Locks::of)
-                .any(|lock| stuck.contains(&lock)),
-            _ => false,
-        };
-        let stuck = jobs.iter().filter(is_stuck);
-        Ok(stuck.filter_map(Queued::subject).collect())
+        let subjects = jobs.iter().filter_map(Queued::subject);
+        Ok(subjects
+            .filter(|subject| locked.contains(subject))
+            .collect())
     }
 
     /// Jobs about these wait apart, each subject's in their order, and the others go on.
     fn set_aside(
         &self,
-        stuck: &FxHashSet<Need>,
+        locked: &FxHashSet<Subject>,
         waiting: &mut [Vec<Queued>],
         under_way: &mut UnderWay,
     ) {
-        let mut aside: FxHashMap<Need, Vec<Queued>> = FxHashMap::default();
+        let mut aside: FxHashMap<Subject, Vec<Queued>> = FxHashMap::default();
         for jobs in waiting.iter_mut().rev() {
             for queued in std::mem::take(jobs) {
-                match queued.subject().filter(|subject| stuck.contains(subject)) {
+                match queued.subject().filter(|subject| locked.contains(subject)) {
                     Some(subject) => aside.entry(subject).or_default().push(queued),
                     None => jobs.push(queued),
                 }
@@ -590,29 +705,29 @@ impl Committer {
     }
 
     /// What the last flush needed and cannot be locked now either. For a moment claims leave it alone.
-    async fn stuck_now(&mut self) -> Result<FxHashSet<Need>, StoreError> {
+    async fn locked_now(&mut self) -> Result<FxHashSet<Subject>, StoreError> {
         let session = match self.session.take() {
             Some(session) => session,
             None => self.shared.connect().await?,
         };
         let Locks(wanted) = std::mem::take(&mut self.contended);
-        let mut stuck = locked_of(&session, &wanted).await?;
-        if !stuck.is_empty() {
+        let mut locked = locked_of(&session, &wanted).await?;
+        if !locked.is_empty() {
             // Another flush holds its locks for a moment only.
             tokio::time::sleep(FLUSH_TIME).await;
-            stuck = locked_of(&session, stuck.keys()).await?;
+            locked = locked_of(&session, locked.keys()).await?;
         }
         self.session = Some(session);
-        self.shared.stuck.add(stuck.values());
-        Ok(stuck.into_keys().collect())
+        self.shared.locked_executions.add(locked.values());
+        Ok(locked.into_keys().collect())
     }
 }
 
 /// Those of these that somebody keeps locked, and the executions that they are about.
 async fn locked_of(
     session: &Session,
-    wanted: impl IntoIterator<Item = &Need> + Clone,
-) -> Result<FxHashMap<Need, ExecutionId>, StoreError> {
+    wanted: impl IntoIterator<Item = &Subject> + Clone,
+) -> Result<FxHashMap<Subject, ExecutionId>, StoreError> {
     let ask = vec![
         Statement::new("BEGIN", Vec::new()),
         load::located(wanted.clone()),
@@ -628,31 +743,22 @@ async fn locked_of(
     let free: FxHashSet<ExecutionId> = answers.next().iter().flatten().filter_map(id).collect();
     let locked = located.iter().filter_map(|row| {
         let id = id(row).filter(|id| !free.contains(id))?;
-        let need = match row.last() {
-            Some(Value::Text(instance)) => Need::Instance(instance.as_str().into()),
-            _ => Need::Execution(id),
+        let subject = match row.last() {
+            Some(Value::Text(instance)) => Subject::Instance(instance.as_str().into()),
+            _ => Subject::Execution(id),
         };
-        Some((need, id))
+        Some((subject, id))
     });
     Ok(locked.collect())
 }
 
 impl Locks {
-    /// What has to be locked for a need.
-    fn of(need: &Need) -> Option<Need> {
-        match need {
-            Need::Instance(_) => Some(need.clone()),
-            need => need.execution().map(Need::Execution),
-        }
-    }
-
     /// Adds what these needs are about and the flush has not locked. Answers whether there was any.
     fn add(&mut self, needs: &[Need], flush: &Flush<'_>) -> bool {
         let before = self.0.len();
-        for need in needs {
-            let lock = Locks::of(need);
-            self.0.extend(lock.filter(|lock| !flush.working.has(lock)));
-        }
+        let subjects = needs.iter().filter_map(Need::subject);
+        self.0
+            .extend(subjects.filter(|subject| !flush.working.has(&subject.need())));
         self.0.len() > before
     }
 }
@@ -670,9 +776,23 @@ async fn guarded<T>(future: impl Future<Output = T>) -> std::thread::Result<T> {
     .await
 }
 
+/// Whether others are told before the answers.
+fn is_told_at_once(batch: &[Queued]) -> bool {
+    let mut jobs = batch.iter().map(Queued::job);
+    batch.len() <= MOST_TOLD_AT_ONCE && jobs.any(Job::is_from_outside)
+}
+
 /// Each alone, in their order from the back.
 fn one_by_one(jobs: Vec<Queued>) -> impl Iterator<Item = Vec<Queued>> {
     jobs.into_iter().rev().map(|one| vec![one])
+}
+
+/// Whether an error does not say what is to be done about it.
+fn is_unexplained(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Unexpected { .. } | StoreError::Internal(_)
+    )
 }
 
 fn refuse(batch: Vec<Queued>, error: &StoreError) {
@@ -688,9 +808,9 @@ async fn roll_back(session: &Session) -> Result<(), StoreError> {
         .map(drop)
 }
 
-fn single_int(rows: Option<Vec<Row>>) -> Result<i64, StoreError> {
-    match rows.into_iter().flatten().flatten().next() {
-        Some(Value::Int(value)) => Ok(value),
-        other => Err(StoreError::Internal(format!("no number but {other:?}"))),
+fn two_ints(rows: Option<Vec<Row>>) -> Result<(i64, i64), StoreError> {
+    match rows.into_iter().flatten().next().as_deref() {
+        Some([Value::Int(one), Value::Int(other)]) => Ok((*one, *other)),
+        other => Err(StoreError::Internal(format!("no numbers but {other:?}"))),
     }
 }

@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
@@ -18,10 +19,16 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::Address;
 use super::name::SchemaName;
-use super::statement::{Execute, Param, Row, Statement, Value};
-use super::{error, tls};
+use super::statement::{Execute, Param, Row, Statement};
+use super::{error, pooler, tls};
 use crate::error::StoreError;
 use crate::stats::Counters;
+
+mod settings;
+mod values;
+
+use settings::{greet, set};
+pub(super) use values::values;
 
 /// Begins a transaction that writes.
 pub(crate) const BEGIN: &str = "BEGIN";
@@ -61,15 +68,24 @@ pub(crate) fn by_index_at_once() -> Statement<'static> {
     )
 }
 
-/// The oldest server that the tests run on; older ones are no longer kept up.
-const OLDEST_SERVER: i64 = 14_0000;
-/// A transaction that does nothing for so long belongs to a process that was stopped. Others wait
-/// for its locks.
-const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(15);
+/// How much longer than the server lets a statement run its answer is waited for. A server process
+/// may stand still while the connection to it lives, and tells nobody.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Where in the server a warning comes from that a commit is on this server alone: the wait for the
+/// standby was cancelled, by a timeout or by somebody. The words depend on the server's language.
+const WAIT_FOR_STANDBY: &str = "SyncRepWaitForLSN";
 
 /// One connection.
 pub(crate) struct Session {
     client: Client,
+    /// The server process that it was given when it was made.
+    process: i64,
+    /// The longest wait for the next answer. None where the address lets statements run without end.
+    silence: Option<Duration>,
+    wire: Arc<Wire>,
+    /// No answer came in time: the connection is of no more use.
+    is_silent: AtomicBool,
     schema: SchemaName,
     database: String,
     prepared: Mutex<FxHashMap<&'static str, tokio_postgres::Statement>>,
@@ -84,26 +100,56 @@ pub(crate) struct Link {
     connection: Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>,
     waiting: std::collections::VecDeque<AsyncMessage>,
     database: String,
+    wire: Arc<Wire>,
+}
+
+/// What the two halves of a connection tell each other.
+#[derive(Default)]
+struct Wire {
+    /// The link ends, whatever answers it waits for.
+    cut: Notify,
+    /// The server has committed without waiting for its standby, and warned of that.
+    is_unreplicated: AtomicBool,
 }
 
 impl Session {
     /// Connects, and looks whether the server will do.
     pub(crate) async fn connect(address: &Address) -> Result<(Session, Link), StoreError> {
+        let limit = address.connect_limit();
+        let connected = tokio::time::timeout(limit, Session::connect_now(address)).await;
+        connected.unwrap_or_else(|_| Err(silent(&address.database(), limit)))
+    }
+
+    async fn connect_now(address: &Address) -> Result<(Session, Link), StoreError> {
         let database = address.database();
         let cannot_open = |detail| StoreError::CannotOpen {
             path: database.clone(),
             detail,
         };
         let connector = tls::connector(address.tls, &address.roots).map_err(cannot_open)?;
-        let connected = address.config.connect(connector).await;
+        let mark = super::token();
+        let marked = pooler::marked(&address.config, &mark);
+        let connected = match marked.connect(connector.clone()).await {
+            Err(error) if pooler::refused_mark(&error) => address.config.connect(connector).await,
+            connected => connected,
+        };
         let (client, connection) = connected.map_err(|e| error::of_connect(&database, &e))?;
+        let wire = Arc::<Wire>::default();
         let mut link = Link {
             connection,
+            wire: wire.clone(),
             waiting: std::collections::VecDeque::new(),
             database: database.clone(),
         };
-        let greeting = link.drive(greet(&client, address)).await;
-        let greeting = greeting.map_err(|e| error::of_connect(&database, &e))?;
+        let fail = |e| error::of_connect(&database, &e);
+        let is_direct = link.drive(set(&client, address, Some(&mark))).await;
+        if !is_direct.map_err(fail)? {
+            let checked = link.drive_any(pooler::check(address, &client)).await;
+            checked.map_err(fail)??;
+            let settings = set(&client, address, None);
+            link.drive(settings).await.map_err(fail)?;
+        }
+        let greeting = link.drive(greet(&client)).await.map_err(fail)?;
         greeting.check(address.allow_unsafe, &database)?;
         tracing::debug!(
             database,
@@ -111,8 +157,13 @@ impl Session {
             process = greeting.backend,
             "connected"
         );
+        let limit = address.statement_timeout;
         let session = Session {
             client,
+            process: greeting.backend,
+            silence: (!limit.is_zero()).then(|| limit.saturating_add(GRACE)),
+            wire,
+            is_silent: AtomicBool::new(false),
             schema: address.schema.clone(),
             database,
             prepared: Mutex::default(),
@@ -129,25 +180,45 @@ impl Session {
         self
     }
 
+    /// Waits no longer than this for an answer from now on.
+    pub(crate) fn answering_within(mut self, limit: Duration) -> Session {
+        self.silence = Some(self.silence.map_or(limit, |silence| silence.min(limit)));
+        self
+    }
+
+    /// An answer that it should have given did not come.
+    pub(crate) fn give_up(&self) {
+        self.dirty.store(true, Ordering::Release);
+        self.is_silent.store(true, Ordering::Release);
+    }
+
     /// The client, for what isn't plain statements.
     pub(crate) fn client(&mut self) -> &mut Client {
         &mut self.client
     }
 
+    /// That this is still its server process: behind a pooler it may be another one.
+    pub(crate) fn check_process(&self, process: i64) -> Result<(), StoreError> {
+        match process == self.process {
+            true => Ok(()),
+            false => Err(pooler::refusal(&self.database)),
+        }
+    }
+
     /// Whether it is as it was when it was made: no transaction open, nothing under way, no error.
     pub(crate) fn is_clean(&self) -> bool {
-        !self.client.is_closed()
+        !self.is_closed()
             && !self.dirty.load(Ordering::Acquire)
             && !self.in_transaction.load(Ordering::Acquire)
     }
 
     /// Whether the connection is gone.
     pub(crate) fn is_closed(&self) -> bool {
-        self.client.is_closed()
+        self.client.is_closed() || self.is_silent.load(Ordering::Acquire)
     }
 
     /// Prepares what isn't yet, all in one round trip.
-    async fn prepare(&self, statements: &[Statement<'_>]) -> Result<(), tokio_postgres::Error> {
+    async fn prepare(&self, statements: &[Statement<'_>]) -> Result<(), Unanswered> {
         let mut missing: Vec<(&'static str, &[Param<'_>])> = Vec::new();
         {
             let prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,7 +239,7 @@ impl Session {
             let sql = self.schema.qualify(sql);
             self.client.prepare_typed(&sql, &types).await
         });
-        let (found, failed) = in_order(preparing).await;
+        let (found, failed) = in_order(preparing, self.silence).await;
         let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         for ((sql, _), statement) in missing.iter().zip(found) {
             prepared.insert(sql, statement);
@@ -209,23 +280,19 @@ impl Session {
     }
 
     /// What an error of the n-th statement means.
-    fn error(
-        &self,
-        statements: &[Statement<'_>],
-        failed: usize,
-        e: &tokio_postgres::Error,
-    ) -> StoreError {
+    fn error(&self, statements: &[Statement<'_>], failed: usize, e: &Unanswered) -> StoreError {
+        if matches!(e, Unanswered::Silence(_)) {
+            self.give_up();
+        }
         let commit = statements
             .iter()
             .position(|statement| statement.sql == COMMIT);
         match commit {
-            Some(commit) if failed == commit => error::of_commit(&self.database, e),
+            Some(commit) if failed == commit => e.of_commit(&self.database),
             // All were sent before the first answer came: without an answer to the commit nobody
             // knows how far the server got.
-            Some(commit) if failed < commit && e.as_db_error().is_none() => {
-                error::of_commit(&self.database, e)
-            }
-            _ => error::definite(&self.database, e),
+            Some(commit) if failed < commit && !e.is_from_server() => e.of_commit(&self.database),
+            _ => e.definite(&self.database),
         }
     }
 }
@@ -235,11 +302,12 @@ impl Execute for Session {
         if statements.is_empty() {
             return Ok(Vec::new());
         }
+        self.wire.is_unreplicated.store(false, Ordering::Release);
         // Stays so if this future is dropped on the way.
         self.dirty.store(true, Ordering::Release);
         let prepared = self.prepare(&statements).await;
         // Nothing was sent that could have been committed.
-        prepared.map_err(|e| error::definite(&self.database, &e))?;
+        prepared.map_err(|e| self.error(&[], 0, &e))?;
         for statement in &statements {
             match &*statement.sql {
                 BEGIN | BEGIN_READ => self.in_transaction.store(true, Ordering::Release),
@@ -248,9 +316,17 @@ impl Execute for Session {
         }
         self.counters.add_statements(statements.len());
         let running = statements.iter().map(|statement| self.one(statement));
-        let (answers, failed) = in_order(running).await;
+        let (answers, failed) = in_order(running, self.silence).await;
         if let Some(e) = failed {
             return Err(self.error(&statements, answers.len(), &e));
+        }
+        let commits = statements.iter().any(|statement| statement.sql == COMMIT);
+        if commits && self.wire.is_unreplicated.swap(false, Ordering::AcqRel) {
+            return Err(StoreError::Io {
+                path: self.database.clone(),
+                detail: "the server gave up waiting for its synchronous standby".to_owned(),
+                unknown: true,
+            });
         }
         let ends = |statement: &Statement<'_>| matches!(&*statement.sql, COMMIT | ROLLBACK);
         if statements.iter().any(ends) {
@@ -268,7 +344,15 @@ impl Link {
         if let Some(message) = self.waiting.pop_front() {
             return Some(Ok(message));
         }
-        let message = poll_fn(|context| self.connection.poll_message(context)).await;
+        let message = tokio::select! {
+            message = poll_fn(|context| self.connection.poll_message(context)) => message,
+            () = self.wire.cut.notified() => None,
+        };
+        if let Some(Ok(AsyncMessage::Notice(notice))) = &message
+            && notice.routine() == Some(WAIT_FOR_STANDBY)
+        {
+            self.wire.is_unreplicated.store(true, Ordering::Release);
+        }
         message.map(|message| message.map_err(|e| error::definite(&self.database, &e)))
     }
 
@@ -293,6 +377,14 @@ impl Link {
         &mut self,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, tokio_postgres::Error> {
+        self.drive_any(work).await.and_then(|answer| answer)
+    }
+
+    /// The same for whatever it answers; an error is the connection's.
+    async fn drive_any<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, tokio_postgres::Error> {
         let mut work = pin!(work);
         poll_fn(|context| {
             let ended = loop {
@@ -304,7 +396,7 @@ impl Link {
                 }
             };
             match (work.as_mut().poll(context), ended) {
-                (Poll::Ready(answer), _) => Poll::Ready(answer),
+                (Poll::Ready(answer), _) => Poll::Ready(Ok(answer)),
                 (Poll::Pending, Some(error)) => Poll::Ready(Err(error)),
                 (Poll::Pending, None) => Poll::Pending,
             }
@@ -313,11 +405,66 @@ impl Link {
     }
 }
 
+/// A connection that is given up while answers are outstanding waits for none of them. Otherwise the
+/// server is told.
+impl Drop for Session {
+    fn drop(&mut self) {
+        if *self.dirty.get_mut() {
+            self.wire.cut.notify_one();
+        }
+    }
+}
+
+/// Why there is no answer.
+pub(super) enum Unanswered {
+    Error(tokio_postgres::Error),
+    /// For so long none came.
+    Silence(Duration),
+}
+
+impl Unanswered {
+    /// As the error of a statement that isn't a COMMIT.
+    pub(super) fn definite(&self, database: &str) -> StoreError {
+        match self {
+            Unanswered::Error(e) => error::definite(database, e),
+            Unanswered::Silence(limit) => silent(database, *limit),
+        }
+    }
+
+    fn of_commit(&self, database: &str) -> StoreError {
+        match self {
+            Unanswered::Error(e) => error::of_commit(database, e),
+            Unanswered::Silence(limit) => StoreError::Io {
+                path: database.to_owned(),
+                detail: no_answer(*limit),
+                unknown: true,
+            },
+        }
+    }
+
+    fn is_from_server(&self) -> bool {
+        matches!(self, Unanswered::Error(e) if e.as_db_error().is_some())
+    }
+}
+
+/// The error of a server process that does not answer.
+pub(super) fn silent(database: &str, limit: Duration) -> StoreError {
+    StoreError::Unavailable {
+        database: database.to_owned(),
+        detail: no_answer(limit),
+    }
+}
+
+fn no_answer(limit: Duration) -> String {
+    format!("a process of the server has not answered for {limit:?}")
+}
+
 /// Starts all, in their order, before it waits for the first. Answers what came before the first
-/// error, and that.
+/// error, and that. An answer that does not come within `silence` after the one before is an error.
 pub(super) async fn in_order<T, F>(
     futures: impl Iterator<Item = F>,
-) -> (Vec<T>, Option<tokio_postgres::Error>)
+    silence: Option<Duration>,
+) -> (Vec<T>, Option<Unanswered>)
 where
     F: Future<Output = Result<T, tokio_postgres::Error>>,
 {
@@ -342,196 +489,21 @@ where
     let mut answers = Vec::with_capacity(slots.len());
     for slot in slots {
         let answer = match slot {
-            Slot::Running(future) => future.await,
+            Slot::Running(future) => match silence {
+                None => future.await,
+                Some(limit) => match tokio::time::timeout(limit, future).await {
+                    Ok(answer) => answer,
+                    Err(_) => return (answers, Some(Unanswered::Silence(limit))),
+                },
+            },
             Slot::Done(answer) => answer,
         };
         match answer {
             Ok(answer) => answers.push(answer),
-            Err(error) => return (answers, Some(error)),
+            Err(error) => return (answers, Some(Unanswered::Error(error))),
         }
     }
     (answers, None)
-}
-
-/// What the server says of itself.
-struct Greeting {
-    version: i64,
-    backend: i64,
-    encoding: String,
-    is_standby: bool,
-    is_read_only: bool,
-    /// Settings that are off and must not be.
-    unsafe_settings: Vec<&'static str>,
-}
-
-/// Makes the settings that the store relies on, and asks for the server's.
-async fn greet(client: &Client, address: &Address) -> Result<Greeting, tokio_postgres::Error> {
-    let ms = |duration: Duration| duration.as_millis().to_string();
-    let settings = [
-        ("statement_timeout", ms(address.statement_timeout)),
-        ("lock_timeout", ms(address.lock_timeout)),
-        (
-            "idle_in_transaction_session_timeout",
-            ms(IDLE_IN_TRANSACTION),
-        ),
-        // Rules run between statements: every statement must see what the locks before it waited for.
-        ("default_transaction_isolation", "read committed".to_owned()),
-        // Everything is qualified; nobody's functions come before the server's own.
-        ("search_path", "pg_catalog".to_owned()),
-        // Short statements over partitions are costed high and never worth compiling.
-        ("jit", "off".to_owned()),
-    ];
-    let (names, values): (Vec<&str>, Vec<String>) = settings.into_iter().unzip();
-    client
-        .query_typed(
-            "SELECT set_config(name, value, false) FROM unnest($1, $2) AS settings (name, value)",
-            &[(&names, Type::TEXT_ARRAY), (&values, Type::TEXT_ARRAY)],
-        )
-        .await?;
-    let row = client
-        .query_typed_one(
-            "SELECT current_setting('server_version_num')::bigint, pg_backend_pid()::bigint, \
-                    current_setting('server_encoding'), pg_is_in_recovery(), \
-                    current_setting('transaction_read_only') = 'on', \
-                    current_setting('fsync') = 'off', current_setting('full_page_writes') = 'off', \
-                    current_setting('synchronous_commit') = 'off'",
-            &[],
-        )
-        .await?;
-    let mut unsafe_settings = Vec::new();
-    for (column, name) in [
-        (5, "fsync"),
-        (6, "full_page_writes"),
-        (7, "synchronous_commit"),
-    ] {
-        if row.try_get(column)? {
-            unsafe_settings.push(name);
-        }
-    }
-    Ok(Greeting {
-        version: row.try_get(0)?,
-        backend: row.try_get(1)?,
-        encoding: row.try_get(2)?,
-        is_standby: row.try_get(3)?,
-        is_read_only: row.try_get(4)?,
-        unsafe_settings,
-    })
-}
-
-impl Greeting {
-    fn check(&self, allow_unsafe: bool, database: &str) -> Result<(), StoreError> {
-        let cannot_open = |detail| {
-            Err(StoreError::CannotOpen {
-                path: database.to_owned(),
-                detail,
-            })
-        };
-        // Another server may take its place: worth another try.
-        let unavailable = |detail: &str| {
-            Err(StoreError::Unavailable {
-                database: database.to_owned(),
-                detail: detail.to_owned(),
-            })
-        };
-        if self.version < OLDEST_SERVER {
-            return cannot_open(format!(
-                "the server is PostgreSQL {}; {} is the oldest that will do",
-                self.version / 10_000,
-                OLDEST_SERVER / 10_000
-            ));
-        }
-        if self.encoding != "UTF8" {
-            return cannot_open(format!(
-                "the database's encoding is {}; it must be UTF8",
-                self.encoding
-            ));
-        }
-        if self.is_standby {
-            return unavailable("the server is a standby, which takes no writes");
-        }
-        if self.is_read_only {
-            return unavailable("its transactions are read-only (default_transaction_read_only)");
-        }
-        if !self.unsafe_settings.is_empty() && !allow_unsafe {
-            return cannot_open(format!(
-                "the server has {} switched off, so that what was acknowledged may be lost; switch it on, or accept \
-                 that by adding unsafe_durability=allow to the address",
-                self.unsafe_settings.join(" and ")
-            ));
-        }
-        Ok(())
-    }
-}
-
-pub(super) fn values(rows: &[tokio_postgres::Row]) -> Result<Vec<Row>, StoreError> {
-    rows.iter()
-        .map(|row| (0..row.len()).map(|column| value(row, column)).collect())
-        .collect()
-}
-
-fn value(row: &tokio_postgres::Row, column: usize) -> Result<Value, StoreError> {
-    let kind = row.columns()[column].type_();
-    let value = match *kind {
-        Type::INT8 => row
-            .try_get::<_, Option<i64>>(column)
-            .map(|v| v.map(Value::Int)),
-        Type::INT4 => row
-            .try_get::<_, Option<i32>>(column)
-            .map(|v| v.map(|v| Value::Int(v.into()))),
-        Type::INT2 => row
-            .try_get::<_, Option<i16>>(column)
-            .map(|v| v.map(|v| Value::Int(v.into()))),
-        Type::BOOL => row
-            .try_get::<_, Option<bool>>(column)
-            .map(|v| v.map(Value::Bool)),
-        Type::TEXT | Type::VARCHAR | Type::NAME => row
-            .try_get::<_, Option<String>>(column)
-            .map(|v| v.map(Value::Text)),
-        // What functions answer that are called for their effect.
-        Type::VOID => Ok(None),
-        _ => {
-            let name = row.columns()[column].name();
-            let problem = format!("column `{name}` is of type {kind}: cast it");
-            return Err(StoreError::Internal(problem));
-        }
-    };
-    value
-        .map(|value| value.unwrap_or(Value::Null))
-        .map_err(|e| StoreError::Internal(e.to_string()))
-}
-
-impl Param<'_> {
-    /// Stated when a statement is prepared, so that the server takes numbers of this size for columns
-    /// of every size.
-    pub(super) fn postgres_type(&self) -> Type {
-        match self {
-            Param::Int(_) => Type::INT8,
-            Param::Text(_) => Type::TEXT,
-            Param::Ints(_) => Type::INT8_ARRAY,
-            Param::Texts(_) => Type::TEXT_ARRAY,
-        }
-    }
-}
-
-impl ToSql for Param<'_> {
-    fn to_sql(
-        &self,
-        kind: &Type,
-        out: &mut tokio_postgres::types::private::BytesMut,
-    ) -> Result<tokio_postgres::types::IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        match self {
-            Param::Int(value) => value.to_sql(kind, out),
-            Param::Text(value) => value.to_sql(kind, out),
-            Param::Ints(values) => values.to_sql(kind, out),
-            Param::Texts(values) => values.to_sql(kind, out),
-        }
-    }
-
-    fn accepts(kind: &Type) -> bool {
-        [Type::INT8, Type::TEXT, Type::INT8_ARRAY, Type::TEXT_ARRAY].contains(kind)
-    }
-
-    tokio_postgres::types::to_sql_checked!();
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 //! whether the write may have happened. To run the same at once: `Raced` (another process inserted the
 //! same instance, or changed what was read), `Deadlock`, `IdTaken` (with another id). To run less, or
 //! the same later: `Busy` (a lock or statement timeout). With another connection, when there is one:
-//! `Unavailable`. To ask about: `Io` that is unknown, from a COMMIT alone. Nothing else helps by
-//! itself, but space for `Full`.
+//! `Unavailable`. To ask about: `Io` that is unknown, from a COMMIT alone. What is not listed here is
+//! `Unexpected`: the store's trouble, not the request's. Only values that the server does not take are
+//! the request's (`Internal`). Nothing else helps by itself, but space for `Full`.
 
 use std::error::Error as _;
 
@@ -20,7 +21,27 @@ pub(crate) fn definite(database: &str, error: &tokio_postgres::Error) -> StoreEr
             database: database.to_owned(),
             detail: words(error),
         },
-        None => StoreError::Internal(words(error)),
+        // A value that can't be sent, or a server that does not keep to the protocol.
+        None => StoreError::Unexpected {
+            database: database.to_owned(),
+            detail: words(error),
+        },
+    }
+}
+
+/// The error of a statement that makes a schema, a table or a role. It is `Raced` where another process
+/// made the same, or changed who owns it or may use it, since this one looked.
+pub(crate) fn of_making(database: &str, error: &tokio_postgres::Error) -> StoreError {
+    let made_meanwhile = error.as_db_error().filter(|error| match *error.code() {
+        SqlState::DUPLICATE_SCHEMA | SqlState::DUPLICATE_TABLE | SqlState::DUPLICATE_OBJECT => true,
+        SqlState::INTERNAL_ERROR => error.message().starts_with("tuple concurrently"),
+        _ => false,
+    });
+    match made_meanwhile {
+        Some(error) => StoreError::Raced {
+            what: describe(error),
+        },
+        None => definite(database, error),
     }
 }
 
@@ -28,7 +49,8 @@ pub(crate) fn definite(database: &str, error: &tokio_postgres::Error) -> StoreEr
 pub(crate) fn of_commit(database: &str, error: &tokio_postgres::Error) -> StoreError {
     let class = error.as_db_error().map(|error| &error.code().code()[..2]);
     match class {
-        // Serialisation, constraints checked at the end, no space: the server rolled back.
+        // Serialisation, constraints checked at the end, no space: the server rolled back. A session
+        // that was ended since it had been idle in its transaction had not read the COMMIT yet.
         Some("23" | "25" | "40" | "53") => definite(database, error),
         _ => StoreError::Io {
             path: database.to_owned(),
@@ -76,18 +98,23 @@ pub(super) fn by_code(
         SqlState::UNIQUE_VIOLATION => StoreError::Raced {
             what: constraint.unwrap_or("a unique constraint").to_owned(),
         },
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => {
+            StoreError::Unavailable { database, detail }
+        }
         // After a migration by a newer program. A new connection prepares its statements anew.
         SqlState::FEATURE_NOT_SUPPORTED if detail.contains("cached plan") => {
             StoreError::Unavailable { database, detail }
         }
         // Behind a pooler that gives every transaction another server process.
-        SqlState::INVALID_SQL_STATEMENT_NAME => StoreError::CannotOpen {
-            path: database,
-            detail: format!(
-                "{detail}: a connection pooler between this program and the server must keep a session on one \
-                 server connection (pool_mode = session)"
-            ),
-        },
+        SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => {
+            StoreError::CannotOpen {
+                path: database,
+                detail: format!(
+                    "{detail}: a connection pooler between this program and the server must keep a session on one \
+                     server connection (pool_mode = session)"
+                ),
+            }
+        }
         // In a transaction of the user's own.
         SqlState::IN_FAILED_SQL_TRANSACTION | SqlState::NO_ACTIVE_SQL_TRANSACTION => {
             StoreError::Invalid(format!("{detail}; nothing was written"))
@@ -112,7 +139,14 @@ pub(super) fn by_code(
             // Connection, resources (memory, connections), the operator, the system below.
             "08" | "53" | "57" | "58" => StoreError::Unavailable { database, detail },
             "28" => StoreError::Denied { database, detail },
-            _ => StoreError::Internal(format!("{detail} ({})", code.code())),
+            // A value, a constraint, a limit, a text that the server does not understand.
+            "21" | "22" | "23" | "42" | "54" => {
+                StoreError::Internal(format!("{detail} ({})", code.code()))
+            }
+            _ => StoreError::Unexpected {
+                database,
+                detail: format!("{detail} ({})", code.code()),
+            },
         },
     }
 }
@@ -171,7 +205,8 @@ mod tests {
     fn what_may_pass_by_itself_is_transient_and_the_rest_is_not() {
         for code in [
             "40001", "40P01", "55P03", "57014", "53100", "53200", "53300", "57P01", "57P02",
-            "57P03", "08006", "25006", "58030",
+            "57P03", "08006", "25006", "58030", "25P03", "25P04", "57P05", "0A000", "55000",
+            "P0001", "XX000", "ZZ001",
         ] {
             let error = of(code, None);
             assert!(
@@ -210,6 +245,7 @@ mod tests {
             ("57P03", "out of reach (said the server)"),
             ("42P01", "is damaged (said the server)"),
             ("22003", "said the server (22003)"),
+            ("ZZ001", "db failed unexpectedly (said the server (ZZ001))"),
             ("26000", "pool_mode = session"),
         ] {
             let error = of(code, None).to_string();

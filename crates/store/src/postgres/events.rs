@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use crate::error::StoreError;
-use crate::rows::{self, Columns, EVENT};
+use crate::rows::{Columns, EVENT, FromColumns};
 use crate::views::{EventFilter, EventView};
 
 use super::queries::{Reader, all, int, one, text};
@@ -43,7 +43,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
                 sql: sql.into(),
                 params,
             };
-            return all(self.execute, statement, "an event", rows::event).await;
+            return all(self.execute, statement, "an event", EventView::from_columns).await;
         }
         static SQL: LazyLock<String> = LazyLock::new(|| {
             format!(
@@ -61,7 +61,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
                 int(i64::from(limit) - found.len() as i64),
             ];
             let statement = Statement::new(&SQL, params);
-            found.extend(all(self.execute, statement, "an event", rows::event).await?);
+            found.extend(all(self.execute, statement, "an event", EventView::from_columns).await?);
         }
         Ok(found)
     }
@@ -166,7 +166,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
             sql: sql.into(),
             params: [own, params].concat(),
         };
-        all(self.execute, statement, "an event", rows::event).await
+        all(self.execute, statement, "an event", EventView::from_columns).await
     }
 
     async fn feed_all(
@@ -209,7 +209,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
                 text(&begun),
             ];
             let statement = Statement::new(&SQL, params);
-            found.extend(all(self.execute, statement, "an event", rows::event).await?);
+            found.extend(all(self.execute, statement, "an event", EventView::from_columns).await?);
             seen = to;
             stretch = stretches.next(found.len());
         }

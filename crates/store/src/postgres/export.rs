@@ -7,32 +7,76 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, params_from_iter};
 
 use crate::error::StoreError;
+use crate::sqlite;
 use crate::sqlite::connection::Database;
-use crate::sqlite::schema;
+use crate::verify::{self, VerifyOptions, VerifyReport};
 
+use super::catalog;
 use super::connect::Session;
+use super::name::SchemaName;
 use super::statement::{Execute, Row, Statement, Value};
+use super::{Postgres, connect};
 
 /// Rows fetched at once.
 const AT_ONCE: usize = 10_000;
 
-/// Copies every table. Answers in which of them rows break rules that the table should hold them to: an
-/// index there is damaged.
-pub(crate) async fn export(session: &Session, path: &Path) -> Result<Vec<String>, StoreError> {
+impl Postgres {
+    /// Verifies a copy of the store as of one moment. On a thread of its own: it may take long.
+    pub(crate) async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, StoreError> {
+        let address = self.shared.address.clone();
+        let name = self.name();
+        let work = move || {
+            let directory = tempfile::tempdir().map_err(|error| no_copy(&error))?;
+            let path = directory.path().join("copy.db");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| no_copy(&error))?;
+            let mut damage = Vec::new();
+            let copied = runtime.block_on(async {
+                let session = connect(&address).await?;
+                export(&session, &address.schema, &path, &mut damage).await
+            });
+            match copied {
+                Ok(()) => verify::run_copy(&path, &name, &options, damage),
+                // A page that the server cannot read, a table that is gone.
+                Err(StoreError::Corrupt { detail, .. }) => {
+                    Ok(verify::unreadable(&detail, &options, damage))
+                }
+                Err(error) => Err(error),
+            }
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.unwrap_or_else(|error| Err(StoreError::Internal(error.to_string())))
+    }
+}
+
+fn no_copy(error: &std::io::Error) -> StoreError {
+    StoreError::Internal(format!("no room for a copy of the store: {error}"))
+}
+
+/// Copies every table. Adds to the damage how the schema differs from this version's, and in which
+/// tables rows break rules that the table should hold them to: an index there is damaged.
+pub(crate) async fn export(
+    session: &Session,
+    schema: &SchemaName,
+    path: &Path,
+    damage: &mut Vec<String>,
+) -> Result<(), StoreError> {
     let database = Database::new(path.to_owned(), std::time::Duration::ZERO);
     let fail = |error: rusqlite::Error| database.error(error, false);
-    let mut file = Connection::open(path).map_err(fail)?;
+    let file = Connection::open(path).map_err(fail)?;
     // Nobody needs it after a crash.
     file.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
         .map_err(fail)?;
-    schema::migrate(&database, &mut file)?;
+    sqlite::schema::migrate(&database, &file)?;
     file.execute_batch("BEGIN").map_err(fail)?;
     let begin = Statement::new(
         "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
         Vec::new(),
     );
     session.run(vec![begin]).await?;
-    let mut damage = Vec::new();
+    damage.extend(catalog::differences(session, schema).await?);
     for table in tables(&file).map_err(fail)? {
         let refused = copy(session, &file, &table)
             .await
@@ -45,8 +89,7 @@ pub(crate) async fn export(session: &Session, path: &Path) -> Result<Vec<String>
     session
         .run(vec![Statement::new("COMMIT", Vec::new())])
         .await?;
-    file.execute_batch("COMMIT").map_err(fail)?;
-    Ok(damage)
+    file.execute_batch("COMMIT").map_err(fail)
 }
 
 /// A table and its columns. Payloads are part of their rows here, so there are none apart.
@@ -97,10 +140,9 @@ fn tables(file: &Connection) -> rusqlite::Result<Vec<Table>> {
 async fn copy(session: &Session, file: &Connection, table: &Table) -> Result<Refused, Failed> {
     let mut refused = Refused::default();
     let Table { name, columns } = table;
-    let theirs: Vec<&str> = columns.iter().map(|column| theirs(name, column)).collect();
     let declare = format!(
         "DECLARE export NO SCROLL CURSOR FOR SELECT {} FROM ~{name}",
-        theirs.join(", ")
+        columns.join(", ")
     );
     let insert = format!(
         "INSERT INTO {name} ({}) VALUES ({})",
@@ -145,14 +187,6 @@ async fn copy(session: &Session, file: &Connection, table: &Table) -> Result<Ref
 /// Whether a row breaks a constraint.
 fn is_refusal(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
-}
-
-/// The column as it is called there: the outbox's whole key ascends.
-fn theirs<'a>(table: &str, column: &'a str) -> &'a str {
-    match (table, column) {
-        ("task_outbox", "priority") => "-rank",
-        (_, column) => column,
-    }
 }
 
 fn value(value: Value) -> rusqlite::types::Value {

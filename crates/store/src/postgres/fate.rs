@@ -11,8 +11,18 @@ use crate::error::StoreError;
 
 use super::statement::{Execute, Param, Statement, Value};
 
-/// The id of the transaction that this is run in.
-pub(crate) const SELECT_XID: &str = "SELECT pg_current_xact_id()::text::bigint";
+/// Writes to the server's log what nobody reads. The log goes to a standby in its order: when the
+/// transaction of this is acknowledged, so is all that was committed before.
+pub(crate) const CONFIRM: &str =
+    "SELECT pg_logical_emit_message(true, 'abide'::text, ''::text)::text";
+
+/// The same, only where commits wait for a standby.
+pub(crate) const CONFIRM_TO_STANDBY: &str = "SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' \
+     THEN pg_logical_emit_message(true, 'abide'::text, ''::text)::text END";
+
+/// The id of the transaction that this is run in, and the server process that runs it.
+pub(crate) const SELECT_XID: &str =
+    "SELECT pg_current_xact_id()::text::bigint, pg_backend_pid()::bigint";
 
 /// What is known of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! How the queue stands and how the server fares with the store's tables.
 
-use abide_core::ids::VersionId;
-
 use crate::error::StoreError;
 use crate::health::{Health, Ready, TableHealth};
-use crate::rows::Columns;
+use crate::queries;
+use crate::rows::{Columns, FromColumns};
 
+use super::queries::statement;
 use super::rows::{Cells, Read};
 use super::statement::{Execute, Row, Statement};
 
@@ -13,9 +13,7 @@ use super::statement::{Execute, Row, Statement};
 pub(crate) async fn health(execute: &impl Execute) -> Result<Health, StoreError> {
     let plain = |sql| Statement::new(sql, Vec::new());
     let statements = vec![
-        plain(
-            "SELECT queue, count(*), min(ready_at) FROM ~task_outbox WHERE worker = 0 GROUP BY queue ORDER BY queue",
-        ),
+        statement(&queries::ready()),
         // The table `store` tells the schema, whose name need not be quoted as a text this way.
         plain(
             "SELECT r.relname::text, sum(s.n_live_tup)::bigint, sum(s.n_dead_tup)::bigint, \
@@ -37,7 +35,7 @@ pub(crate) async fn health(execute: &impl Execute) -> Result<Health, StoreError>
     let mut answers = execute.run(statements).await?.into_iter();
     let mut next = || answers.next().unwrap_or_default();
     let mut health = || -> Read<Health> {
-        let ready = read(next(), ready)?;
+        let ready = read(next(), Ready::from_columns)?;
         let tables = read(next(), table)?;
         Ok(Health {
             ready,
@@ -54,14 +52,6 @@ fn read<T>(rows: Vec<Row>, read: fn(&mut Cells) -> Read<T>) -> Read<Vec<T>> {
     rows.into_iter()
         .map(|row| read(&mut Cells::new(row)))
         .collect()
-}
-
-fn ready(cells: &mut Cells) -> Read<Ready> {
-    Ok(Ready {
-        queue: VersionId(cells.int()?),
-        tasks: cells.int()?,
-        oldest_at: cells.time_option()?,
-    })
 }
 
 fn table(cells: &mut Cells) -> Read<TableHealth> {

@@ -10,13 +10,13 @@ use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
 
 use crate::error::StoreError;
-use crate::rows::{self, Columns};
+use crate::queries::{self, changes, context_base};
+use crate::rows::{Columns, FromColumns};
 use crate::views::{ContextView, TaskInputs};
 use crate::words::input_of;
 
-use super::needs::{changes, context_base};
-use super::queries::{Reader, all, int, key, one};
-use super::rows::{Cells, Content, Read};
+use super::queries::{Reader, all, int, one};
+use super::rows::{Cells, Content};
 use super::statement::{Execute, Param, Statement};
 
 /// How many ancestors are asked at first whether they have a checkpoint. On a chain one of the first
@@ -74,7 +74,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
              JOIN ~task_executions t ON t.execution = $1::bigint AND t.number = u.number ORDER BY u.at",
             vec![int(task.execution.0), numbers(dependencies)],
         );
-        all(self.execute, statement, what, output).await
+        all(self.execute, statement, what, FromColumns::from_columns).await
     }
 
     async fn context(
@@ -89,10 +89,8 @@ impl<E: Execute + Sync> Reader<'_, E> {
         let sources = context::sources(graph, task.number, &|number| Some(number) == checkpoint);
         let mut parts = Vec::with_capacity(sources.changes.len() + 1);
         if let Some(number) = sources.checkpoint {
-            let sql = "SELECT checkpoint FROM ~task_executions WHERE execution = $1::bigint AND number = $2::bigint";
-            let statement = Statement::new(sql, key(TaskKey::new(id, number)));
-            let stored = one(self.execute, statement, what, Cells::payload).await?;
-            parts.extend(stored.flatten());
+            let checkpoint = queries::checkpoint(TaskKey::new(id, number), what.to_owned());
+            parts.extend(self.one(checkpoint).await?.flatten());
         }
         let stored = self.sources(id, &sources, what).await?;
         let has = |number: u32| stored.get(&number).is_some_and(|source| source.checkpoint);
@@ -108,8 +106,8 @@ impl<E: Execute + Sync> Reader<'_, E> {
             }
             parts.push(changes.clone());
         }
-        let parts = parts.iter().map(changes).collect::<Read<Vec<_>>>();
-        let parts = parts.map_err(|error| error.of(what))?;
+        let parts: Result<Vec<_>, String> = parts.iter().map(changes).collect();
+        let parts = parts.map_err(|detail| Content::new(detail).of(what))?;
         Ok(ContextView {
             map: fold(base.clone(), &parts),
             base,
@@ -119,10 +117,9 @@ impl<E: Execute + Sync> Reader<'_, E> {
 
     /// The context that an execution began with.
     async fn base(&self, id: ExecutionId, what: &str) -> Result<Map<String, Value>, StoreError> {
-        let sql = "SELECT input FROM ~executions WHERE id = $1::bigint";
-        let statement = Statement::new(sql, vec![int(id.0)]);
-        let input = one(self.execute, statement, what, Cells::payload).await?;
-        context_base(input.flatten().as_ref()).map_err(|error| error.of(what))
+        let input = self.one(queries::input(id, what.to_owned())).await?;
+        let base = context_base(input.flatten().as_ref());
+        base.map_err(|detail| Content::new(detail).of(what))
     }
 
     /// The checkpoint that stands in for what came before it. Asks for those that could, latest first,
@@ -184,11 +181,4 @@ impl<E: Execute + Sync> Reader<'_, E> {
 
 fn numbers(numbers: &[u32]) -> Param<'static> {
     Param::Ints(numbers.iter().map(|&number| Some(number.into())).collect())
-}
-
-fn output(cells: &mut Cells) -> Result<(u32, Ending, Option<Payload>), Content> {
-    let number = cells.int()?;
-    let ending = cells.read(rows::ending)?;
-    let ending = ending.ok_or_else(|| cells.missing())?;
-    Ok((number, ending, cells.payload()?))
 }

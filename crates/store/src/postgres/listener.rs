@@ -1,13 +1,13 @@
 //! The listener: one connection per process that hears what others tell, tells what this process
 //! committed, and looks around once after every reconnect and now and then, in case that news were
-//! lost.
+//! lost. What is heard is merged as it comes, so that no flood of notifications fills the memory.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use abide_core::ids::Timestamp;
 use abide_core::timer::NEVER;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_postgres::AsyncMessage;
 
@@ -16,24 +16,31 @@ use crate::error::StoreError;
 use super::Shared;
 use super::connect::{Session, by_index};
 use super::name::quoted;
-use super::news::{self, Pending};
+use super::news::{self, News, Pending};
 use super::statement::{Execute, Param, Statement, Value};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// What it asks is answered at once, unless its process of the server stands still.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Runs for as long as the driver's thread does.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut pause = FIRST_PAUSE;
     let mut unheard = next_look(shared.poll);
+    let mut was_cut_off = false;
     loop {
         match connect(&shared).await {
             Ok(listening) => {
                 pause = FIRST_PAUSE;
                 // Whatever happened before somebody listened.
                 shared.look_around().await;
+                if was_cut_off {
+                    shared.hints.reconnected.notify_one();
+                }
                 let error = listen(&shared, listening).await;
                 unheard = next_look(shared.poll);
+                was_cut_off = true;
                 tracing::warn!(%error, "news from other processes are cut off; connecting again");
             }
             Err(error) => tracing::warn!(%error, "can't listen for news from other processes"),
@@ -51,28 +58,42 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 /// A connection that listens. It ends when this is dropped.
 struct Listening {
     session: Session,
-    messages: mpsc::UnboundedReceiver<AsyncMessage>,
+    /// What came over it and was not looked at yet.
+    heard: Arc<News>,
+    /// Told, or closed, when the connection has ended.
+    ended: oneshot::Receiver<()>,
 }
 
 async fn connect(shared: &Shared) -> Result<Listening, StoreError> {
     let (session, mut link) = Session::connect(&shared.address).await?;
-    let session = session.counted(&shared.counters);
-    let (forward, messages) = mpsc::unbounded_channel();
+    let session = session.counted(&shared.counters).answering_within(SILENCE);
+    let heard = Arc::<News>::default();
+    let (end, ended) = oneshot::channel();
+    let (own, hearing) = (shared.token.clone(), heard.clone());
     tokio::spawn(async move {
-        // Ends when the connection does, or when nobody takes the messages.
+        // Ends when the connection does, which it does when its session is dropped.
         while let Some(Ok(message)) = link.next().await {
-            forward.send(message).ok();
+            if let AsyncMessage::Notification(message) = message
+                && let Some(news) = Pending::from_text(message.payload(), &own)
+            {
+                hearing.merge(news);
+            }
         }
+        // An error means that nobody listens any more.
+        end.send(()).ok();
     });
-    let channel = quoted(&shared.address.schema.channel());
+    let channel = quoted(&shared.channel);
     let listen = Statement {
         sql: format!("LISTEN {channel}").into(),
         params: Vec::new(),
     };
-    // A hint needs not survive a crash, and is not to wait for the disk.
-    let at_once = Statement::new("SET synchronous_commit = off", Vec::new());
-    session.run(vec![listen, at_once, by_index()]).await?;
-    Ok(Listening { session, messages })
+    // Last, so that the server's list of connections tells what this one is for.
+    session.run(vec![by_index(), listen]).await?;
+    Ok(Listening {
+        session,
+        heard,
+        ended,
+    })
 }
 
 /// Hears and tells until the connection is lost.
@@ -87,17 +108,18 @@ async fn listen(shared: &Shared, mut listening: Listening) -> StoreError {
             shared.news.some.notified().await;
         };
         tokio::select! {
-            message = listening.messages.recv() => match message {
-                Some(AsyncMessage::Notification(heard)) => hear(shared, heard.payload()).await,
-                Some(_) => {}
-                None => return shared.away(),
-            },
+            _ = &mut listening.ended => return shared.away(),
+            () = listening.heard.some.notified() => {
+                if let Some(news) = listening.heard.take() {
+                    hear(shared, news).await;
+                }
+            }
             () = told => {
                 may_tell = Instant::now() + news::PAUSE;
                 if let Some(news) = shared.news.take()
-                    && let Err(error) = tell(shared, &listening, &news).await
+                    && let Err(error) = news.send(&listening.session, shared).await
                 {
-                    shared.news.put_back(news);
+                    shared.news.merge(news);
                     return error;
                 }
             }
@@ -111,27 +133,13 @@ async fn listen(shared: &Shared, mut listening: Listening) -> StoreError {
     }
 }
 
-async fn hear(shared: &Shared, text: &str) {
-    let Some(news) = Pending::from_text(text, &shared.token) else {
-        return;
-    };
+async fn hear(shared: &Shared, news: Pending) {
     if let Some(since) = news.since {
         shared.low_water.came(since);
     }
     if news.tell(&shared.hints) {
         shared.look_for_ends().await;
     }
-}
-
-async fn tell(shared: &Shared, listening: &Listening, news: &Pending) -> Result<(), StoreError> {
-    let text = news.to_text(&shared.token);
-    let channel = shared.address.schema.channel();
-    let params = vec![
-        Param::Text(Some(channel.into())),
-        Param::Text(Some(text.into())),
-    ];
-    let notify = Statement::new("SELECT pg_notify($1, $2)", params);
-    listening.session.run(vec![notify]).await.map(drop)
 }
 
 /// Looks whether there is anything that nobody told of: one statement while there is nothing. Relies on

@@ -9,12 +9,12 @@ use std::sync::{Arc, LazyLock};
 
 use abide_core::execution::Execution;
 use abide_core::ids::{ExecutionId, Timestamp};
-use abide_core::kernel::{Latest, Need, Working};
+use abide_core::kernel::{Latest, Need, Subject, Working};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::error::StoreError;
 use crate::graphs::GraphCache;
-use crate::rows::{self, Columns, EXECUTION};
+use crate::rows::{Columns, EXECUTION, FromColumns};
 use crate::words;
 
 use super::low_water::LowWater;
@@ -117,7 +117,7 @@ impl<'n> Plan<'n> {
         wanted: Wanted<'n, K>,
         statement: Statement<'n>,
         read: fn(&mut Cells) -> Read<T>,
-        load: fn(&mut Filling<'_>, &K, Vec<T>) -> Read<()>,
+        load: fn(&mut Filling<'_>, K, Vec<T>) -> Read<()>,
     ) {
         if wanted.is_empty() {
             return;
@@ -126,7 +126,7 @@ impl<'n> Plan<'n> {
             let rows = answers.pop().unwrap_or_default();
             let of_needs = by_place(wanted.len(), rows, read);
             for ((need, key), rows) in wanted.into_iter().zip(of_needs) {
-                let loaded = rows.and_then(|rows| load(filling, &key, rows));
+                let loaded = rows.and_then(|rows| load(filling, key, rows));
                 if let Err(error) = loaded {
                     filling.fail(need, error);
                 }
@@ -146,10 +146,13 @@ impl<'n> Plan<'n> {
         if ids.is_empty() && instances.is_empty() {
             return;
         }
-        let both = by_id_and_instance(needs.iter().copied());
-        let of_instances = both.last().cloned().into_iter().collect();
-        let lock = Statement::new(&LOCK, both);
-        let latest = Statement::new(&LATEST, of_instances);
+        let by_id = Param::Ints(ids.iter().map(|(_, id)| Some(id.0)).collect());
+        let by_instance = instances
+            .iter()
+            .map(|(_, instance)| Some((&***instance).into()));
+        let by_instance = Param::Texts(by_instance.collect());
+        let latest = Statement::new(&LATEST, vec![by_instance.clone()]);
+        let lock = Statement::new(&LOCK, vec![by_id, by_instance]);
         self.add(vec![lock, latest], move |filling, answers| {
             fill_locked(filling, &ids, &instances, answers);
         });
@@ -157,7 +160,7 @@ impl<'n> Plan<'n> {
 }
 
 impl Filling<'_> {
-    fn fail(&mut self, need: &Need, error: Content) {
+    pub(super) fn fail(&mut self, need: &Need, error: Content) {
         let error = error.of(words::need(need));
         self.failed.push((need.clone(), error));
     }
@@ -223,9 +226,13 @@ fn fill_locked(
     for row in answers.next().unwrap_or_default() {
         let id = Cells::new(row[..1].to_vec()).int().map(ExecutionId);
         let id = id.expect("an id is a number");
-        locked.insert(id, rows::execution(&mut Cells::new(row)));
+        locked.insert(id, Execution::from_columns(&mut Cells::new(row)));
     }
-    let latest = by_place(instances.len(), answers.next().unwrap_or_default(), latest);
+    let latest = by_place(
+        instances.len(),
+        answers.next().unwrap_or_default(),
+        Latest::from_columns,
+    );
     for ((need, instance), latest) in instances.iter().zip(latest) {
         let latest = match latest {
             Ok(mut latest) => latest.pop(),
@@ -263,45 +270,36 @@ fn fill_locked(
     }
 }
 
-fn latest(cells: &mut Cells) -> Read<Latest> {
-    Ok(Latest {
-        id: ExecutionId(cells.int()?),
-        generation: cells.int()?,
-        input_hash: cells.text()?,
-    })
-}
-
 /// The executions that these are about, with the name of the instance if it is asked for by that.
-pub(crate) fn located<'n>(needs: impl IntoIterator<Item = &'n Need>) -> Statement<'n> {
+pub(crate) fn located<'n>(subjects: impl IntoIterator<Item = &'n Subject>) -> Statement<'n> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
             "SELECT id, NULL::text FROM ~executions WHERE id = ANY ($1::bigint[]) UNION ALL \
              SELECT l.id, u.instance FROM unnest($2::text[]) AS u (instance) CROSS JOIN LATERAL ({LATEST_OF}) l"
         )
     });
-    Statement::new(&SQL, by_id_and_instance(needs))
+    Statement::new(&SQL, by_id_and_instance(subjects))
 }
 
 /// Locks those of these executions that nobody else has locked, and answers their ids, as rows. It
 /// never waits, so its order does not matter.
-pub(crate) fn lock_free<'n>(needs: impl IntoIterator<Item = &'n Need>) -> Statement<'n> {
+pub(crate) fn lock_free<'n>(subjects: impl IntoIterator<Item = &'n Subject>) -> Statement<'n> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
             "SELECT id FROM ~executions WHERE {} FOR NO KEY UPDATE SKIP LOCKED",
             *WANTED
         )
     });
-    Statement::new(&SQL, by_id_and_instance(needs))
+    Statement::new(&SQL, by_id_and_instance(subjects))
 }
 
-/// The ids and the instances of these needs, each as a parameter.
-fn by_id_and_instance<'n>(needs: impl IntoIterator<Item = &'n Need>) -> Vec<Param<'n>> {
+/// The ids and the instances of these subjects, each as a parameter.
+fn by_id_and_instance<'n>(subjects: impl IntoIterator<Item = &'n Subject>) -> Vec<Param<'n>> {
     let (mut ids, mut instances) = (Vec::new(), Vec::new());
-    for need in needs {
-        match need {
-            Need::Execution(id) => ids.push(Some(id.0)),
-            Need::Instance(instance) => instances.push(Some((&**instance).into())),
-            _ => {}
+    for subject in subjects {
+        match subject {
+            Subject::Execution(id) => ids.push(Some(id.0)),
+            Subject::Instance(instance) => instances.push(Some((&**instance).into())),
         }
     }
     vec![Param::Ints(ids), Param::Texts(instances)]

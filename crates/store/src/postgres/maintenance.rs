@@ -2,21 +2,24 @@
 //! leftovers of starts that were never finished. Everything runs at READ COMMITTED, and what takes
 //! several statements that belong together in a transaction of the caller.
 //!
-//! Leases are compared by one clock, the database's, unless the caller brings another: `now` is for
-//! stores whose time is not real.
+//! Times are written by one clock, the database's, unless the caller brings another: `now` is for
+//! stores whose time is not real, and only there leases are compared with it (see `leases`).
 
 use std::sync::LazyLock;
 
 use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
-use abide_core::timer::{NEVER, Timer, TimerKind};
+use abide_core::status::SubStatus;
 
+use crate::checks::check_graph;
 use crate::error::StoreError;
-use crate::rows::{self, Columns};
+use crate::queries;
+use crate::rows::{Columns, FromColumns};
 use crate::views::WorkflowKind;
 
-use super::queries::{all, int, one, rows_of, text};
-use super::rows::{Cells, Read};
+use super::leases::Lease;
+use super::queries::{all, answers, int, one, rows_of, text};
+use super::rows::Cells;
 use super::statement::{Execute, Param, Statement};
 
 /// How old an unpublished execution must be before its start is taken for abandoned.
@@ -32,14 +35,6 @@ fn with_clock(sql: &str) -> String {
 
 fn clock(now: Option<Timestamp>) -> Param<'static> {
     Param::Int(now.map(|now| now.0))
-}
-
-fn time(cells: &mut Cells) -> Read<Timestamp> {
-    cells.time()
-}
-
-fn worker_id(cells: &mut Cells) -> Read<WorkerId> {
-    cells.int().map(WorkerId)
 }
 
 /// Records a worker, and answers when that was.
@@ -59,7 +54,8 @@ pub(crate) async fn register_worker(
         )
     });
     let params = vec![clock(now), int(id.0), text(host), int(pid), int(lease_us)];
-    let registered = one(execute, Statement::new(&SQL, params), "a worker", time).await?;
+    let statement = Statement::new(&SQL, params);
+    let registered = one(execute, statement, "a worker", Timestamp::from_columns).await?;
     registered.ok_or_else(|| StoreError::Internal("a worker was not recorded".to_owned()))
 }
 
@@ -77,7 +73,8 @@ pub(crate) async fn heartbeat(
         )
     });
     let params = vec![clock(now), int(id.0), int(lease_us)];
-    one(execute, Statement::new(&SQL, params), "a worker", time).await
+    let statement = Statement::new(&SQL, params);
+    one(execute, statement, "a worker", Timestamp::from_columns).await
 }
 
 /// The worker is gone, and with it what was addressed to it, but for what somebody is taking out of
@@ -117,8 +114,10 @@ pub(crate) async fn server_age(execute: &(impl Execute + Sync)) -> Result<i64, S
 pub(crate) struct Look {
     /// When it was, by the clock that counts.
     pub(crate) at: Timestamp,
-    /// Workers whose lease is over and who have not been declared dead.
+    /// Workers whose lease is over by the clock that counts and who have not been declared dead.
     pub(crate) expired: Vec<WorkerId>,
+    /// All workers that have not been declared dead.
+    pub(crate) leases: Vec<Lease>,
     /// Whether a worker has ended since the time that was asked about.
     pub(crate) ended: bool,
     /// Starts that were never finished.
@@ -136,23 +135,31 @@ pub(crate) async fn look(
     const EXPIRED: i64 = 1;
     const ENDED: i64 = 2;
     const UNPUBLISHED: i64 = 3;
+    const LEASE: i64 = 4;
     static SQL: LazyLock<String> = LazyLock::new(|| {
         with_clock(&format!(
-            "WITH c AS MATERIALIZED (SELECT {{now}} AS now) SELECT {AT}, now FROM c \
-             UNION ALL SELECT {EXPIRED}, w.id FROM c, ~workers w WHERE w.ended_at IS NULL AND w.lease_until < c.now \
-             UNION ALL SELECT {ENDED}, 0 WHERE EXISTS (SELECT FROM ~workers WHERE ended_at >= $2::bigint) \
-             UNION ALL SELECT {UNPUBLISHED}, e.id FROM c, ~executions e WHERE e.generation IS NULL \
+            "WITH c AS MATERIALIZED (SELECT {{now}} AS now) SELECT {AT}, now, 0::bigint, 0::bigint FROM c \
+             UNION ALL SELECT {EXPIRED}, w.id, 0, 0 FROM c, ~workers w WHERE w.ended_at IS NULL AND w.lease_until < c.now \
+             UNION ALL SELECT {LEASE}, id, heartbeat_at, lease_until - heartbeat_at FROM ~workers WHERE ended_at IS NULL \
+             UNION ALL SELECT {ENDED}, 0, 0, 0 WHERE EXISTS (SELECT FROM ~workers WHERE ended_at >= $2::bigint) \
+             UNION ALL SELECT {UNPUBLISHED}, e.id, 0, 0 FROM c, ~executions e WHERE e.generation IS NULL \
              AND e.closed_at IS NULL AND e.created_at < c.now - {UNPUBLISHED_US}"
         ))
     });
     let statement = Statement::new(&SQL, vec![clock(now), int(ended_since.0)]);
-    let read = |cells: &mut Cells| Ok((cells.int()?, cells.int()?));
-    let found: Vec<(i64, i64)> = all(execute, statement, "a worker", read).await?;
+    let read = |cells: &mut Cells| Ok((cells.int()?, cells.int()?, cells.int()?, cells.int()?));
+    let found: Vec<(i64, i64, i64, i64)> = all(execute, statement, "a worker", read).await?;
+    let leases = found.iter().filter(|(of, ..)| *of == LEASE);
+    let leases = leases.map(|(_, id, heartbeat_at, length_us)| Lease {
+        worker: WorkerId(*id),
+        heartbeat_at: Timestamp(*heartbeat_at),
+        length_us: *length_us,
+    });
     let of = |kind| {
         let mut ids: Vec<i64> = found
             .iter()
-            .filter(|(of, _)| *of == kind)
-            .map(|(_, id)| *id)
+            .filter(|(of, ..)| *of == kind)
+            .map(|(_, id, ..)| *id)
             .collect();
         ids.sort_unstable();
         ids
@@ -163,12 +170,30 @@ pub(crate) async fn look(
             .map(Timestamp)
             .ok_or_else(|| StoreError::Internal("a look has no time".to_owned()))?,
         expired: of(EXPIRED).into_iter().map(WorkerId).collect(),
+        leases: leases.collect(),
         ended: !of(ENDED).is_empty(),
         unpublished: of(UNPUBLISHED).into_iter().map(ExecutionId).collect(),
     })
 }
 
-/// Declares a worker dead whose lease is over. True for one of those who do.
+/// Declares a worker dead whose last heartbeat is still this one. True for one of those who do.
+pub(crate) async fn declare_silent(
+    execute: &(impl Execute + Sync),
+    lease: &Lease,
+) -> Result<bool, StoreError> {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "UPDATE ~workers SET ended_at = {DATABASE_NOW} \
+             WHERE id = $1::bigint AND ended_at IS NULL AND heartbeat_at = $2::bigint RETURNING id"
+        )
+    });
+    let params = vec![int(lease.worker.0), int(lease.heartbeat_at.0)];
+    let statement = Statement::new(&SQL, params);
+    let declared = one(execute, statement, "a worker", WorkerId::from_columns).await?;
+    Ok(declared.is_some())
+}
+
+/// Declares a worker dead whose lease is over by the clock that counts. True for one of those who do.
 pub(crate) async fn declare_dead(
     execute: &(impl Execute + Sync),
     now: Option<Timestamp>,
@@ -181,7 +206,8 @@ pub(crate) async fn declare_dead(
         )
     });
     let params = vec![clock(now), int(id.0)];
-    let declared = one(execute, Statement::new(&SQL, params), "a worker", worker_id).await?;
+    let statement = Statement::new(&SQL, params);
+    let declared = one(execute, statement, "a worker", WorkerId::from_columns).await?;
     Ok(declared.is_some())
 }
 
@@ -197,7 +223,7 @@ pub(crate) async fn left_behind(
          WHERE NOT EXISTS (SELECT 1 FROM ~workers w WHERE w.id = l.worker AND w.ended_at IS NULL) ORDER BY 1",
         Vec::new(),
     );
-    all(execute, statement, "a worker", worker_id).await
+    all(execute, statement, "a worker", WorkerId::from_columns).await
 }
 
 /// The next batch of a dead worker's tasks. Relies on executions_open, like `Reader::held_by`, but
@@ -219,19 +245,25 @@ pub(crate) async fn left_by(
             int(limit),
         ],
     );
-    let read = |cells: &mut Cells| Ok(TaskKey::new(ExecutionId(cells.int()?), cells.int()?));
-    all(execute, statement, "a held task", read).await
+    all(execute, statement, "a held task", TaskKey::from_columns).await
 }
 
-/// The timers of tasks that wait for other code.
-pub(crate) async fn waiting_for_code(
+/// How many tasks of a dead worker were Active. Relies on executions_open, like [`left_by`].
+pub(crate) async fn active_of(
     execute: &(impl Execute + Sync),
-) -> Result<Vec<Timer>, StoreError> {
-    let statement = Statement::new(
-        "SELECT due_at, kind, execution, task, piece FROM ~timers WHERE due_at = $1::bigint AND kind = $2::bigint",
-        vec![int(NEVER.0), int(TimerKind::Code.code())],
-    );
-    all(execute, statement, "a timer", rows::timer).await
+    worker: WorkerId,
+) -> Result<u32, StoreError> {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT count(*) FROM ~executions e JOIN ~task_executions t ON t.execution = e.id \
+             WHERE e.closed_at IS NULL AND e.started_at IS NOT NULL AND t.worker = $1::bigint AND t.closed_at IS NULL \
+             AND t.sub_status = '{}'",
+            SubStatus::Active
+        )
+    });
+    let statement = Statement::new(&SQL, vec![int(worker.0)]);
+    let count = one(execute, statement, "a held task", |cells| cells.int()).await?;
+    Ok(count.unwrap_or(0))
 }
 
 /// Removes the next piece of an unpublished execution. True when nothing is left of it.
@@ -272,7 +304,8 @@ pub(crate) async fn remove_unpublished(
     Ok(false)
 }
 
-/// The id of a workflow version, recorded if it is new. Two that record it at once get the same.
+/// The id of a workflow version, recorded if it is new, in a transaction of the caller. Refused if it is
+/// recorded with another graph.
 pub(crate) async fn ensure_version(
     execute: &(impl Execute + Sync),
     now: Timestamp,
@@ -281,22 +314,21 @@ pub(crate) async fn ensure_version(
     kind: WorkflowKind,
     graph: &Graph,
 ) -> Result<VersionId, StoreError> {
+    // Until the transaction ends nobody else records a version, so that no two record different graphs
+    // for one. Nobody else writes to the table, and readers are not in the way.
+    let lock = "LOCK TABLE ~workflow_versions IN SHARE ROW EXCLUSIVE MODE";
+    rows_of(execute, Statement::new(lock, Vec::new())).await?;
     let fingerprint = graph.fingerprint();
-    let find = || {
-        Statement::new(
-            "SELECT id FROM ~workflow_versions WHERE name = $1::text AND version = $2::text AND fingerprint = $3::text",
-            vec![text(name), text(version), text(&fingerprint)],
-        )
-    };
-    let what = "a workflow version";
-    let read = |cells: &mut Cells| cells.int().map(VersionId);
-    if let Some(id) = one(execute, find(), what, read).await? {
+    let committed = answers(execute, queries::version(name, version, &fingerprint));
+    if let Some(id) = committed.await?.pop() {
         return Ok(id);
     }
+    let recorded = answers(execute, queries::recorded_graphs(name, version)).await?;
+    check_graph(name, version, kind, graph, recorded)?;
     let graph = graph.to_json();
     let record = Statement::new(
         "INSERT INTO ~workflow_versions (name, version, fingerprint, kind, graph, created_at) \
-         VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::bigint) ON CONFLICT DO NOTHING",
+         VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::bigint) RETURNING id",
         vec![
             text(name),
             text(version),
@@ -306,8 +338,7 @@ pub(crate) async fn ensure_version(
             int(now.0),
         ],
     );
-    // If somebody else was first, the insert waited for them, and a statement after it sees theirs.
-    rows_of(execute, record).await?;
-    let id = one(execute, find(), what, read).await?;
+    let what = "a workflow version";
+    let id = one(execute, record, what, |cells| cells.int().map(VersionId)).await?;
     id.ok_or_else(|| StoreError::Internal(format!("{what} was not recorded")))
 }

@@ -5,30 +5,35 @@
 //! Deliberately absent: rules. What is locked, read and written as sets is decided by core.
 
 mod address;
-mod at_hand;
+mod arrays;
+#[cfg(feature = "sqlite")]
+mod catalog;
+mod claimed_inputs;
 mod clock;
-mod columns;
 mod committer;
 mod connect;
 mod error;
 mod events;
+#[cfg(feature = "sqlite")]
 mod export;
 mod fate;
-mod foresight;
-mod gathered;
 mod health;
 mod inputs;
+mod leases;
 mod listener;
 mod load;
-mod looks;
+mod locked_executions;
 mod low_water;
 mod maintenance;
 mod name;
 mod needs;
 mod news;
+mod orphan_search;
 mod partitions;
 mod pick;
 mod pool;
+mod pooler;
+mod prefetch;
 mod queries;
 mod queue;
 mod reading;
@@ -36,8 +41,8 @@ mod retention;
 mod rollup;
 mod rows;
 mod schema;
+mod shared_reads;
 mod statement;
-mod stuck;
 mod tenant;
 mod tls;
 mod upkeep;
@@ -45,7 +50,6 @@ mod within;
 #[cfg(feature = "sqlx")]
 mod within_sqlx;
 mod write;
-mod write_steps;
 
 #[cfg(test)]
 mod tests;
@@ -70,38 +74,59 @@ use address::Address;
 use clock::DatabaseClock;
 use committer::{Committer, MOST_APART};
 use connect::Session;
-use gathered::Gathered;
-use looks::Looks;
+use leases::Leases;
+use locked_executions::LockedExecutions;
 use low_water::LowWater;
 use news::News;
+use orphan_search::OrphanSearches;
 use partitions::ensure_partitions;
 use pool::Readers;
 use queue::Queue;
+use shared_reads::SharedReads;
 use statement::{Execute, Statement};
-use stuck::Stuck;
 
 pub use tenant::{Tenant, TenantCreated, TenantRole, create_tenant, drop_tenant, list_tenants};
 
 /// One open schema.
 pub(crate) struct Postgres {
     shared: Arc<Shared>,
-    /// Ends the driver's thread, once these are through.
-    thread: Mutex<Option<oneshot::Sender<Committers>>>,
+    /// Ends the driver's thread, once this is done.
+    thread: Mutex<Option<oneshot::Sender<Last>>>,
     committers: Mutex<Committers>,
     listens: AtomicBool,
-    looks: Mutex<Looks>,
-    ends: Gathered<gathered::Ends>,
-    inputs: Gathered<gathered::Inputs>,
+    orphan_searches: Mutex<OrphanSearches>,
+    leases: Mutex<Leases>,
+    ends: SharedReads<shared_reads::Ends>,
+    inputs: SharedReads<shared_reads::Inputs>,
 }
 
 type Committers = Vec<JoinHandle<()>>;
 
+/// What is still to be done when a store is dropped: committers that end, and news that are told.
+type Last = (Committers, Arc<Shared>);
+
 /// The most connections that read.
 const MOST_READERS: usize = 8;
+
+/// The most connections that write.
+const MOST_COMMITTERS: usize = 64;
+
+/// Nothing is ever done in less time than this, so that nobody is refused before that.
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(250);
+
+/// The bounds of the poll: it is neither a loop without a pause nor later than any time.
+const SHORTEST_POLL: Duration = Duration::from_millis(10);
+const LONGEST_POLL: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// How long a flush waits for an execution that somebody else has locked, before it goes on without
 /// those who need it.
 const FLUSH_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long it may take to make partitions.
+const MAKING_ROOM: Duration = Duration::from_secs(60);
+
+/// How long the last news may take: others find by themselves what nobody told them.
+const LAST_NEWS: Duration = Duration::from_secs(2);
 
 /// How long a store that is dropped may take to finish what was asked of it.
 const LAST_ORDERS: Duration = Duration::from_secs(5);
@@ -111,6 +136,8 @@ pub(crate) struct Shared {
     address: Arc<Address>,
     /// The store's random id.
     id: String,
+    /// The random name of the channel of its notifications.
+    channel: String,
     /// The first execution id whose history has no partition yet.
     events_end: AtomicI64,
     runtime: Handle,
@@ -123,7 +150,7 @@ pub(crate) struct Shared {
     counters: Arc<Counters>,
     clock: DatabaseClock,
     news: News,
-    stuck: Stuck,
+    locked_executions: LockedExecutions,
     /// Places for requests that wait for what somebody keeps locked.
     apart: Semaphore,
     low_water: Arc<LowWater>,
@@ -164,7 +191,7 @@ impl Postgres {
         options: StoreOptions,
         hints: Arc<Hints>,
         runtime: Handle,
-        thread: oneshot::Sender<Committers>,
+        thread: oneshot::Sender<Last>,
     ) -> Result<Arc<Postgres>, StoreError> {
         let address = Arc::new(address);
         let counters = Arc::<Counters>::default();
@@ -190,11 +217,12 @@ impl Postgres {
         let shared = Arc::new(Shared {
             token: token(),
             queue: Queue::new(address.database()),
-            patience: options.busy_timeout,
+            patience: options.busy_timeout.max(SHORTEST_PATIENCE),
             place: Mutex::default(),
-            poll: options.poll,
+            poll: options.poll.clamp(SHORTEST_POLL, LONGEST_POLL),
             address,
             id: opened.id,
+            channel: opened.channel,
             events_end: AtomicI64::new(opened.events_end.0),
             runtime,
             readers,
@@ -204,7 +232,7 @@ impl Postgres {
             counters,
             clock,
             news: News::default(),
-            stuck: Stuck::default(),
+            locked_executions: LockedExecutions::default(),
             apart: Semaphore::new(MOST_APART),
             low_water: Arc::default(),
             looking_ahead: tokio::sync::Mutex::default(),
@@ -214,19 +242,20 @@ impl Postgres {
             Arc::downgrade(&shared),
         ));
         let mut committers = Vec::new();
-        for _ in 0..options.committers.max(1) {
+        for _ in 0..options.committers.clamp(1, MOST_COMMITTERS) {
             let session = shared.connect().await?;
             let committer = Committer::new(shared.clone(), session);
             committers.push(tokio::spawn(committer.run()));
         }
         Ok(Arc::new(Postgres {
-            ends: Gathered::start(shared.clone()),
-            inputs: Gathered::start(shared.clone()),
+            ends: SharedReads::start(shared.clone()),
+            inputs: SharedReads::start(shared.clone()),
             shared,
             thread: Mutex::new(Some(thread)),
             committers: Mutex::new(committers),
             listens: AtomicBool::new(false),
-            looks: Mutex::default(),
+            orphan_searches: Mutex::default(),
+            leases: Mutex::default(),
         }))
     }
 
@@ -276,6 +305,13 @@ impl Postgres {
                 tracing::error!(%error, "a committer ended badly");
             }
         }
+        let shared = self.shared.clone();
+        let told = self
+            .shared
+            .runtime
+            .spawn(async move { shared.tell_the_rest().await });
+        // An error means that the thread has ended already.
+        told.await.ok();
         drop(self.take_thread());
     }
 
@@ -284,7 +320,7 @@ impl Postgres {
         std::mem::take(committers.as_mut().unwrap_or_else(|error| error.get_mut()))
     }
 
-    fn take_thread(&self) -> Option<oneshot::Sender<Committers>> {
+    fn take_thread(&self) -> Option<oneshot::Sender<Last>> {
         let thread = self.thread.lock();
         thread.unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -296,7 +332,7 @@ impl Drop for Postgres {
         let committers = self.take_committers();
         if let Some(thread) = self.take_thread() {
             // An error means that the thread has ended already.
-            thread.send(committers).ok();
+            thread.send((committers, self.shared.clone())).ok();
         }
     }
 }
@@ -329,9 +365,28 @@ impl Shared {
     /// Makes partitions for the history of what is started around that time and for a while after.
     async fn make_room(&self, session: &mut Session, at: Timestamp) -> Result<(), StoreError> {
         let (schema, database) = (&self.address.schema, self.address.database());
-        let end = ensure_partitions(session.client(), schema, &database, at).await?;
+        let making = ensure_partitions(session.client(), schema, &database, at);
+        let Ok(end) = tokio::time::timeout(MAKING_ROOM, making).await else {
+            session.give_up();
+            return Err(connect::silent(&database, MAKING_ROOM));
+        };
+        let end = end?;
         self.events_end.fetch_max(end.0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Tells what was committed and not told so far: there may be no listener that does.
+    async fn tell_the_rest(&self) {
+        let Some(news) = self.news.take() else { return };
+        let told = async {
+            let session = self.readers.get().await?;
+            news.send(&session, self).await
+        };
+        match tokio::time::timeout(LAST_NEWS, told).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the last news were not told"),
+            Err(_) => tracing::debug!("the last news were not told in time"),
+        }
     }
 
     /// Somebody else may have changed anything: everybody looks.
@@ -343,17 +398,17 @@ impl Shared {
         self.look_for_ends().await;
     }
 
-    /// Looks whether executions have ended that somebody here waits for.
+    /// OrphanSearches whether executions have ended, or are gone, that somebody here waits for.
     async fn look_for_ends(&self) {
         let watched = self.hints.watched();
         if watched.is_empty() {
             return;
         }
-        let ended = async {
+        let ended = || async {
             let session = self.readers.get().await?;
-            reading::ended_among(&*session, &watched).await
+            reading::gone_among(&*session, &watched).await
         };
-        match ended.await {
+        match pool::ask_again(|| self.address.database(), ended).await {
             Ok(ended) => ended.into_iter().for_each(|id| self.hints.ended(id)),
             Err(error) => tracing::warn!(%error, "can't look which executions have ended"),
         }
@@ -368,7 +423,7 @@ async fn connect(address: &Address) -> Result<Session, StoreError> {
 }
 
 /// The driver's thread, which runs until the sender is used or dropped.
-fn start_thread() -> Result<(Handle, oneshot::Sender<Committers>), StoreError> {
+fn start_thread() -> Result<(Handle, oneshot::Sender<Last>), StoreError> {
     let fail = |error: std::io::Error| {
         StoreError::Internal(format!("no thread for the database: {error}"))
     };
@@ -377,14 +432,17 @@ fn start_thread() -> Result<(Handle, oneshot::Sender<Committers>), StoreError> {
         .build()
         .map_err(fail)?;
     let handle = runtime.handle().clone();
-    let (thread, until) = oneshot::channel::<Committers>();
+    let (thread, until) = oneshot::channel::<Last>();
     let run = move || {
         runtime.block_on(async {
-            let committers = until.await.unwrap_or_default();
+            let Ok((committers, shared)) = until.await else {
+                return;
+            };
             let last = async {
                 for committer in committers {
                     committer.await.ok();
                 }
+                shared.tell_the_rest().await;
             };
             if tokio::time::timeout(LAST_ORDERS, last).await.is_err() {
                 tracing::warn!("the store was dropped before everything asked was written");

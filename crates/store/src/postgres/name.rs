@@ -1,5 +1,4 @@
-//! The name of a schema: checked once, quoted wherever it is written, and known to those who wait
-//! for notifications.
+//! The name of a schema: checked once, quoted wherever it is written.
 
 use std::fmt;
 
@@ -55,21 +54,6 @@ impl SchemaName {
     pub(crate) fn qualify(&self, template: &str) -> String {
         template.replace('~', &self.prefix)
     }
-
-    /// The channel on which this store's processes notify each other. A channel's name has the same
-    /// limit as the schema's: where both don't fit, the rest of the name is a digest.
-    pub(crate) fn channel(&self) -> String {
-        const PREFIX: &str = "abide:";
-        const DIGEST_BYTES: usize = 17;
-        if PREFIX.len() + self.name.len() <= MAX_BYTES {
-            return format!("{PREFIX}{}", self.name);
-        }
-        let mut end = MAX_BYTES - PREFIX.len() - DIGEST_BYTES;
-        while !self.name.is_char_boundary(end) {
-            end -= 1;
-        }
-        format!("{PREFIX}{}#{:016x}", &self.name[..end], fnv(&self.name))
-    }
 }
 
 impl fmt::Display for SchemaName {
@@ -81,13 +65,6 @@ impl fmt::Display for SchemaName {
 /// A name as an identifier of a statement.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// FNV-1a: the same in every build and version, which the standard library's hashes are not.
-fn fnv(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]
@@ -119,27 +96,5 @@ mod tests {
             assert!(error.contains(word), "{error}");
         }
         assert!(SchemaName::new(&"x".repeat(63)).is_ok());
-    }
-
-    #[test]
-    fn every_schema_has_a_channel_of_its_own() {
-        let channel = |name: &str| SchemaName::new(name).expect("a name").channel();
-        assert_eq!(channel("abide"), "abide:abide");
-        let long = [
-            "x".repeat(57),
-            "x".repeat(58),
-            "x".repeat(62),
-            "x".repeat(63),
-            "x".repeat(62) + "y",
-            "ä".repeat(31),
-            "ä".repeat(30) + "b",
-        ];
-        let mut channels: Vec<String> = long.iter().map(|name| channel(name)).collect();
-        for channel in &channels {
-            assert!(channel.len() <= MAX_BYTES, "{channel}");
-        }
-        channels.sort();
-        channels.dedup();
-        assert_eq!(channels.len(), long.len());
     }
 }

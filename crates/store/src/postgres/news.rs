@@ -5,24 +5,37 @@
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use abide_core::ids::{ExecutionId, Timestamp};
 use tokio::sync::Notify;
 
+use crate::error::StoreError;
 use crate::flush::After;
 use crate::hints::Hints;
+
+use super::Shared;
+use super::connect::Session;
+use super::statement::{Execute, Param, Statement};
 
 /// The least time between two notifications of one process.
 pub(crate) const PAUSE: Duration = Duration::from_millis(3);
 
+/// How long an answer may wait until others are told of what it is about.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// How long nothing is told at once after that failed.
+const LATER: Duration = Duration::from_secs(5);
+
 /// More ends than this in one notification are told as "some".
 const MOST_ENDS: usize = 200;
 
-/// What this process has to tell.
+/// What this process has to tell, or what it has heard and not looked at yet.
 #[derive(Default)]
 pub(crate) struct News {
     pending: Mutex<Pending>,
+    /// Nothing is told at once until then.
+    later: Mutex<Option<Instant>>,
     pub(crate) some: Notify,
 }
 
@@ -64,14 +77,15 @@ impl News {
         self.some.notify_one();
     }
 
-    /// What was taken and could not be told.
-    pub(crate) fn put_back(&self, untold: Pending) {
+    /// Adds what was taken and could not be told, or what was heard: however much there is of it, what is
+    /// kept is a few words and [`MOST_ENDS`] executions.
+    pub(crate) fn merge(&self, other: Pending) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.work |= untold.work;
-        pending.timer = [pending.timer, untold.timer].into_iter().flatten().min();
-        pending.since = [pending.since, untold.since].into_iter().flatten().min();
-        pending.many_ended |= untold.many_ended;
-        pending.ended.extend(untold.ended);
+        pending.work |= other.work;
+        pending.timer = [pending.timer, other.timer].into_iter().flatten().min();
+        pending.since = [pending.since, other.since].into_iter().flatten().min();
+        pending.many_ended |= other.many_ended;
+        pending.ended.extend(other.ended);
         if pending.many_ended || pending.ended.len() > MOST_ENDS {
             pending.ended.clear();
             pending.many_ended = true;
@@ -80,7 +94,19 @@ impl News {
         self.some.notify_one();
     }
 
-    /// Takes what there is to tell.
+    /// Whether it is worth while to tell something at once.
+    pub(crate) fn may_tell_at_once(&self) -> bool {
+        let later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        later.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// Something could not be told at once.
+    pub(crate) fn tells_later(&self) {
+        let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        *later = Some(Instant::now() + LATER);
+    }
+
+    /// Takes what there is.
     pub(crate) fn take(&self) -> Option<Pending> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = std::mem::take(&mut *pending);
@@ -108,6 +134,27 @@ impl Pending {
             write!(text, " e{id}").expect("a string takes everything");
         }
         text
+    }
+
+    /// What a flush has to tell that was committed just now.
+    pub(crate) fn of_flush(after: &After) -> Option<Pending> {
+        let news = News::default();
+        news.add(after);
+        news.take()
+    }
+
+    /// Tells the others. A hint needs not survive a crash, and is not to wait for the disk.
+    pub(crate) async fn send(&self, session: &Session, shared: &Shared) -> Result<(), StoreError> {
+        let text = self.to_text(&shared.token);
+        let params = vec![
+            Param::Text(Some(shared.channel.clone().into())),
+            Param::Text(Some(text.into())),
+        ];
+        let notify = Statement::new(
+            "SELECT pg_notify($1, $2), set_config('synchronous_commit', 'off', true)",
+            params,
+        );
+        session.run(vec![notify]).await.map(drop)
     }
 
     /// What a transaction has to tell that wrote this since then.
@@ -207,7 +254,7 @@ mod tests {
             ..After::default()
         };
         news.add(&since);
-        news.put_back(untold);
+        news.merge(untold);
         let told = news.take().expect("something");
         assert!(told.work && told.timer == Some(Timestamp(7)));
         assert_eq!(told.ended, [ExecutionId(6), ExecutionId(5)]);
@@ -225,5 +272,20 @@ mod tests {
         assert!(told.many_ended && told.ended.is_empty());
         assert_eq!(told.to_text("me"), "me E");
         assert_eq!(news.take(), None, "told once");
+    }
+
+    #[test]
+    fn what_was_heard_and_not_looked_at_is_bounded() {
+        let heard = News::default();
+        for at in 0..100_000 {
+            let text = format!("other w t{at} b{at} e{}", ExecutionId(at));
+            heard.merge(Pending::from_text(&text, "me").expect("it is another's"));
+            let pending = heard.pending.lock().expect("not poisoned");
+            assert!(pending.ended.len() <= MOST_ENDS);
+        }
+        let told = heard.take().expect("something");
+        assert!(told.work && told.many_ended);
+        assert_eq!(told.timer, Some(Timestamp(0)));
+        assert_eq!(told.since, Some(Timestamp(0)));
     }
 }

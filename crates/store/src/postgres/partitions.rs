@@ -79,19 +79,17 @@ pub(crate) async fn ensure_partitions(
     Ok(end.unwrap_or(ExecutionId(0)))
 }
 
-/// One migration or change of partitions at a time in a schema, until the transaction's end.
+/// One migration or change of partitions at a time in a store, until the transaction's end.
+///
+/// The lock is one on a table of the store, which only roles with rights in the schema can take, and
+/// which keeps out no reader or writer of its row. Advisory locks are the whole database's: every role
+/// can see their keys, and take them.
 pub(crate) async fn lock(
     client: &impl GenericClient,
     schema: &SchemaName,
 ) -> Result<(), tokio_postgres::Error> {
-    // Schemas whose names have the same hash wait for each other: no harm is done.
-    client
-        .execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended('abide ' || $1::text, 0))",
-            &[&schema.as_str()],
-        )
-        .await?;
-    Ok(())
+    let sql = schema.qualify("LOCK TABLE ~store IN SHARE UPDATE EXCLUSIVE MODE");
+    client.batch_execute(&sql).await
 }
 
 /// The partitions that there are, oldest first. What their bounds are is asked of no other schema's:
@@ -109,8 +107,8 @@ pub(crate) async fn partitions(
                  JOIN pg_namespace s ON s.oid = p.relnamespace \
                  WHERE s.nspname = $1::text AND p.relname = 'execution_events'), \
              bound AS (SELECT name, pg_get_expr(relpartbound, oid) AS bounds FROM own) \
-             SELECT name, substring(bounds FROM 'FROM \\(''?(-?[0-9]+)')::bigint, \
-                    substring(bounds FROM 'TO \\(''?(-?[0-9]+)')::bigint AS upper \
+             SELECT name, substring(bounds FROM 'FROM [(]''?(-?[0-9]+)')::bigint, \
+                    substring(bounds FROM 'TO [(]''?(-?[0-9]+)')::bigint AS upper \
              FROM bound WHERE bounds LIKE '% TO (%' ORDER BY upper",
             &[&schema.as_str()],
         )

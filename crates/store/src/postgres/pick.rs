@@ -8,7 +8,7 @@ use abide_core::timer::{NEVER, Timer, TimerKind};
 use rustc_hash::FxHashSet;
 
 use crate::error::StoreError;
-use crate::flush::Picked;
+use crate::flush::{Fill, Picked};
 use crate::job::Job;
 
 use super::low_water::LowWater;
@@ -62,9 +62,9 @@ pub(crate) fn statements(
     job: &Job,
     now: Timestamp,
     low_water: &LowWater,
-    stuck: &FxHashSet<ExecutionId>,
+    locked_executions: &FxHashSet<ExecutionId>,
 ) -> Vec<Statement<'static>> {
-    let stuck = || Param::Ints(stuck.iter().map(|id| Some(id.0)).collect());
+    let locked = || Param::Ints(locked_executions.iter().map(|id| Some(id.0)).collect());
     match job {
         Job::Apply(..) => Vec::new(),
         Job::Claim {
@@ -74,22 +74,55 @@ pub(crate) fn statements(
             ..
         } => {
             let mut inbox = low_water.inbox(*worker);
-            inbox.extend([int(worker.0), stuck(), int(INBOX)]);
+            inbox.extend([int(worker.0), locked(), int(INBOX)]);
             let mut statements = vec![Statement::new(SELECT_INBOX, inbox)];
             if *max > 0 && !queues.is_empty() {
-                let mut ready = low_water.stretches(queues).params();
-                let queues = queues.iter().map(|queue| Some(queue.0)).collect();
-                ready.extend([stuck(), int(*max), int(worker.0), Param::Ints(queues)]);
-                statements.push(Statement::new(SELECT_READY, ready));
+                statements.push(ready(*worker, queues, *max, low_water, locked()));
             }
             statements
         }
         Job::FireTimers { limit, .. } => {
             let since = int(low_water.timers().0);
-            let params = vec![since, int(now.0), int(LAST_KIND), stuck(), int(*limit)];
+            let params = vec![since, int(now.0), int(LAST_KIND), locked(), int(*limit)];
             vec![Statement::new(SELECT_DUE, params)]
         }
     }
+}
+
+/// Picks what the slots that finished tasks leave are filled with.
+pub(crate) fn fill(
+    fill: &Fill,
+    low_water: &LowWater,
+    locked_executions: &FxHashSet<ExecutionId>,
+) -> Statement<'static> {
+    let locked = locked_executions.iter().map(|id| Some(id.0)).collect();
+    let locked = Param::Ints(locked);
+    ready(fill.worker, &fill.queues, fill.most, low_water, locked)
+}
+
+/// What was picked for that.
+pub(crate) fn filled(
+    fill: &Fill,
+    low_water: &LowWater,
+    now: Timestamp,
+    answer: Vec<Row>,
+) -> Result<Vec<OutboxRow>, StoreError> {
+    let rows = outbox_rows(answer, None)?;
+    low_water.picked(&rows, fill.most, now);
+    Ok(rows)
+}
+
+fn ready(
+    worker: WorkerId,
+    queues: &[VersionId],
+    most: u32,
+    low_water: &LowWater,
+    locked: Param<'static>,
+) -> Statement<'static> {
+    let mut params = low_water.stretches(queues).params();
+    let queues = queues.iter().map(|queue| Some(queue.0)).collect();
+    params.extend([locked, int(most), int(worker.0), Param::Ints(queues)]);
+    Statement::new(SELECT_READY, params)
 }
 
 /// The statement that reads the earliest timer.

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::address::Address;
-use super::connect::Session;
+use super::connect::{Session, silent};
 use super::statement::{Execute as _, Statement};
 use crate::error::StoreError;
 use crate::stats::Counters;
@@ -75,10 +75,39 @@ impl Readers {
     }
 }
 
+/// How long an answer to a short question is waited for at first, before the question is asked again on
+/// another connection. Each time it is twice as long, since the server may only be slow.
+const FIRST_SILENCE: Duration = Duration::from_secs(2);
+const LONGEST_SILENCE: Duration = Duration::from_secs(30);
+
+/// Asks a short question that changes nothing, again and each time on another session while no answer
+/// comes: one process of the server may stand still while its connection lives.
+pub(crate) async fn ask_again<T, F>(
+    database: impl Fn() -> String,
+    mut ask: impl FnMut() -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut silence = FIRST_SILENCE;
+    loop {
+        let error = match tokio::time::timeout(silence, ask()).await {
+            Ok(answer) => return answer,
+            Err(_) => silent(&database(), silence),
+        };
+        if silence > LONGEST_SILENCE {
+            return Err(error);
+        }
+        tracing::warn!(%error, "asking again on another connection");
+        silence *= 2;
+    }
+}
+
 /// How long a query is asked again while the server is away. A query changes nothing, so it may be.
 pub(crate) struct Patience {
     /// None without an end.
     until: Option<Instant>,
+    was_asked_again: bool,
     pause: Duration,
 }
 
@@ -86,20 +115,24 @@ impl Patience {
     pub(crate) fn of(whole: Duration) -> Patience {
         Patience {
             until: Instant::now().checked_add(whole),
+            was_asked_again: false,
             pause: FIRST_PAUSE,
         }
     }
 
-    /// After a pause, whether a query that failed like this may be asked again.
+    /// After a pause, whether a query that failed like this may be asked again. Once it always may: the
+    /// time may have gone by while a process of the server did not answer.
     pub(crate) async fn allows(&mut self, error: &StoreError) -> bool {
         let is_away = matches!(
             error,
-            StoreError::Unavailable { .. } | StoreError::Io { .. }
+            StoreError::Unavailable { .. } | StoreError::Unexpected { .. } | StoreError::Io { .. }
         );
         let next = Instant::now() + self.pause;
-        if !is_away || self.until.is_some_and(|until| next > until) {
+        let is_late = self.until.is_some_and(|until| next > until);
+        if !is_away || is_late && self.was_asked_again {
             return false;
         }
+        self.was_asked_again = true;
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         true

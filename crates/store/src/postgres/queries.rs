@@ -5,28 +5,27 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::{Arc, LazyLock};
 
-use abide_core::execution::{Execution, Given};
-use abide_core::failure::Failure;
+use abide_core::execution::{Execution, ResultSource};
 use abide_core::graph::Graph;
-use abide_core::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
-use abide_core::kernel::Held;
+use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
+use abide_core::kernel::{Held, Notice};
 use abide_core::payload::Payload;
-use abide_core::step::StepRecord;
+use abide_core::status::ExecutionStatus;
+use abide_core::step::StepKind;
 use rustc_hash::FxHashMap;
 
 use crate::error::StoreError;
 use crate::graphs::GraphCache;
-use crate::listing::{Dialect, Listing, Operand, Page};
-use crate::rows::{self, Columns, EXECUTION, STEP, TASK, of};
-use crate::views::{
-    EndView, ExecutionFilter, ExecutionView, TaskView, VersionInfo, WorkerRow, WorkflowKind,
-};
+use crate::listing::{Dialect, Listing};
+use crate::queries::{self, Operand, Query};
+use crate::rows::{Columns, EXECUTION, FromColumns, VersionRow, of};
+use crate::views::{EndView, ExecutionFilter, ExecutionView, VersionInfo};
 use crate::words::{self, input_of, result_of};
 
-use super::gathered::Found;
 use super::load::by_place;
 use super::needs::parse_graph;
 use super::rows::{Cells, Read};
+use super::shared_reads::Found;
 use super::statement::{Execute, Param, Row, Statement};
 
 /// A connection that reads, and what reading needs besides it.
@@ -42,10 +41,6 @@ pub(super) fn int(number: impl Into<i64>) -> Param<'static> {
 
 pub(super) fn text(text: &str) -> Param<'_> {
     Param::Text(Some(Cow::Borrowed(text)))
-}
-
-pub(super) fn key(key: TaskKey) -> Vec<Param<'static>> {
-    vec![int(key.execution.0), int(key.number)]
 }
 
 /// The rows of the one statement that was run.
@@ -85,38 +80,20 @@ pub(super) async fn one<T>(
 }
 
 impl<E: Execute + Sync> Reader<'_, E> {
-    pub(crate) async fn execution(
+    /// Every row of a query.
+    pub(crate) async fn all<R: FromColumns>(
         &self,
-        id: ExecutionId,
-    ) -> Result<Option<ExecutionView>, StoreError> {
-        let statement = Statement::new(&EXECUTION_BY_ID, vec![int(id.0)]);
-        let what = format!("execution {id}");
-        one(self.execute, statement, what, rows::execution_view).await
+        query: Query<'_, R>,
+    ) -> Result<Vec<R>, StoreError> {
+        answers(self.execute, query).await
     }
 
-    // Relies on executions_instance.
-    pub(crate) async fn latest(&self, instance: &str) -> Result<Option<ExecutionView>, StoreError> {
-        static SQL: LazyLock<String> = LazyLock::new(|| {
-            executions_sql(
-                "e.instance = $1 AND e.generation IS NOT NULL ORDER BY e.generation DESC LIMIT 1",
-            )
-        });
-        let statement = Statement::new(&SQL, vec![text(instance)]);
-        let what = format!("instance `{instance}`");
-        one(self.execute, statement, what, rows::execution_view).await
-    }
-
-    // Relies on executions_instance.
-    pub(crate) async fn generation(
+    /// The only row of a query, if there is one.
+    pub(crate) async fn one<R: FromColumns>(
         &self,
-        instance: &str,
-        generation: u32,
-    ) -> Result<Option<ExecutionView>, StoreError> {
-        static SQL: LazyLock<String> =
-            LazyLock::new(|| executions_sql("e.instance = $1 AND e.generation = $2::bigint"));
-        let statement = Statement::new(&SQL, vec![text(instance), int(generation)]);
-        let what = format!("generation {generation} of instance `{instance}`");
-        one(self.execute, statement, what, rows::execution_view).await
+        query: Query<'_, R>,
+    ) -> Result<Option<R>, StoreError> {
+        Ok(self.all(query).await?.pop())
     }
 
     /// Newest first; `before` is the last id of the list before.
@@ -125,54 +102,14 @@ impl<E: Execute + Sync> Reader<'_, E> {
         filter: &ExecutionFilter,
         before: Option<ExecutionId>,
         limit: u32,
+        now: Timestamp,
     ) -> Result<Vec<ExecutionView>, StoreError> {
         let mut listing = Listing::new(before, limit);
         while let Some(page) = listing.next() {
-            let rows = rows_of(self.execute, select(page, filter)).await?;
-            let view = |row: Row| {
-                let id = Cells::new(row[..1].to_vec()).int().map(ExecutionId);
-                let view = rows::execution_view(&mut Cells::new(row));
-                let view = view.map_err(|error| error.of("an execution"));
-                (id.expect("an id is a number"), view)
-            };
-            listing.add(page, rows.into_iter().map(view).collect());
+            let rows = self.all(queries::page(page, filter, now, &DIALECT));
+            listing.add(page, rows.await?);
         }
         Ok(listing.done())
-    }
-
-    pub(crate) async fn tasks(
-        &self,
-        id: ExecutionId,
-        after: u32,
-        limit: u32,
-    ) -> Result<Vec<TaskView>, StoreError> {
-        static SQL: LazyLock<String> = LazyLock::new(|| {
-            format!(
-                "SELECT {TASK}, node, error, progress FROM ~task_executions \
-                 WHERE execution = $1::bigint AND number > $2::bigint ORDER BY number LIMIT $3::bigint"
-            )
-        });
-        let statement = Statement::new(&SQL, vec![int(id.0), int(after), int(limit)]);
-        let what = format!("a task of execution {id}");
-        all(self.execute, statement, what, rows::task_view).await
-    }
-
-    /// Ended operations in the order in which they ended, then those that are waited for.
-    pub(crate) async fn steps(&self, task: TaskKey) -> Result<Vec<StepRecord>, StoreError> {
-        static SQL: LazyLock<String> = LazyLock::new(|| {
-            format!(
-                "SELECT {STEP} FROM ~steps WHERE execution = $1::bigint AND task = $2::bigint \
-                 ORDER BY ordinal = 0, ordinal, number"
-            )
-        });
-        let what = format!("an operation of task {task}");
-        all(
-            self.execute,
-            Statement::new(&SQL, key(task)),
-            what,
-            rows::step,
-        )
-        .await
     }
 
     /// How executions stand, each with what it gave if it has ended, in their order.
@@ -190,7 +127,10 @@ impl<E: Execute + Sync> Reader<'_, E> {
         let of_ids = Param::Ints(ids.iter().map(|id| Some(id.0)).collect());
         let rows = rows_of(self.execute, Statement::new(&SQL, vec![of_ids])).await?;
         let (mut ends, mut outputs) = (Vec::with_capacity(ids.len()), Vec::new());
-        for (id, rows) in ids.iter().zip(by_place(ids.len(), rows, rows::execution)) {
+        for (id, rows) in ids
+            .iter()
+            .zip(by_place(ids.len(), rows, Execution::from_columns))
+        {
             let execution = rows.map(|mut rows| rows.pop());
             let execution = execution.map_err(|error| error.of(result_of(*id)));
             ends.push(match execution {
@@ -220,17 +160,20 @@ impl<E: Execute + Sync> Reader<'_, E> {
     ) -> Result<EndView, StoreError> {
         let id = execution.id;
         let mut end = EndView::of(execution);
-        let Some(given) = execution.given() else {
+        let Some(source) = execution.result_source() else {
             return Ok(end);
         };
         let graph = self.graph(id, execution.workflow, execution.own_graph);
-        let number = given.task(&*graph.await?);
-        match (given, number.map(|number| TaskKey::new(id, number))) {
-            (Given::Output, task) => outputs.extend(task),
-            (Given::Error(_), Some(task)) => {
-                end.error = self.error(task, &result_of(id)).await?;
+        let graph = graph.await?;
+        let number = source.task(&graph);
+        match (source, number.map(|number| TaskKey::new(id, number))) {
+            (ResultSource::Output, task) => outputs.extend(task),
+            (ResultSource::Error(number), Some(task)) => {
+                end.failed_node = Some(graph.node_id(number).to_owned());
+                let failure = self.one(queries::failure(task, result_of(id)));
+                end.error = failure.await?.flatten();
             }
-            (Given::Error(_), None) => {}
+            (ResultSource::Error(_), None) => {}
         }
         Ok(end)
     }
@@ -281,13 +224,6 @@ impl<E: Execute + Sync> Reader<'_, E> {
         Ok(found.collect())
     }
 
-    async fn error(&self, task: TaskKey, what: &str) -> Result<Option<Failure>, StoreError> {
-        let sql = "SELECT error FROM ~task_executions WHERE execution = $1::bigint AND number = $2::bigint";
-        let statement = Statement::new(sql, key(task));
-        let read = one(self.execute, statement, what, rows::failure_option);
-        Ok(read.await?.flatten())
-    }
-
     pub(crate) async fn graph(
         &self,
         id: ExecutionId,
@@ -297,72 +233,57 @@ impl<E: Execute + Sync> Reader<'_, E> {
         if let Some(graph) = self.graphs.get(id, version, own) {
             return Ok(graph);
         }
-        let (sql, stored_at) = match own {
-            true => ("SELECT graph FROM ~executions WHERE id = $1::bigint", id.0),
-            false => (
-                "SELECT graph FROM ~workflow_versions WHERE id = $1::bigint",
-                version.0,
-            ),
-        };
-        let what = words::graph(id, version, own);
-        let statement = Statement::new(sql, vec![int(stored_at)]);
-        let found = all(self.execute, statement, &what, Cells::payload).await?;
+        let query = queries::graph(id, version, own);
+        let what = query.what.clone();
+        let found = self.one(query).await?.flatten();
         let graph = parse_graph(found).map_err(|error| error.of(what))?;
         Ok(self.graphs.put(id, version, own, graph))
-    }
-
-    pub(crate) async fn execution_input(
-        &self,
-        id: ExecutionId,
-    ) -> Result<Option<Payload>, StoreError> {
-        let sql = "SELECT input FROM ~executions WHERE id = $1::bigint";
-        let what = format!("the input of execution {id}");
-        let statement = Statement::new(sql, vec![int(id.0)]);
-        let read = one(self.execute, statement, what, Cells::payload);
-        Ok(read.await?.flatten())
     }
 
     /// The tasks that a worker holds. Relies on executions_open: whoever holds a task holds one of an
     /// execution that has begun and goes on.
     pub(crate) async fn held_by(&self, worker: WorkerId) -> Result<Vec<Held>, StoreError> {
         let statement = Statement::new(
-            "SELECT t.execution, t.number, t.epoch FROM ~executions e JOIN ~task_executions t ON t.execution = e.id \
+            "SELECT t.execution, t.number, t.epoch, t.worker FROM ~executions e JOIN ~task_executions t ON t.execution = e.id \
              WHERE e.closed_at IS NULL AND e.started_at IS NOT NULL AND t.worker = $1::bigint AND t.closed_at IS NULL \
              ORDER BY t.execution, t.number",
             vec![int(worker.0)],
         );
-        let read = |cells: &mut Cells| rows::held(cells, worker);
-        all(self.execute, statement, "a held task", read).await
+        all(self.execute, statement, "a held task", Held::from_columns).await
+    }
+
+    /// What the tasks that a worker holds have to hear: that a message which one of them waits for is
+    /// there, or that an execution is stopping. Relies on executions_open, steps_waiting and
+    /// signals_unread.
+    pub(crate) async fn notices_for(&self, worker: WorkerId) -> Result<Vec<Notice>, StoreError> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            let stopping = ExecutionStatus::Cancelling;
+            format!(
+                "SELECT t.execution, t.number, (e.status = '{stopping}')::int::bigint FROM ~executions e \
+                 JOIN ~task_executions t ON t.execution = e.id WHERE e.closed_at IS NULL AND e.started_at IS NOT NULL \
+                 AND t.worker = $1::bigint AND t.closed_at IS NULL AND (e.status = '{stopping}' OR EXISTS (\
+                 SELECT FROM ~steps s JOIN ~signals g ON g.execution = s.execution AND g.name = s.name \
+                 WHERE s.execution = t.execution AND s.task = t.number AND s.state = 'waiting' AND s.kind = '{signal}' \
+                 AND g.read_execution IS NULL)) ORDER BY t.execution, t.number",
+                signal = StepKind::Signal,
+            )
+        });
+        let statement = Statement::new(&SQL, vec![int(worker.0)]);
+        all(self.execute, statement, "a held task", Notice::from_columns).await
     }
 
     pub(crate) async fn versions(&self) -> Result<Vec<VersionInfo>, StoreError> {
-        // Relies on executions_open.
-        let sql = "SELECT w.id, w.name, w.version, w.kind, (SELECT count(*) FROM ~executions e \
-             WHERE e.workflow_version = w.id AND e.closed_at IS NULL) FROM ~workflow_versions w ORDER BY w.id";
-        let statement = Statement::new(sql, Vec::new());
-        let found = all(self.execute, statement, "a workflow version", version).await?;
-        let ids = found.iter().map(|version| VersionId(version.0));
+        let found = self.all(queries::versions()).await?;
+        let ids = found.iter().map(|version| version.id);
         let mut graphs = self.version_graphs(ids).await?;
-        let mut versions = Vec::with_capacity(found.len());
-        for (id, name, version, kind, open_executions) in found {
-            let id = VersionId(id);
-            match graphs.remove(&id) {
-                Some(Ok(graph)) => versions.push(VersionInfo {
-                    id,
-                    name,
-                    version,
-                    kind,
-                    graph,
-                    open_executions,
-                }),
-                Some(Err(error)) => {
-                    let error = error.of(words::graph(ExecutionId(0), id, false));
-                    tracing::error!(workflow = name, version, %error, "a workflow version is left aside");
-                }
-                None => {}
-            }
-        }
-        Ok(versions)
+        let with_graph = |version: VersionRow| {
+            let graph = graphs.remove(&version.id)?;
+            let what = words::graph(ExecutionId(0), version.id, false);
+            version
+                .with(graph.map_err(|error| error.of(what)))
+                .transpose()
+        };
+        found.into_iter().filter_map(with_graph).collect()
     }
 
     async fn version_graphs(
@@ -384,60 +305,38 @@ impl<E: Execute + Sync> Reader<'_, E> {
             "SELECT id, graph FROM ~workflow_versions WHERE id = ANY ($1::bigint[])",
             vec![Param::Ints(missing)],
         );
-        let read = |cells: &mut Cells| Ok((VersionId(cells.int()?), cells.payload()?));
+        type Stored = (VersionId, Option<Payload>);
+        let read = Stored::from_columns;
         for (id, json) in all(self.execute, statement, "a workflow version", read).await? {
-            let graph = parse_graph(vec![json]);
+            let graph = parse_graph(json);
             let graph = graph.map(|graph| self.graphs.put(ExecutionId(0), id, false, graph));
             graphs.insert(id, graph);
         }
         Ok(graphs)
     }
-
-    pub(crate) async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
-        let sql = "SELECT id, host, pid, started_at, lease_until FROM ~workers WHERE ended_at IS NULL ORDER BY id";
-        let statement = Statement::new(sql, Vec::new());
-        all(self.execute, statement, "a worker", rows::worker).await
-    }
 }
 
-fn version(cells: &mut Cells) -> Read<(i64, String, String, WorkflowKind, u32)> {
-    Ok((
-        cells.int()?,
-        cells.text()?,
-        cells.text()?,
-        cells.parse("kind of workflow", WorkflowKind::parse)?,
-        cells.int()?,
-    ))
+/// Every row of a query.
+pub(super) async fn answers<R: FromColumns>(
+    execute: &(impl Execute + Sync),
+    query: Query<'_, R>,
+) -> Result<Vec<R>, StoreError> {
+    all(execute, statement(&query), query.what, R::from_columns).await
 }
 
-/// An execution that is published.
-pub(super) static EXECUTION_BY_ID: LazyLock<String> =
-    LazyLock::new(|| executions_sql("e.id = $1::bigint AND e.generation IS NOT NULL"));
-
-fn executions_sql(condition: &str) -> String {
-    format!(
-        "SELECT {}, w.name, w.version, e.tags, \
-         (SELECT coalesce(max(t.number), 0) FROM ~task_executions t WHERE t.execution = e.id) FROM ~executions e \
-         JOIN ~workflow_versions w ON w.id = e.workflow_version WHERE {condition}",
-        of("e", EXECUTION)
-    )
-}
-
-const DIALECT: Dialect = Dialect {
-    number: "${n}::bigint",
-    text: "${n}",
-    begins: "starts_with(e.instance, ??)",
-    tagged: "e.tags IS NOT NULL AND e.tags::jsonb ? ??",
-};
-
-fn select(page: Page, filter: &ExecutionFilter) -> Statement<'_> {
-    let (conditions, operands) = page.conditions(filter, &DIALECT);
-    let param = |operand| match operand {
+/// A query as a statement.
+pub(super) fn statement<'q, R: FromColumns>(query: &Query<'q, R>) -> Statement<'q> {
+    let param = |operand: &Operand<'q>| match *operand {
         Operand::Number(number) => int(number),
         Operand::Text(words) => text(words),
     };
     Statement {
-        sql: Cow::Owned(executions_sql(&conditions)),
-        params: operands.into_iter().map(param).collect(),
+        sql: query.postgres(),
+        params: query.operands.iter().map(param).collect(),
     }
 }
+
+const DIALECT: Dialect = Dialect {
+    begins: "starts_with(e.instance, ??)",
+    tagged: "e.tags IS NOT NULL AND e.tags::jsonb ? ??",
+};

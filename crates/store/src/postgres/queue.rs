@@ -1,6 +1,6 @@
 //! Where jobs wait for a committer. Several committers take batches side by side.
 //!
-//! Invariant: jobs about the same execution, or about the same instance, are done in the order in
+//! Invariant: jobs about the same subject are done in the order in
 //! which they were asked: while one of them is in a committer's hands, those behind it wait.
 
 use std::collections::VecDeque;
@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use abide_core::kernel::Need;
+use abide_core::kernel::Subject;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Notify;
 
@@ -47,10 +47,10 @@ impl Queued {
         }
     }
 
-    /// What it is about, if it must keep its place among others.
-    pub(crate) fn subject(&self) -> Option<Need> {
+    /// What it is about. A job about nothing needs to keep no place among others.
+    pub(crate) fn subject(&self) -> Option<Subject> {
         match self.job() {
-            Job::Apply(request, _) => request.needs().into_iter().next(),
+            Job::Apply(request, _) => Some(request.subject()),
             Job::Claim { .. } | Job::FireTimers { .. } => None,
         }
     }
@@ -81,11 +81,11 @@ struct Waiting {
     jobs: VecDeque<Queued>,
     /// Those that turned out to be about something that is under way, by what that is. Whatever else
     /// is asked about it goes behind them.
-    behind: FxHashMap<Need, VecDeque<Queued>>,
+    behind: FxHashMap<Subject, VecDeque<Queued>>,
     /// What of that is no longer under way.
-    released: VecDeque<Need>,
+    released: VecDeque<Subject>,
     /// What the batches are about that are under way, and how many they are.
-    subjects: FxHashSet<Need>,
+    subjects: FxHashSet<Subject>,
     under_way: usize,
     is_closed: bool,
 }
@@ -93,7 +93,7 @@ struct Waiting {
 /// That some jobs are under way. Until it is dropped, others of the same executions wait.
 pub(crate) struct UnderWay {
     queue: Arc<Queue>,
-    subjects: FxHashSet<Need>,
+    subjects: FxHashSet<Subject>,
 }
 
 /// Jobs to be done now.
@@ -177,7 +177,7 @@ impl Waiting {
 
     /// Takes jobs in their order, leaving aside those that must wait for others under way. What has
     /// waited for those comes first, but takes half of the room at most: others wait, too.
-    fn take(&mut self) -> (Vec<Queued>, FxHashSet<Need>) {
+    fn take(&mut self) -> (Vec<Queued>, FxHashSet<Subject>) {
         let (mut jobs, mut subjects) = (Vec::new(), FxHashSet::default());
         while jobs.len() < MAX_BATCH / 2
             && let Some(subject) = self.released.pop_front()
@@ -213,13 +213,13 @@ impl Waiting {
 
     /// Whether a job must wait that is about a subject, behind others or until those under way are
     /// done. Those of a batch may follow each other in it.
-    fn waits(&self, subject: &Need, of_batch: &FxHashSet<Need>) -> bool {
+    fn waits(&self, subject: &Subject, of_batch: &FxHashSet<Subject>) -> bool {
         self.behind.contains_key(subject)
             || self.subjects.contains(subject) && !of_batch.contains(subject)
     }
 
     /// What waited behind these is next.
-    fn release(&mut self, subjects: &FxHashSet<Need>) {
+    fn release(&mut self, subjects: &FxHashSet<Subject>) {
         for subject in subjects {
             self.subjects.remove(subject);
             if self.behind.contains_key(subject) {
@@ -231,7 +231,7 @@ impl Waiting {
 
 impl UnderWay {
     /// Those about one subject are done apart, and take longer than the rest.
-    pub(crate) fn split_off(&mut self, subject: &Need) -> UnderWay {
+    pub(crate) fn split_off(&mut self, subject: &Subject) -> UnderWay {
         self.queue.lock().under_way += 1;
         UnderWay {
             queue: self.queue.clone(),

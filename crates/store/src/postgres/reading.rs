@@ -6,14 +6,13 @@ use abide_core::kernel::Claimed;
 
 use crate::error::StoreError;
 use crate::health::Health;
-use crate::verify::{self, VerifyOptions, VerifyReport};
 use crate::views::{EndView, TaskInputs};
 
 use super::connect::Session;
 use super::pool;
 use super::queries::Reader;
 use super::statement::{Execute, Param, Statement, Value};
-use super::{Postgres, Shared, connect, export, health};
+use super::{Postgres, Shared, health};
 
 impl Postgres {
     /// A connection to read on.
@@ -45,8 +44,11 @@ impl Postgres {
         uses: &Uses,
     ) -> Result<TaskInputs, StoreError> {
         if uses.outputs || uses.context || claimed.input.is_some() {
-            let session = self.session().await?;
-            return self.reader(&session).inputs(claimed, uses).await;
+            let read = || async {
+                let session = self.session().await?;
+                self.reader(&session).inputs(claimed, uses).await
+            };
+            return pool::ask_again(|| self.shared.address.database(), read).await;
         }
         let mut inputs = TaskInputs::default();
         if uses.input {
@@ -58,34 +60,6 @@ impl Postgres {
     /// The queries, on that connection.
     pub(crate) fn reader<'a>(&'a self, session: &'a Session) -> Reader<'a, Session> {
         self.shared.reader(session)
-    }
-
-    /// Verifies a copy of the store as of one moment. On a thread of its own: it may take long.
-    pub(crate) async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, StoreError> {
-        let address = self.shared.address.clone();
-        let name = self.name();
-        let work = move || {
-            let directory = tempfile::tempdir().map_err(|error| no_copy(&error))?;
-            let path = directory.path().join("copy.db");
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| no_copy(&error))?;
-            let copied = runtime.block_on(async {
-                let session = connect(&address).await?;
-                export::export(&session, &path).await
-            });
-            match copied {
-                Ok(damage) => verify::run_copy(&path, &name, &options, damage),
-                // A page that the server cannot read, a table that is gone.
-                Err(StoreError::Corrupt { detail, .. }) => {
-                    Ok(verify::unreadable(&detail, &options))
-                }
-                Err(error) => Err(error),
-            }
-        };
-        let done = tokio::task::spawn_blocking(work).await;
-        done.unwrap_or_else(|error| Err(StoreError::Internal(error.to_string())))
     }
 }
 
@@ -99,10 +73,6 @@ impl Shared {
     }
 }
 
-fn no_copy(error: &std::io::Error) -> StoreError {
-    StoreError::Internal(format!("no room for a copy of the store: {error}"))
-}
-
 impl Reader<'_, Session> {
     /// How the server fares.
     pub(crate) async fn health(&self) -> Result<Health, StoreError> {
@@ -110,17 +80,19 @@ impl Reader<'_, Session> {
     }
 }
 
-/// Those of these executions that have ended.
-pub(crate) async fn ended_among(
+/// Those of these executions that have ended, or are not there any more: a server that took over without
+/// the last transactions of the one before doesn't know them.
+pub(crate) async fn gone_among(
     execute: &impl Execute,
     ids: &[ExecutionId],
 ) -> Result<Vec<ExecutionId>, StoreError> {
     let ids = ids.iter().map(|id| Some(id.0)).collect();
-    let ended = Statement::new(
-        "SELECT id FROM ~executions WHERE id = ANY ($1::bigint[]) AND closed_at IS NOT NULL",
+    let gone = Statement::new(
+        "SELECT w.id FROM unnest($1::bigint[]) AS w (id) \
+         WHERE NOT EXISTS (SELECT FROM ~executions e WHERE e.id = w.id AND e.closed_at IS NULL)",
         vec![Param::Ints(ids)],
     );
-    let answers = execute.run(vec![ended]).await?;
+    let answers = execute.run(vec![gone]).await?;
     let values = answers.into_iter().flatten().flatten();
     let id = |value| match value {
         Value::Int(id) => Some(ExecutionId(id)),

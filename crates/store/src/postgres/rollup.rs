@@ -5,17 +5,18 @@ use std::sync::LazyLock;
 use abide_core::ids::{ExecutionId, Timestamp};
 
 use crate::error::StoreError;
+use crate::queries;
 use crate::rollup::Rollup;
-use crate::rows::{self, EXECUTION, TALLY};
+use crate::rows::{self, EXECUTION, FromColumns, TALLY};
 use crate::views::ExecutionView;
 
-use super::queries::{EXECUTION_BY_ID, Reader, int, rows_of};
+use super::queries::{Reader, int, rows_of};
 use super::rows::Cells;
 use super::statement::{Execute, Statement, Value};
 
 /// How many columns an execution has as a reader sees it.
 fn execution_columns() -> usize {
-    EXECUTION.split(", ").count() + 4
+    EXECUTION.len() + 7
 }
 
 /// The execution with nothing after it, and its tasks with nothing before them: a single statement
@@ -23,9 +24,9 @@ fn execution_columns() -> usize {
 static SUMMARY: LazyLock<String> = LazyLock::new(|| {
     let nothing = |columns: usize| vec!["NULL"; columns].join(", ");
     format!(
-        "SELECT e.*, {} FROM ({}) e UNION ALL SELECT {}, {TALLY} FROM ~task_executions WHERE execution = $1::bigint",
-        nothing(TALLY.split(", ").count()),
-        *EXECUTION_BY_ID,
+        "SELECT e.*, {} FROM ({}) e UNION ALL SELECT {}, {TALLY} FROM ~task_executions WHERE execution = $2::bigint",
+        nothing(TALLY.len()),
+        queries::execution_sql(),
         nothing(execution_columns()),
     )
 });
@@ -37,7 +38,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
         id: ExecutionId,
         now: Timestamp,
     ) -> Result<Option<(ExecutionView, Rollup)>, StoreError> {
-        let statement = Statement::new(&SUMMARY, vec![int(id.0)]);
+        let statement = Statement::new(&SUMMARY, vec![int(now.0), int(id.0)]);
         let (mut view, mut rollup) = (None, Rollup::default());
         for mut row in rows_of(self.execute, statement).await? {
             if row.first() == Some(&Value::Null) {
@@ -45,7 +46,7 @@ impl<E: Execute + Sync> Reader<'_, E> {
                 rows::tally(&mut Cells::new(task), &mut rollup, now)
                     .map_err(|error| error.of(format!("a task of execution {id}")))?;
             } else {
-                let read = rows::execution_view(&mut Cells::new(row));
+                let read = ExecutionView::from_columns(&mut Cells::new(row));
                 view = Some(read.map_err(|error| error.of(format!("execution {id}")))?);
             }
         }

@@ -55,11 +55,6 @@ impl Cells {
             self.read
         ))
     }
-
-    /// A payload that is always there.
-    pub(crate) fn payload_there(&mut self) -> Read<Payload> {
-        self.payload()?.ok_or_else(|| self.missing())
-    }
 }
 
 impl Columns for Cells {
@@ -94,6 +89,10 @@ impl Columns for Cells {
 
     fn payload(&mut self) -> Read<Option<Payload>> {
         Ok(self.text_option()?.map(Payload::from_json))
+    }
+
+    fn content(error: Content) -> Read<String> {
+        Ok(error.0)
     }
 
     fn mismatch(&self, detail: String) -> Content {

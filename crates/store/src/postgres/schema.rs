@@ -1,4 +1,5 @@
-//! The schema and its migrations: the numbers are SQLite's, forward only, one process at a time.
+//! The schema and its migrations: the numbers are SQLite's, forward only, one process at a time, all missing
+//! steps in one transaction.
 
 use abide_core::ids::{ExecutionId, Timestamp};
 use tokio_postgres::GenericClient;
@@ -6,14 +7,21 @@ use tokio_postgres::GenericClient;
 use super::error;
 use super::name::SchemaName;
 use super::partitions::{ensure_partitions, lock};
-use crate::derived::{Dialect, derived};
+use crate::derived::{Dialect, REMOVE, derived};
 use crate::error::StoreError;
+use crate::migrations::Migrations;
 
-/// Every migration, in order; the n-th leads to schema n.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+static MIGRATIONS: Migrations = Migrations {
+    steps: &[include_str!("schema.sql")],
+    published: &[],
+    catalog: include_str!("catalog.txt"),
+    dialect: Dialect::Postgres,
+};
 
-/// The newest schema this program knows.
-pub(crate) const SCHEMA: i64 = MIGRATIONS.len() as i64;
+/// Every version that this program knows.
+pub(super) fn migrations() -> &'static Migrations {
+    &MIGRATIONS
+}
 
 /// Marks the table `store` as Abide's. A comment can be read without any right to the schema, and
 /// comes along with a dump.
@@ -35,9 +43,15 @@ pub(crate) enum Found {
 pub(crate) struct Opened {
     /// The store's random id.
     pub(crate) id: String,
+    /// The random name of the channel on which its processes notify each other. Every role of the
+    /// database may notify on every channel, so only those who may read the store learn it.
+    pub(crate) channel: String,
     /// The first execution id that has no partition yet.
     pub(crate) events_end: ExecutionId,
 }
+
+/// How often a process that was not the first to make something looks again what there is.
+const RACES: u32 = 5;
 
 /// Brings a schema to the newest number, creating it if `create` says so, and sees to the
 /// partitions around `now`; or says why it is not a store.
@@ -48,38 +62,70 @@ pub(crate) async fn migrate(
     create: bool,
     now: Timestamp,
 ) -> Result<Opened, StoreError> {
-    if check(client, schema, database).await? != Found::Store(SCHEMA) {
-        upgrade(client, schema, database, create, now).await?;
+    let mut races = 0;
+    loop {
+        match migrate_once(client, schema, database, create, now).await {
+            Err(StoreError::Raced { .. }) if races < RACES => races += 1,
+            migrated => return migrated,
+        }
+    }
+}
+
+/// As [`migrate`]; it is `Raced` where another process made the same at the same time.
+pub(crate) async fn migrate_once(
+    client: &mut (impl GenericClient + Send + Sync),
+    schema: &SchemaName,
+    database: &str,
+    create: bool,
+    now: Timestamp,
+) -> Result<Opened, StoreError> {
+    let found = check(client, schema, database).await?;
+    if found != Found::Store(migrations().newest()) {
+        upgrade(client, schema, database, found, create, now).await?;
     }
     let events_end = ensure_partitions(client, schema, database, now).await?;
     let row = client
-        .query_one(&schema.qualify("SELECT id FROM ~store"), &[])
+        .query_one(&schema.qualify("SELECT id, channel FROM ~store"), &[])
         .await;
-    let id = row
-        .and_then(|row| row.try_get(0))
+    let (id, channel) = row
+        .and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .map_err(|e| error::definite(database, &e))?;
-    Ok(Opened { id, events_end })
+    Ok(Opened {
+        id,
+        channel,
+        events_end,
+    })
 }
 
 async fn upgrade(
     client: &mut (impl GenericClient + Send + Sync),
     schema: &SchemaName,
     database: &str,
+    looked: Found,
     create: bool,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let fail = |e| error::definite(database, &e);
+    let fail = |e| error::of_making(database, &e);
     let transaction = client.transaction().await.map_err(fail)?;
     // Migrating a large store, or waiting for who does, takes its time.
     transaction
         .batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
         .await
         .map_err(fail)?;
-    lock(&transaction, schema).await.map_err(fail)?;
-    // Somebody else may have migrated while this process waited for the lock.
+    if let Found::Store(_) = looked {
+        lock(&transaction, schema).await.map_err(fail)?;
+    }
+    // Another process may have made or migrated it meanwhile.
     let found = check(&transaction, schema, database).await?;
+    // Where there is no table yet to lock, the names of what is made are: of two processes that make the
+    // same, the second waits for the first, and is refused.
     let done = match found {
-        Found::Store(number) => number,
+        Found::Store(number) if matches!(looked, Found::Store(_)) => number,
+        Found::Store(_) => {
+            return Err(StoreError::Raced {
+                what: format!("the schema `{schema}`"),
+            });
+        }
         Found::Missing | Found::Empty if !create => return Err(no_store(schema, database, found)),
         Found::Missing => {
             let sql = format!("CREATE SCHEMA {}", schema.quoted());
@@ -88,33 +134,34 @@ async fn upgrade(
         }
         Found::Empty => 0,
     };
-    for migration in MIGRATIONS
-        .iter()
-        .skip(usize::try_from(done).unwrap_or(usize::MAX))
-    {
-        let sql = schema.qualify(migration);
-        transaction.batch_execute(&sql).await.map_err(fail)?;
+    let (newest, fingerprint) = (migrations().newest(), migrations().fingerprint());
+    if done == newest {
+        return transaction.commit().await.map_err(fail);
     }
-    if done == 0 {
-        let sql = format!(
+    let mut statements = Vec::new();
+    if done > 0 {
+        statements.push(REMOVE.to_owned());
+    }
+    statements.extend(migrations().after(done).iter().map(|&step| step.to_owned()));
+    statements.push(derived(Dialect::Postgres));
+    statements.push(match done {
+        0 => format!(
             "COMMENT ON TABLE ~store IS '{MARK}'; \
-             INSERT INTO ~store (id, schema, created_at) VALUES (gen_random_uuid()::text, 0, {})",
+             INSERT INTO ~store (id, channel, schema, fingerprint, created_at) \
+             VALUES (gen_random_uuid()::text, 'abide:' || gen_random_uuid(), {newest}, '{fingerprint}', {})",
             now.0
-        );
-        let sql = schema.qualify(&sql);
+        ),
+        _ => format!("UPDATE ~store SET schema = {newest}, fingerprint = '{fingerprint}'"),
+    });
+    for sql in &statements {
+        let sql = schema.qualify(sql);
         transaction.batch_execute(&sql).await.map_err(fail)?;
-    }
-    if done < SCHEMA {
-        let number = format!("UPDATE ~store SET schema = {SCHEMA}");
-        for sql in [derived(Dialect::Postgres), number] {
-            let sql = schema.qualify(&sql);
-            transaction.batch_execute(&sql).await.map_err(fail)?;
-        }
     }
     transaction.commit().await.map_err(fail)
 }
 
-/// What the schema is. Refuses what isn't Abide's and what a newer program wrote.
+/// What the schema is. Refuses what isn't Abide's, what a newer program wrote, and what a build made that was
+/// never published.
 pub(crate) async fn check(
     client: &impl GenericClient,
     schema: &SchemaName,
@@ -139,17 +186,30 @@ pub(crate) async fn check(
         (true, false) => return Err(not_a_store(schema, database)),
         (true, true) => {}
     }
+    // As JSON, since the tables of other builds have other columns.
     let row = client
-        .query_opt(&schema.qualify("SELECT schema::bigint FROM ~store"), &[])
+        .query_opt(
+            &schema.qualify("SELECT schema::bigint, to_jsonb(s) ->> 'fingerprint' FROM ~store s"),
+            &[],
+        )
         .await
         .map_err(fail)?;
-    match row.map(|row| row.get(0)) {
-        Some(found) if found > SCHEMA => Err(StoreError::TooNew {
+    let row = row.map(|row| (row.get(0), row.get::<_, Option<String>>(1)));
+    match row {
+        Some((found, _)) if found > migrations().newest() => Err(StoreError::TooNew {
             path: database.to_owned(),
             found,
-            known: SCHEMA,
+            known: migrations().newest(),
         }),
-        Some(found) if found >= 1 => Ok(Found::Store(found)),
+        Some((found, fingerprint)) if found >= 1 => {
+            match migrations().made(found, fingerprint.as_deref()) {
+                true => Ok(Found::Store(found)),
+                false => Err(StoreError::Unpublished {
+                    path: format!("{database} (schema {schema})"),
+                    found,
+                }),
+            }
+        }
         _ => Err(not_a_store(schema, database)),
     }
 }

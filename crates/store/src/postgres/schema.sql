@@ -5,10 +5,12 @@
 
 -- One row: which store this is.
 CREATE TABLE ~store (
-    only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    id         text NOT NULL,
-    schema     integer NOT NULL,         -- the last migration that ran
-    created_at bigint NOT NULL
+    only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    id          text NOT NULL,
+    channel     text NOT NULL,           -- what its processes notify each other on: known to those who may read this
+    schema      integer NOT NULL,        -- the last migration that ran
+    fingerprint text NOT NULL,           -- of the text that made these tables
+    created_at  bigint NOT NULL
 );
 
 CREATE TABLE ~workflow_versions (
@@ -33,6 +35,8 @@ CREATE TABLE ~executions (
     workflow_version  bigint NOT NULL,
     status            text NOT NULL,
     reason            text,
+    stop_cause        text,
+    failed_task       integer,           -- the task that failed it
     open              integer NOT NULL,
     failed            integer NOT NULL,
     priority          smallint NOT NULL,
@@ -80,6 +84,7 @@ CREATE TABLE ~task_executions (
     changed_at    bigint NOT NULL,
     queued_us     bigint NOT NULL,
     active_us     bigint NOT NULL,
+    attempt_active_us bigint NOT NULL DEFAULT 0, -- of that, in the present attempt
     deferred_us   bigint NOT NULL,
     retry_wait_us bigint NOT NULL,
     input         text,
@@ -124,10 +129,11 @@ CREATE TABLE ~execution_events (
     actor       text,
     from_status text,
     to_status   text NOT NULL,
-    data        text
+    data        text,
+    -- The history of an execution or of one of its tasks; no event number twice. Every table has a primary
+    -- key: a table without one takes no UPDATE or DELETE once a publication has it.
+    CONSTRAINT execution_events_stream PRIMARY KEY (execution, task, n)
 ) PARTITION BY RANGE (execution);
--- The history of an execution or of one of its tasks; no event number twice.
-CREATE UNIQUE INDEX execution_events_stream ON ~execution_events (execution, task, n);
 -- Feeds: what transactions committed that a snapshot does not see, in order.
 CREATE INDEX execution_events_feed ON ~execution_events (tx, position);
 -- The row at a position, from which a listing goes on. Positions are nearly in the order of the
@@ -166,6 +172,8 @@ CREATE TABLE ~signals (
 );
 -- The unread part of a mailbox.
 CREATE INDEX signals_unread ON ~signals (execution, name, number) WHERE read_execution IS NULL;
+-- What an operation read.
+CREATE INDEX signals_read ON ~signals (read_execution, read_task, read_operation) WHERE read_execution IS NOT NULL;
 
 CREATE TABLE ~timers (
     due_at    bigint NOT NULL,
@@ -185,5 +193,6 @@ CREATE TABLE ~workers (
     started_at   bigint NOT NULL,
     heartbeat_at bigint NOT NULL,
     lease_until  bigint NOT NULL,
-    ended_at     bigint
+    ended_at     bigint,
+    queues       text                    -- the workflow versions that it knows, as a list; NULL: it did not say
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100, autovacuum_vacuum_cost_delay = 0);

@@ -7,6 +7,7 @@ use tokio_postgres::GenericClient;
 use tokio_postgres::error::SqlState;
 
 use super::address::Address;
+use super::connect::Session;
 use super::name::{SchemaName, quoted};
 use super::partitions::lock;
 use super::schema::{self, Found, MARK};
@@ -91,14 +92,30 @@ async fn on_own_thread<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(StoreError::Internal(error.to_string())))
 }
 
+/// How often a caller who was not the first to make a tenant or its role looks again what there is.
+const RACES: u32 = 5;
+
 async fn create(address: &Address, role: Option<&TenantRole>) -> Result<TenantCreated, StoreError> {
-    let (schema, database) = (&address.schema, address.database());
-    let fail = |e| error::definite(&database, &e);
     let mut session = connect(address).await?;
+    let mut races = 0;
+    loop {
+        match create_once(&mut session, address, role).await {
+            Err(StoreError::Raced { .. }) if races < RACES => races += 1,
+            created => return created,
+        }
+    }
+}
+
+async fn create_once(
+    session: &mut Session,
+    address: &Address,
+    role: Option<&TenantRole>,
+) -> Result<TenantCreated, StoreError> {
+    let (schema, database) = (&address.schema, address.database());
+    let fail = |e| error::of_making(&database, &e);
     let now = now(session.client()).await.map_err(fail)?;
     // All of it or nothing: no role without its schema, no schema without its tables.
     let mut transaction = session.client().transaction().await.map_err(fail)?;
-    lock(&transaction, schema).await.map_err(fail)?;
     let found = schema::check(&transaction, schema, &database).await?;
     if let Found::Store(_) = found {
         return Ok(TenantCreated {
@@ -113,7 +130,7 @@ async fn create(address: &Address, role: Option<&TenantRole>) -> Result<TenantCr
             .await
             .map_err(fail)?;
     }
-    schema::migrate(&mut transaction, schema, &database, true, now).await?;
+    schema::migrate_once(&mut transaction, schema, &database, true, now).await?;
     let close = format!("REVOKE ALL ON SCHEMA {} FROM PUBLIC", schema.quoted());
     transaction.batch_execute(&close).await.map_err(fail)?;
     let committed = transaction.commit().await;
@@ -216,7 +233,6 @@ async fn drop_it(address: &Address) -> Result<Option<Tenant>, StoreError> {
     let fail = |e| error::definite(&database, &e);
     let mut session = connect(address).await?;
     let transaction = session.client().transaction().await.map_err(fail)?;
-    lock(&transaction, schema).await.map_err(fail)?;
     let found = find(&transaction, Some(schema)).await.map_err(fail)?.pop();
     let Some(mut found) = found else {
         // A newer program's store may be dropped; what is no store may not.
@@ -227,6 +243,11 @@ async fn drop_it(address: &Address) -> Result<Option<Tenant>, StoreError> {
             _ => Ok(None),
         };
     };
+    match lock(&transaction, schema).await {
+        // Dropped since it was found.
+        Err(error) if is_gone(&error) => return Ok(None),
+        locked => locked.map_err(fail)?,
+    }
     if !found.look_into(&transaction).await.map_err(fail)? {
         return Ok(None);
     }
@@ -235,6 +256,12 @@ async fn drop_it(address: &Address) -> Result<Option<Tenant>, StoreError> {
     let committed = transaction.commit().await;
     committed.map_err(|e| error::of_commit(&database, &e))?;
     Ok(Some(found.tenant))
+}
+
+/// Whether a statement named a schema or a table that is no longer there.
+fn is_gone(error: &tokio_postgres::Error) -> bool {
+    let gone = [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME];
+    error.code().is_some_and(|code| gone.contains(&code))
 }
 
 /// A tenant as the catalogs have it, which are read without waiting for anybody.
@@ -292,7 +319,7 @@ impl Catalogued {
             match client.query_opt(&created, &[]).await {
                 Ok(None) => {}
                 Ok(Some(row)) => self.tenant.created_at = Some(Timestamp(row.try_get(0)?)),
-                Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(false),
+                Err(error) if is_gone(&error) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }

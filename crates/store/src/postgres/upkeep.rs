@@ -10,11 +10,14 @@ use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId, firs
 use abide_core::timer::Timer;
 
 use crate::error::StoreError;
+use crate::queries;
 use crate::upkeep::Leftovers;
 use crate::views::{NewWorker, WorkflowKind};
 
-use super::connect::{BEGIN, COMMIT, Session};
-use super::looks::Looks;
+use super::connect::{BEGIN, COMMIT, ROLLBACK, Session, silent};
+use super::leases::Lease;
+use super::orphan_search::OrphanSearches;
+use super::queries::answers;
 use super::statement::{Execute, Statement, Value};
 use super::{Postgres, maintenance};
 
@@ -23,6 +26,10 @@ const AHEAD_US: i64 = 30 * 86_400 * 1_000_000;
 
 /// How long a server may take from its start until it takes connections.
 const STARTUP: Duration = Duration::from_secs(30);
+
+/// How often a lease is tried to be renewed at once, and how long an answer is waited for at least.
+const RENEWALS: u32 = 2;
+const SHORTEST_SILENCE: Duration = Duration::from_secs(1);
 
 /// The database's clock.
 pub(crate) async fn database_now(session: &Session) -> Result<Timestamp, StoreError> {
@@ -71,19 +78,62 @@ impl Postgres {
         Ok(())
     }
 
+    /// Nothing: a worker that no longer renews its lease is left already.
+    pub(crate) fn leave_worker(&self, _worker: WorkerId) {}
+
+    /// Never known before it is recorded.
+    pub(crate) fn is_lost(&self, _worker: WorkerId) -> bool {
+        false
+    }
+
+    /// Whether somebody may have died: leases are for recovery to judge.
+    #[expect(clippy::unnecessary_wraps, reason = "the other driver asks the system")]
+    pub(crate) fn someone_died(&self, _thorough: bool) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    pub(crate) async fn record_queues(
+        &self,
+        worker: WorkerId,
+        list: String,
+    ) -> Result<(), StoreError> {
+        let session = self.session().await?;
+        let recorded = answers(&*session, queries::record_queues(worker, &list));
+        recorded.await.map(drop)
+    }
+
     pub(crate) async fn heartbeat(
         &self,
         worker: WorkerId,
         lease: Duration,
     ) -> Result<bool, StoreError> {
+        // On another connection if no answer comes: the lease must not end with a process of the server
+        // that stands still.
+        let limit = (lease / 4).max(SHORTEST_SILENCE);
+        let silent = || silent(&self.shared.address.database(), limit);
+        let mut renewed = Err(silent());
+        for _ in 0..RENEWALS {
+            let renewing = tokio::time::timeout(limit, self.renew(worker, lease));
+            renewed = renewing.await.unwrap_or_else(|_| Err(silent()));
+            // A connection may have given the server up before that.
+            if !matches!(renewed, Err(StoreError::Unavailable { .. })) {
+                break;
+            }
+        }
+        let is_alive = renewed?;
+        if is_alive {
+            self.look_ahead();
+        }
+        Ok(is_alive)
+    }
+
+    async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<bool, StoreError> {
         let session = self.shared.keeper.get().await?;
         let asked = Instant::now();
         let given = self.given();
         let now = maintenance::heartbeat(&*session, given, worker, micros(lease)).await?;
         if let Some(now) = now {
             self.shared.clock.set(now, asked);
-            drop(session);
-            self.look_ahead();
         }
         Ok(now.is_some())
     }
@@ -141,9 +191,27 @@ impl Postgres {
 
     pub(crate) async fn has_workers(&self) -> Result<bool, StoreError> {
         let session = self.session().await?;
-        let workers = self.reader(&session).workers().await?;
+        let workers = answers(&*session, queries::workers()).await?;
         let now = self.now();
         Ok(workers.iter().any(|worker| worker.lease_until >= now))
+    }
+
+    /// Declares a worker dead if its lease is over still. Where a test gives the time, that decides.
+    async fn declare_dead(&self, session: &Session, lease: &Lease) -> Result<bool, StoreError> {
+        match self.given() {
+            Some(now) => maintenance::declare_dead(session, Some(now), lease.worker).await,
+            None => maintenance::declare_silent(session, lease).await,
+        }
+    }
+
+    /// The workers whose lease is over, as this look and those before it found.
+    fn over(&self, look: &maintenance::Look) -> Vec<Lease> {
+        if self.given().is_some() {
+            let is_over = |lease: &&Lease| look.expired.contains(&lease.worker);
+            return look.leases.iter().filter(is_over).copied().collect();
+        }
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.look(&look.leases, Instant::now())
     }
 
     /// Declares the workers dead whose lease is over; with them those that are known to be gone and
@@ -152,21 +220,24 @@ impl Postgres {
     pub(crate) async fn leftovers(&self, own: WorkerId) -> Result<Leftovers, StoreError> {
         let session = self.session().await?;
         let given = self.given();
-        let since = self.looks().ended_since();
+        let since = self.orphan_searches().ended_since();
         let look = maintenance::look(&*session, given, since).await?;
         let mut dead = Vec::new();
-        for &worker in look.expired.iter().filter(|worker| **worker != own) {
-            if maintenance::declare_dead(&*session, given, worker).await? {
+        for lease in self.over(&look).iter().filter(|lease| lease.worker != own) {
+            let worker = lease.worker;
+            if self.declare_dead(&session, lease).await? {
                 tracing::warn!(%worker, "a worker's lease is over: its tasks are taken back");
                 dead.push(worker);
             }
         }
-        let thorough = look.ended || !dead.is_empty() || self.looks().must_be_thorough(look.at);
+        let thorough =
+            look.ended || !dead.is_empty() || self.orphan_searches().must_be_thorough(look.at);
         let left = match thorough {
             true => maintenance::left_behind(&*session).await?,
             false => Vec::new(),
         };
-        self.looks().looked(look.at, thorough, !left.is_empty());
+        self.orphan_searches()
+            .done(look.at, thorough, !left.is_empty());
         dead.extend(left.into_iter().filter(|worker| *worker != own));
         dead.sort_unstable();
         dead.dedup();
@@ -176,8 +247,15 @@ impl Postgres {
         })
     }
 
-    fn looks(&self) -> MutexGuard<'_, Looks> {
-        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn orphan_searches(&self) -> MutexGuard<'_, OrphanSearches> {
+        self.orphan_searches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) async fn active_of(&self, worker: WorkerId) -> Result<u32, StoreError> {
+        let session = self.session().await?;
+        maintenance::active_of(&*session, worker).await
     }
 
     pub(crate) async fn left_by(
@@ -192,7 +270,7 @@ impl Postgres {
 
     pub(crate) async fn waiting_for_code(&self) -> Result<Vec<Timer>, StoreError> {
         let session = self.session().await?;
-        maintenance::waiting_for_code(&*session).await
+        answers(&*session, queries::waiting_for_code()).await
     }
 
     pub(crate) async fn remove_unpublished(
@@ -215,6 +293,16 @@ impl Postgres {
         graph: Arc<Graph>,
     ) -> Result<VersionId, StoreError> {
         let session = self.session().await?;
-        maintenance::ensure_version(&*session, self.now(), name, version, kind, &graph).await
+        let fingerprint = graph.fingerprint();
+        let committed = queries::version(name, version, &fingerprint);
+        if let Some(id) = answers(&*session, committed).await?.pop() {
+            return Ok(id);
+        }
+        only(&session, BEGIN).await?;
+        let now = self.now();
+        let id = maintenance::ensure_version(&*session, now, name, version, kind, &graph).await;
+        let end = if id.is_ok() { COMMIT } else { ROLLBACK };
+        only(&session, end).await?;
+        id
     }
 }

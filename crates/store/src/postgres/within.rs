@@ -12,13 +12,14 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::error::{ApplyError, StoreError};
 use crate::flush::{After, Flush, Flushed};
+use crate::net::Net;
 
 use super::connect::{in_order, values};
 use super::load::Plan;
 use super::name::SchemaName;
 use super::news::Pending;
 use super::statement::{Execute, Param, Row, Statement, Value};
-use super::{Postgres, Shared, error, write};
+use super::{Postgres, Shared, write};
 
 /// How often a start is run again because another one of the same instance came between.
 const MAX_COLLISIONS: u32 = 16;
@@ -71,9 +72,10 @@ impl Execute for Borrowed<'_, '_> {
             let sql = self.schema.qualify(&statement.sql);
             self.transaction.query_typed(&sql, &params).await
         });
-        let (answers, failed) = in_order(running).await;
+        // How long it may take is for whoever has the transaction.
+        let (answers, failed) = in_order(running, None).await;
         match failed {
-            Some(e) => Err(error::definite(&self.database, &e)),
+            Some(e) => Err(e.definite(&self.database)),
             None => answers.iter().map(|rows| values(rows)).collect(),
         }
     }
@@ -166,7 +168,8 @@ impl Shared {
                 effects,
                 ..
             } = flushed;
-            let mut statements = write::statements(now, &executions, &tasks, &effects)?;
+            let net = Net::of(now, &executions, &tasks, &effects)?;
+            let mut statements = write::statements(&net);
             after = after.and(After::of(&effects));
             if n + 1 == requests.len() {
                 statements.extend(self.notify(std::mem::take(&mut after), since));
@@ -279,9 +282,8 @@ impl Shared {
     /// A notification that is sent when the transaction commits.
     fn notify(&self, after: After, since: Timestamp) -> Option<Statement<'static>> {
         let told = Pending::of(after, since)?;
-        let channel = self.address.schema.channel();
         let params = vec![
-            Param::Text(Some(channel.into())),
+            Param::Text(Some(self.channel.clone().into())),
             Param::Text(Some(told.to_text(TELLER).into())),
         ];
         Some(Statement::new("SELECT pg_notify($1, $2)", params))

@@ -14,10 +14,13 @@ use crate::error::StoreError;
 use super::connection::Database;
 
 /// So many pages more than when it was last asked for, and the background works the log off.
-const BACKGROUND_PAGES: i32 = 2_000;
+const BACKGROUND_PAGES: i32 = 1_000;
 /// A log of so many pages is worked off by the writer, so that it stays bounded; unless somebody
 /// reads on and on, which no log can begin again under.
-const WRITER_PAGES: i32 = 32_000;
+const WRITER_PAGES: i32 = 4_000;
+/// A log that was longer is cut to so many bytes when it begins again: to about as many as those pages
+/// take.
+pub(crate) const LOG_LIMIT_BYTES: &str = "16777216";
 /// How long commits wait for readers then, once in so many pages as the background is asked for.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -33,7 +36,7 @@ pub(crate) struct Checkpoints {
     /// The writer works the log off when it has so many pages.
     restart_at: i32,
     limit: i32,
-    busy_timeout: Duration,
+    database: Database,
 }
 
 impl Checkpoints {
@@ -52,7 +55,7 @@ impl Checkpoints {
             asked_at: 0,
             restart_at: WRITER_PAGES,
             limit: WRITER_PAGES,
-            busy_timeout: database.busy_timeout,
+            database: database.clone(),
         })
     }
 
@@ -92,10 +95,18 @@ impl Checkpoints {
         }
     }
 
+    /// Writes all of the log back, unless somebody reads an older state of the database: then the main
+    /// file has everything. A log whose database has another file's name by now is left alone.
+    pub(crate) fn empty_log(&self, connection: &Connection) {
+        if self.database.gone().is_none() {
+            self.checkpoint_soon(connection, "TRUNCATE");
+        }
+    }
+
     /// Leaves as little of a log as possible behind, and the thread's connection closed: the last
-    /// one to close writes to the main file.
+    /// one to close deletes the log.
     pub(crate) fn finish(self, connection: &Connection) {
-        self.checkpoint_soon(connection, "TRUNCATE");
+        self.empty_log(connection);
         drop(self.ask);
         if self.thread.join().is_err() {
             tracing::error!("the checkpoint thread panicked");
@@ -109,9 +120,9 @@ impl Checkpoints {
                 tracing::error!(%error, "the busy timeout could not be set");
             }
         };
-        with_timeout(PATIENCE.min(self.busy_timeout));
+        with_timeout(PATIENCE.min(self.database.busy_timeout));
         let done = checkpoint(connection, mode);
-        with_timeout(self.busy_timeout);
+        with_timeout(self.database.busy_timeout);
         done
     }
 }
@@ -152,8 +163,8 @@ mod tests {
         // So long that the test would never end.
         let patience = Duration::from_secs(100_000);
         let database = Database::new(directory.path().join("a.db"), patience);
-        let mut connection = database.open_writer(true).expect("opens");
-        crate::sqlite::schema::migrate(&database, &mut connection).expect("a store");
+        let connection = database.open_writer(true).expect("opens");
+        crate::sqlite::schema::migrate(&database, &connection).expect("a store");
         let table = "CREATE TABLE t (a)";
         connection.execute_batch(table).expect("created");
         let reader = Connection::open(&*database.path).expect("opens");

@@ -2,14 +2,19 @@
 //! pragma is silent. Errors of SQLite become the store's.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use crate::DEFAULT_FILE_MODE;
 use crate::error::StoreError;
 
+use super::checkpoint::LOG_LIMIT_BYTES;
+use super::identity::Identity;
 use super::schema;
+use super::workers::make_private;
 
 /// A database file and how it is opened.
 #[derive(Clone, Debug)]
@@ -17,13 +22,26 @@ pub(crate) struct Database {
     named: Arc<PathBuf>,
     pub(crate) path: Arc<PathBuf>,
     pub(crate) busy_timeout: Duration,
+    /// The permissions of a file that is created.
+    mode: u32,
+    /// Which files it is, once it is open.
+    identity: Option<Arc<Identity>>,
 }
 
 /// Statements kept prepared on each connection.
 const STATEMENT_CACHE: usize = 128;
 
+/// The longest that SQLite can be told to wait: 24 days.
+const LONGEST_BUSY: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// Between two tries at what SQLite does not wait for, or not well.
 const BUSY_PAUSE: Duration = Duration::from_micros(100);
+
+/// Closing a connection leaves the log as it is.
+const KEEP_LOG: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+
+/// Held by a thread that creates a file.
+static CREATING: Mutex<()> = Mutex::new(());
 
 impl Database {
     pub(crate) fn new(path: PathBuf, busy_timeout: Duration) -> Database {
@@ -31,8 +49,16 @@ impl Database {
         Database {
             named: Arc::clone(&path),
             path,
-            busy_timeout,
+            busy_timeout: busy_timeout.min(LONGEST_BUSY),
+            mode: DEFAULT_FILE_MODE,
+            identity: None,
         }
+    }
+
+    /// The same, which is created with these permissions. SQLite gives those to the log as well, and
+    /// the store to its own files.
+    pub(crate) fn with_mode(self, mode: u32) -> Database {
+        Database { mode, ..self }
     }
 
     /// The same, once the file exists, by the file's own path: the lock beside it must be one for
@@ -49,7 +75,35 @@ impl Database {
         })
     }
 
+    /// The same, once a connection has read it, as the files that its names mean now.
+    pub(crate) fn identified(self) -> Result<Database, StoreError> {
+        let identity = Identity::of(&self)?;
+        Ok(Database {
+            identity: Some(Arc::new(identity)),
+            ..self
+        })
+    }
+
+    /// Refuses to go on once the database's names lead to other files than those that were opened, or
+    /// to none. `unknown` tells that something was committed before, to whatever file that was.
+    pub(crate) fn require_same_file(&self, unknown: bool) -> Result<(), StoreError> {
+        match self.gone() {
+            None => Ok(()),
+            Some(detail) => Err(StoreError::FileGone {
+                path: self.name(),
+                detail: detail.to_owned(),
+                unknown,
+            }),
+        }
+    }
+
+    /// What became of the files that were opened, if their names no longer lead to them.
+    pub(crate) fn gone(&self) -> Option<&str> {
+        self.identity.as_deref().and_then(Identity::gone)
+    }
+
     /// The same, which messages call `name`.
+    #[cfg(feature = "postgres")]
     pub(crate) fn called(self, name: &str) -> Database {
         Database {
             named: Arc::new(PathBuf::from(name)),
@@ -78,6 +132,9 @@ impl Database {
             });
         }
         self.explain_path()?;
+        if create {
+            self.create()?;
+        }
         let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
         let connection = Connection::open_with_flags(&*self.path, flags)
@@ -91,7 +148,33 @@ impl Database {
         self.expect(&connection, "synchronous", "2", false)?;
         // Pages go back into the main file apart from commits, see `Writer`.
         self.expect(&connection, "wal_autocheckpoint", "0", false)?;
+        // A log that grew longer, under somebody who read for long, is cut when it begins again.
+        self.expect(&connection, "journal_size_limit", LOG_LIMIT_BYTES, false)?;
         Ok(connection)
+    }
+
+    /// Creates the file, if there is none, with the permissions it is to have: SQLite would let others
+    /// open it for a moment.
+    fn create(&self) -> Result<(), StoreError> {
+        // To close a file frees the locks that this process holds on it: no other thread may open it
+        // before this one is closed.
+        let alone = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
+        // A link to no file: SQLite would make the file that the link names.
+        let linked = std::fs::read_link(&*self.path).ok();
+        let linked = linked.and_then(|target| Some(self.path.parent()?.join(target)));
+        let path = linked.as_deref().unwrap_or(&self.path);
+        let made = make_private(path);
+        let created = made.is_ok();
+        drop(made);
+        if created && let Err(error) = set_mode(path, self.mode) {
+            return Err(StoreError::CannotOpen {
+                path: self.name(),
+                detail: format!("its permissions cannot be set: {error}"),
+            });
+        }
+        drop(alone);
+        // Whatever else is wrong, SQLite finds as well.
+        Ok(())
     }
 
     /// Turns the log on. SQLite refuses that at once when several do so at the same time, rather
@@ -133,14 +216,31 @@ impl Database {
             .map_err(|error| self.open_error(error))?;
         self.set_up(&connection)?;
         self.expect(&connection, "query_only", "1", false)?;
+        self.require_same_file(false)?;
         Ok(connection)
     }
 
+    /// No connection writes the log back and deletes it when it is closed, unless it is told to: by
+    /// then the database's name may lead to another file, whose log that would be.
     fn set_up(&self, connection: &Connection) -> Result<(), StoreError> {
+        connection
+            .set_db_config(KEEP_LOG, true)
+            .map_err(|error| self.open_error(error))?;
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         connection
             .busy_timeout(self.busy_timeout)
             .map_err(|error| self.open_error(error))
+    }
+
+    /// Closes the last connection of a store. If no other process has the file open, SQLite writes
+    /// the log back and deletes it: then the one file is the whole database.
+    pub(crate) fn close(&self, connection: Connection) {
+        if self.gone().is_none()
+            && let Err(error) = connection.set_db_config(KEEP_LOG, false)
+        {
+            tracing::warn!(%error, "the log stays beside the database");
+        }
+        drop(connection);
     }
 
     /// Sets a pragma and reads it back.
@@ -256,9 +356,32 @@ impl Database {
                 detail: io_detail(&error).unwrap_or(detail),
                 unknown: committing,
             },
+            // Memory, a cancelled statement, whatever is new: nothing of it is about what was asked.
+            Some(
+                ErrorCode::Unknown
+                | ErrorCode::OutOfMemory
+                | ErrorCode::OperationAborted
+                | ErrorCode::OperationInterrupted
+                | ErrorCode::InternalMalfunction
+                | ErrorCode::SchemaChanged,
+            ) => StoreError::Unexpected {
+                database: path,
+                detail,
+            },
             _ => StoreError::Internal(detail),
         }
     }
+}
+
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn set_mode(_: &Path, _: u32) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// What exactly failed: SQLite's own message is the same for all of it.

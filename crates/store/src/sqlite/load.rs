@@ -2,25 +2,26 @@
 
 use std::sync::Arc;
 
-use abide_core::context::{self, Changes};
+use abide_core::execution::Execution;
 use abide_core::graph::Graph;
-use abide_core::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
-use abide_core::kernel::{ContextParts, Latest, Need, PIECE, Working};
-use abide_core::payload::Payload;
-use abide_core::step::{Operation, StepEnd, StepKind};
-use rusqlite::{Connection, OptionalExtension, params};
-use serde_json::{Map, Value};
+use abide_core::ids::{ExecutionId, VersionId, WorkerId};
+use abide_core::kernel::{Latest, Need, Working};
+use rusqlite::Connection;
 
 use crate::error::StoreError;
 use crate::flush::Flush;
 use crate::graphs::GraphCache;
-use crate::rows::{self, EXECUTION, STEP, TASK};
+use crate::queries::{self, parse_graph};
+use crate::reads::{self, Kinds, Select};
+use crate::rows::{EXECUTION, FromColumns};
 use crate::words;
 
 use super::connection::Database;
 use super::maintenance;
-use super::rows::{Cells, mismatch, payload};
+use super::queries::all;
+use super::rows::{Cells, mismatch, rows};
 use super::workers::WorkerFiles;
+use super::write::{Binder, numbered};
 
 /// What loading needs besides the connection.
 pub(crate) struct Loader<'a> {
@@ -31,9 +32,6 @@ pub(crate) struct Loader<'a> {
 }
 
 type Read<T> = rusqlite::Result<T>;
-
-/// Unread signals that are read at once: a task takes few of what may be many.
-const UNREAD_AT_ONCE: usize = 64;
 
 impl Loader<'_> {
     /// Reads what the requests of a flush miss until they have all run.
@@ -65,60 +63,43 @@ impl Loader<'_> {
             Need::Execution(id) => {
                 working.load_execution(*id, execution(connection, *id).map_err(of)?)
             }
-            Need::Task(key) => working.load_task(*key, task(connection, *key).map_err(of)?),
             Need::Graph(id, version, own) => {
                 working.load_graph(*id, *version, *own, self.graph(*id, *version, *own)?)
             }
-            Need::OpenTasks(id) => self.open_tasks(working, *id).map_err(of)?,
-            Need::Failures(id) => self.failures(working, *id).map_err(of)?,
-            Need::Context(id) => {
-                working.load_context(*id, context_parts(connection, *id).map_err(of)?)
-            }
-            Need::Waits(key) => working.load_waits(*key, waits(connection, *key).map_err(of)?),
-            Need::StepCount(key) => {
-                working.load_step_count(*key, self.step_count(*key).map_err(of)?)
-            }
-            Need::Step(key, number) => {
-                let recorded = self.recorded(*key, *number).map_err(of)?;
-                working.load_step(*key, *number, recorded);
-            }
-            Need::Mailbox(id, name) => {
-                let after = working.mailbox_loaded_to(*id, name);
-                let unread = self.unread(*id, name, after).map_err(of)?;
-                let more = unread.len() == UNREAD_AT_ONCE;
-                working.load_mailbox(*id, name.clone(), unread, more);
-            }
-            Need::SignalNumber(instance, name) => {
-                let next = self.signal_number(instance, name).map_err(of)?;
-                working.load_signal_number(instance.clone(), name.clone(), next);
-            }
-            Need::SignalWaiters(id, name) => {
-                let waiters = self.signal_waiters(*id, name).map_err(of)?;
-                working.load_signal_waiters(*id, name.clone(), waiters);
-            }
             Need::Worker(id) => working.load_worker(*id, self.is_alive(*id).map_err(of)?),
             Need::ReadyHead(queues) => {
-                working.load_ready_head(self.ready_head(queues).map_err(of)?)
+                let unread: Vec<VersionId> = working.unread_heads(queues).collect();
+                for queue in unread {
+                    working.load_ready_head(queue, self.ready_head(queue).map_err(of)?);
+                }
             }
+            // Of a kind that is declared for both databases.
+            Need::WorkflowName(_)
+            | Need::Task(_)
+            | Need::OpenTasks(_)
+            | Need::Failures(_)
+            | Need::Context(_)
+            | Need::Waits(_)
+            | Need::StepCount(_)
+            | Need::Step(..)
+            | Need::SignalRead(..)
+            | Need::Mailbox(..)
+            | Need::SignalNumber(..)
+            | Need::SignalWaiters(..) => reads::each(&mut OfNeed {
+                connection,
+                working,
+                need,
+            })
+            .map_err(of)?,
         }
         Ok(())
     }
 
     // Relies on executions_instance.
     fn latest(&self, instance: &str) -> Read<Option<Latest>> {
-        self.connection
-            .prepare_cached(
-                "SELECT id, generation, input_hash FROM executions \
-                 WHERE instance = ?1 AND generation IS NOT NULL ORDER BY generation DESC LIMIT 1",
-            )?
-            .query_row([instance], |row| {
-                Ok(Latest {
-                    id: ExecutionId(row.get(0)?),
-                    generation: row.get(1)?,
-                    input_hash: row.get(2)?,
-                })
-            })
-            .optional()
+        let sql = "SELECT id, generation, input_hash FROM executions \
+             WHERE instance = ?1 AND generation IS NOT NULL ORDER BY generation DESC LIMIT 1";
+        Ok(rows(self.connection, sql, [instance])?.pop())
     }
 
     fn graph(
@@ -137,152 +118,67 @@ impl Loader<'_> {
         )
     }
 
-    fn open_tasks(&self, working: &mut Working, id: ExecutionId) -> Read<()> {
-        // Those that a worker holds are no more than its slots and what it has parked; the rest may
-        // be a whole graph.
-        self.load_open(working, id, "worker IS NOT NULL", u32::MAX)?;
-        let read = self.load_open(working, id, "worker IS NULL", PIECE + 1)?;
-        working.load_open_tasks(id, read > PIECE);
-        Ok(())
-    }
-
-    fn load_open(
-        &self,
-        working: &mut Working,
-        id: ExecutionId,
-        which: &str,
-        limit: u32,
-    ) -> Read<u32> {
-        let sql = format!(
-            "SELECT {TASK} FROM task_executions WHERE execution = ?1 AND closed_at IS NULL \
-             AND {which} ORDER BY number LIMIT ?2"
-        );
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query(params![id.0, limit])?;
-        let mut read = 0;
-        while let Some(row) = rows.next()? {
-            let task = rows::task(&mut Cells::new(self.connection, row))?;
-            working.load_task(task.key, Some(task));
-            read += 1;
-        }
-        Ok(read)
-    }
-
-    fn failures(&self, working: &mut Working, id: ExecutionId) -> Read<()> {
-        let failed = abide_core::status::TaskStatus::Failed.as_str();
-        let abandoned = abide_core::status::TaskStatus::Abandoned.as_str();
-        let sql = format!(
-            "SELECT {TASK} FROM task_executions WHERE execution = ?1 AND status IN (?2, ?3)"
-        );
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query(params![id.0, failed, abandoned])?;
-        while let Some(row) = rows.next()? {
-            let task = rows::task(&mut Cells::new(self.connection, row))?;
-            working.load_task(task.key, Some(task));
-        }
-        working.load_failures(id);
-        Ok(())
-    }
-
-    fn step_count(&self, key: TaskKey) -> Read<u32> {
-        self.connection
-            .prepare_cached("SELECT count(*) FROM steps WHERE execution = ?1 AND task = ?2")?
-            .query_row(params![key.execution.0, key.number], |row| row.get(0))
-    }
-
-    fn recorded(&self, key: TaskKey, number: u32) -> Read<Option<String>> {
-        let sql =
-            format!("SELECT {STEP} FROM steps WHERE execution = ?1 AND task = ?2 AND number = ?3");
-        self.connection
-            .prepare_cached(&sql)?
-            .query_row(params![key.execution.0, key.number, number], |row| {
-                Ok(rows::step(&mut Cells::new(self.connection, row))?
-                    .id
-                    .to_string())
-            })
-            .optional()
-    }
-
-    fn signal_number(&self, instance: &str, name: &str) -> Read<i64> {
-        self.connection
-            .prepare_cached("SELECT coalesce(max(number), 0) + 1 FROM signals WHERE instance = ?1 AND name = ?2")?
-            .query_row([instance, name], |row| row.get(0))
-    }
-
-    // Relies on signals_unread.
-    fn unread(&self, id: ExecutionId, name: &str, after: i64) -> Read<Vec<(i64, Payload)>> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT number, payload FROM signals \
-             WHERE execution = ?1 AND name = ?2 AND number > ?3 AND read_execution IS NULL ORDER BY number LIMIT ?4",
-        )?;
-        let mut rows = statement.query(params![id.0, name, after, UNREAD_AT_ONCE as i64])?;
-        let mut unread = Vec::new();
-        while let Some(row) = rows.next()? {
-            let payload = payload(self.connection, row.get(1)?)?;
-            let missing = || mismatch(1, "a signal without a payload".into());
-            unread.push((row.get(0)?, payload.ok_or_else(missing)?));
-        }
-        Ok(unread)
-    }
-
-    // Relies on steps_waiting.
-    fn signal_waiters(&self, id: ExecutionId, name: &str) -> Read<Vec<TaskKey>> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT DISTINCT task FROM steps WHERE execution = ?1 AND state = 'waiting' AND kind = ?2 AND name = ?3",
-        )?;
-        let tasks = statement.query_map(params![id.0, StepKind::Signal.as_str(), name], |row| {
-            row.get(0)
-        })?;
-        tasks.map(|number| Ok(TaskKey::new(id, number?))).collect()
-    }
-
     /// On one machine the lock tells it: the system frees it when the process dies, long before its
     /// lease is over, and a clock that jumped past the lease frees nothing.
     fn is_alive(&self, id: WorkerId) -> Read<bool> {
         Ok(maintenance::is_registered(self.connection, id)? && self.workers.is_held(id))
     }
 
-    fn ready_head(&self, queues: &[VersionId]) -> Read<Option<i16>> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT priority FROM task_outbox WHERE worker = 0 AND queue = ?1 ORDER BY priority DESC LIMIT 1")?;
-        let mut head = None;
-        for queue in queues {
-            let priority: Option<i16> = statement
-                .query_row([queue.0], |row| row.get(0))
-                .optional()?;
-            head = head.max(priority);
-        }
-        Ok(head)
+    // Relies on the outbox's key.
+    fn ready_head(&self, queue: VersionId) -> Read<Option<i16>> {
+        let sql =
+            "SELECT -rank FROM task_outbox WHERE worker = 0 AND queue = ?1 ORDER BY rank LIMIT 1";
+        Ok(rows(self.connection, sql, [queue.0])?.pop())
     }
 }
 
-/// An execution's row.
-pub(crate) fn execution(
-    connection: &Connection,
-    id: ExecutionId,
-) -> Read<Option<abide_core::execution::Execution>> {
-    static SQL: std::sync::LazyLock<String> =
-        std::sync::LazyLock::new(|| format!("SELECT {EXECUTION} FROM executions WHERE id = ?1"));
-    connection
-        .prepare_cached(&SQL)?
-        .query_row([id.0], |row| {
-            rows::execution(&mut Cells::new(connection, row))
-        })
-        .optional()
+/// Reads a need, if it is of a kind.
+struct OfNeed<'a> {
+    connection: &'a Connection,
+    working: &'a mut Working,
+    need: &'a Need,
 }
 
-/// A task's row.
-pub(crate) fn task(connection: &Connection, key: TaskKey) -> Read<Option<abide_core::task::Task>> {
-    static SQL: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
-        format!("SELECT {TASK} FROM task_executions WHERE execution = ?1 AND number = ?2")
-    });
-    connection
-        .prepare_cached(&SQL)?
-        .query_row(params![key.execution.0, key.number], |row| {
-            rows::task(&mut Cells::new(connection, row))
-        })
-        .optional()
+impl Kinds for OfNeed<'_> {
+    type Error = rusqlite::Error;
+
+    fn kind<R: reads::Read>(&mut self) -> Read<()> {
+        let Some(key) = R::of(self.need, self.working) else {
+            return Ok(());
+        };
+        let rows = rows_of::<R>(self.connection, &key)?;
+        R::load(self.working, key, rows).map_err(|detail| mismatch(0, detail))
+    }
+}
+
+/// The rows of one key.
+fn rows_of<R: reads::Read>(connection: &Connection, key: &R::Key) -> Read<Vec<R::Row>> {
+    let mut statement = connection.prepare_cached(text::<R>())?;
+    R::put(key, &mut Binder::new(connection, &mut statement))?;
+    let mut rows = statement.raw_query();
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(R::Row::from_columns(&mut Cells::new(connection, row))?);
+    }
+    Ok(found)
+}
+
+fn text<R: reads::Read>() -> &'static str {
+    R::text().sqlite.get_or_init(|| {
+        let index = |select: &Select| {
+            let index = select.sqlite_index;
+            index.map_or_else(String::new, |index| format!(" INDEXED BY {index}"))
+        };
+        let sql = reads::of_one_need::<R>(index).replace('~', "");
+        numbered(&sql, &R::heads())
+    })
+}
+
+/// An execution's row.
+pub(crate) fn execution(connection: &Connection, id: ExecutionId) -> Read<Option<Execution>> {
+    static SQL: std::sync::LazyLock<String> =
+        std::sync::LazyLock::new(|| format!("SELECT {EXECUTION} FROM executions WHERE id = ?1"));
+    Ok(rows(connection, &SQL, [id.0])?.pop())
 }
 
 /// The graph of an execution or of its workflow version, from the cache or the store.
@@ -297,84 +193,114 @@ pub(crate) fn load_graph(
     if let Some(graph) = cache.get(id, version, own) {
         return Ok(graph);
     }
-    let what = || words::graph(id, version, own);
-    let read = || -> Read<Option<Payload>> {
-        let (sql, key) = match own {
-            true => ("SELECT graph FROM executions WHERE id = ?1", id.0),
-            false => (
-                "SELECT graph FROM workflow_versions WHERE id = ?1",
-                version.0,
-            ),
-        };
-        let stored: Option<Option<String>> = connection
-            .prepare_cached(sql)?
-            .query_row([key], |row| row.get(0))
-            .optional()?;
-        payload(connection, stored.flatten())
-    };
-    let json = read().map_err(|error| database.read_error(error, what()))?;
-    let undecodable = |detail: String| StoreError::Undecodable {
-        what: what(),
+    let query = queries::graph(id, version, own);
+    let found = all(connection, &query)
+        .map_err(|error| database.read_error(error, &query.what))?
+        .pop();
+    let graph = parse_graph(found.flatten()).map_err(|detail| StoreError::Undecodable {
+        what: query.what.into_owned(),
         detail,
-    };
-    let json = json.ok_or_else(|| undecodable("it is not stored".into()))?;
-    let graph = Graph::from_json(json.as_str()).map_err(|error| undecodable(error.to_string()))?;
+    })?;
     Ok(cache.put(id, version, own, Arc::new(graph)))
 }
 
-/// The waits that a task has recorded, by number. Relies on steps_waiting.
-fn waits(connection: &Connection, key: TaskKey) -> Read<Vec<Operation>> {
-    let sql = format!(
-        "SELECT {STEP} FROM steps WHERE execution = ?1 AND task = ?2 AND state = 'waiting' ORDER BY number"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![key.execution.0, key.number])?;
-    let mut waits = Vec::new();
-    while let Some(row) = rows.next()? {
-        let record = rows::step(&mut Cells::new(connection, row))?;
-        if let StepEnd::Waiting { due_at } = record.end {
-            waits.push(Operation {
-                id: record.id,
-                due_at,
-            });
+#[cfg(test)]
+mod tests {
+    use rusqlite::{StatementStatus, params};
+
+    use abide_core::ids::TaskKey;
+
+    use crate::reads::{Mailbox, SignalNumber, SignalWaiters, Waits};
+
+    use super::*;
+
+    /// A task that has recorded so many operations and waits for one more.
+    fn waiting_after(steps: u32) -> Connection {
+        let connection = Connection::open_in_memory().expect("opens");
+        let schema = include_str!("schema.sql");
+        connection.execute_batch(schema).expect("creates");
+        let mut insert = connection
+            .prepare(
+                "INSERT INTO steps (execution, task, number, kind, name, state, ordinal, recorded_at) \
+                 VALUES (1, 1, ?1, 'signal', 'go', ?2, ?3, 1)",
+            )
+            .expect("is sound");
+        for number in 1..=steps {
+            let done = params![number, "done", number];
+            insert.execute(done).expect("is written");
         }
+        let waits = params![steps + 1, "waiting", 0];
+        insert.execute(waits).expect("is written");
+        drop(insert);
+        connection
     }
-    Ok(waits)
-}
 
-/// The context an execution began with.
-pub(crate) fn context_base(connection: &Connection, id: ExecutionId) -> Read<Map<String, Value>> {
-    let input: Option<Option<String>> = connection
-        .prepare_cached("SELECT input FROM executions WHERE id = ?1")?
-        .query_row([id.0], |row| row.get(0))
-        .optional()?;
-    let input = payload(connection, input.flatten())?;
-    context::base(input.as_ref()).map_err(|error| mismatch(0, format!("input: {error}")))
-}
-
-fn context_parts(connection: &Connection, id: ExecutionId) -> Read<ContextParts> {
-    let mut parts = ContextParts {
-        base: context_base(connection, id)?,
-        ..ContextParts::default()
-    };
-    let mut statement = connection.prepare_cached(
-        "SELECT number, changes, checkpoint FROM task_executions \
-         WHERE execution = ?1 AND (changes IS NOT NULL OR checkpoint IS NOT NULL)",
-    )?;
-    let mut rows = statement.query([id.0])?;
-    while let Some(row) = rows.next()? {
-        let number = row.get(0)?;
-        if let Some(payload) = payload(connection, row.get(1)?)? {
-            parts.changes.insert(number, changes(&payload)?);
-        }
-        if let Some(payload) = payload(connection, row.get(2)?)? {
-            parts.checkpoints.insert(number, changes(&payload)?);
-        }
+    /// What SQLite did to answer what was asked with this statement.
+    fn work(connection: &Connection, sql: &str) -> i32 {
+        let statement = connection.prepare_cached(sql).expect("is sound");
+        statement.get_status(StatementStatus::VmStep)
     }
-    Ok(parts)
-}
 
-/// What a task changed, from its stored form.
-pub(crate) fn changes(payload: &Payload) -> Read<Changes> {
-    serde_json::from_str(payload.as_str()).map_err(|error| mismatch(0, format!("changes: {error}")))
+    #[test]
+    fn what_a_task_waits_for_is_found_without_reading_its_record() {
+        let key = TaskKey::new(ExecutionId(1), 1);
+        let mut works = Vec::new();
+        for steps in [1, 2_000] {
+            let connection = waiting_after(steps);
+            let waits = rows_of::<Waits>(&connection, &key).expect("reads");
+            assert_eq!(waits.len(), 1);
+            let mailbox = (key.execution, "go".into());
+            let waiters = rows_of::<SignalWaiters>(&connection, &mailbox).expect("reads");
+            assert_eq!(waiters, [key.number]);
+            works
+                .push([text::<Waits>(), text::<SignalWaiters>()].map(|sql| work(&connection, sql)));
+        }
+        assert!(works[0].iter().all(|steps| *steps > 0));
+        assert_eq!(works[0], works[1]);
+    }
+
+    /// An execution with three unread signals, and as many as told that were read by it, or that the
+    /// instance's execution before it left unread.
+    fn mailbox_beside(others: u32) -> Connection {
+        let connection = Connection::open_in_memory().expect("opens");
+        let schema = include_str!("schema.sql");
+        connection.execute_batch(schema).expect("creates");
+        let mut insert = connection
+            .prepare(
+                "INSERT INTO signals (instance, name, number, execution, payload, sent_at, read_execution, read_task, \
+                 read_operation) VALUES ('box', 'go', ?1, ?2, '1', 0, ?3, ?3, ?3)",
+            )
+            .expect("is sound");
+        let mut number = 0;
+        for (many, execution, reader) in [(others, 1, None), (others, 2, Some(2)), (3, 2, None)] {
+            for _ in 0..many {
+                number += 1;
+                let row = params![number, execution, reader];
+                insert.execute(row).expect("is written");
+            }
+        }
+        drop(insert);
+        connection
+    }
+
+    #[test]
+    fn what_is_next_in_a_mailbox_is_found_beside_what_others_left_and_what_was_read() {
+        let mut works = Vec::new();
+        for others in [1, 2_000] {
+            let connection = mailbox_beside(others);
+            let mailbox = (ExecutionId(2), "go".into(), 0);
+            let unread = rows_of::<Mailbox>(&connection, &mailbox).expect("reads");
+            let last = i64::from(2 * others);
+            let numbers: Vec<i64> = unread.iter().map(|(number, _)| *number).collect();
+            assert_eq!(numbers, [last + 1, last + 2, last + 3]);
+            let box_go = ("box".into(), "go".into());
+            let next = rows_of::<SignalNumber>(&connection, &box_go).expect("reads");
+            assert_eq!(next, [last + 4]);
+            works.push(
+                [text::<Mailbox>(), text::<SignalNumber>()].map(|sql| work(&connection, sql)),
+            );
+        }
+        assert!(works[0].iter().all(|steps| *steps > 0));
+        assert_eq!(works[0], works[1]);
+    }
 }

@@ -6,13 +6,16 @@ use std::collections::BTreeSet;
 
 use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId, first_id_at};
-use abide_core::timer::{NEVER, Timer, TimerKind};
+use abide_core::status::SubStatus;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::rows;
+use crate::checks::check_graph;
+use crate::error::StoreError;
+use crate::queries;
 use crate::views::{NewWorker, WorkflowKind};
 
-use super::rows::Cells;
+use super::queries::all;
+use super::rows::rows;
 use super::write::store_text;
 use super::writer::Errand;
 
@@ -79,10 +82,9 @@ pub(crate) fn end_worker(connection: &Connection, now: Timestamp, id: WorkerId) 
 /// Workers that did not say goodbye, and those that left something all the same, since an answer
 /// to their last claim was under way.
 pub(crate) fn unsettled_workers(connection: &Connection) -> Run<BTreeSet<WorkerId>> {
-    let mut statement =
-        connection.prepare_cached("SELECT id FROM workers WHERE ended_at IS NULL")?;
-    let rows = statement.query_map([], |row| row.get(0).map(WorkerId))?;
-    let mut found = rows.collect::<Run<BTreeSet<_>>>()?;
+    let registered = "SELECT id FROM workers WHERE ended_at IS NULL";
+    let registered: Vec<WorkerId> = rows(connection, registered, [])?;
+    let mut found = BTreeSet::from_iter(registered);
     // From one worker to the next, each found by task_executions_worker or the outbox's key: each
     // may have thousands of rows.
     for next in [
@@ -107,36 +109,25 @@ pub(crate) fn left_by(
     after: TaskKey,
     limit: u32,
 ) -> Run<Vec<TaskKey>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT execution, number FROM task_executions WHERE worker = ?1 AND (execution, number) > (?2, ?3) \
-         ORDER BY execution, number LIMIT ?4",
-    )?;
+    let sql = "SELECT execution, number FROM task_executions WHERE worker = ?1 AND (execution, number) > (?2, ?3) \
+         ORDER BY execution, number LIMIT ?4";
     let values = params![worker.0, after.execution.0, after.number, limit];
-    let rows = statement.query_map(values, |row| {
-        Ok(TaskKey::new(ExecutionId(row.get(0)?), row.get(1)?))
-    })?;
-    rows.collect()
+    rows(connection, sql, values)
 }
 
-/// The timers of tasks that wait for other code.
-pub(crate) fn waiting_for_code(connection: &Connection) -> Run<Vec<Timer>> {
+/// How many tasks of a dead worker were Active. Relies on task_executions_worker.
+pub(crate) fn active_of(connection: &Connection, worker: WorkerId) -> Run<u32> {
     let mut statement = connection.prepare_cached(
-        "SELECT due_at, kind, execution, task, piece FROM timers WHERE due_at = ?1 AND kind = ?2",
+        "SELECT count(*) FROM task_executions WHERE worker = ?1 AND sub_status = ?2",
     )?;
-    let rows = statement.query_map(params![NEVER.0, TimerKind::Code.code()], |row| {
-        rows::timer(&mut Cells::new(connection, row))
-    })?;
-    rows.collect()
+    let values = params![worker.0, SubStatus::Active.as_str()];
+    statement.query_row(values, |row| row.get(0))
 }
 
 /// Executions whose large graph was never finished: their process died, or another start won.
 pub(crate) fn unpublished(connection: &Connection, now: Timestamp) -> Run<Vec<ExecutionId>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id FROM executions WHERE generation IS NULL AND closed_at IS NULL AND created_at < ?1",
-    )?;
-    let before = now.plus_us(-UNPUBLISHED_US).0;
-    let rows = statement.query_map([before], |row| row.get(0).map(ExecutionId))?;
-    rows.collect()
+    let sql = "SELECT id FROM executions WHERE generation IS NULL AND closed_at IS NULL AND created_at < ?1";
+    rows(connection, sql, [now.plus_us(-UNPUBLISHED_US).0])
 }
 
 /// Removes the next piece of an unpublished execution. True when nothing is left of it.
@@ -198,15 +189,11 @@ pub(crate) fn prune_history(
     limit: u32,
 ) -> Run<Vec<ExecutionId>> {
     // What ended before a time was started before it, so what is younger is not looked at.
-    let mut statement = connection.prepare_cached(
-        "SELECT id FROM executions WHERE id > ?1 AND id < ?2 AND closed_at < ?3 AND history_pruned_at IS NULL \
-         ORDER BY id LIMIT ?4",
-    )?;
+    let sql = "SELECT id FROM executions WHERE id > ?1 AND id < ?2 AND closed_at < ?3 AND history_pruned_at IS NULL \
+         ORDER BY id LIMIT ?4";
     let youngest = first_id_at(before.plus_us(1_000_000));
-    let rows = statement.query_map(params![after.0, youngest, before.0, limit], |row| {
-        row.get(0).map(ExecutionId)
-    })?;
-    let ended: Vec<ExecutionId> = rows.collect::<rusqlite::Result<_>>()?;
+    let values = params![after.0, youngest, before.0, limit];
+    let ended: Vec<ExecutionId> = rows(connection, sql, values)?;
     for id in &ended {
         connection
             .prepare_cached("DELETE FROM execution_events WHERE execution = ?1")?
@@ -218,22 +205,7 @@ pub(crate) fn prune_history(
     Ok(ended)
 }
 
-/// The id of a workflow version, if it is recorded.
-pub(crate) fn version(
-    connection: &Connection,
-    name: &str,
-    version: &str,
-    fingerprint: &str,
-) -> Run<Option<VersionId>> {
-    connection
-        .prepare_cached(
-            "SELECT id FROM workflow_versions WHERE name = ?1 AND version = ?2 AND fingerprint = ?3",
-        )?
-        .query_row([name, version, fingerprint], |row| row.get(0).map(VersionId))
-        .optional()
-}
-
-/// The id of a workflow version, recorded if it is new.
+/// The id of a workflow version, recorded if it is new. Refused if it is recorded with another graph.
 pub(crate) fn ensure_version(
     connection: &Connection,
     now: Timestamp,
@@ -241,10 +213,15 @@ pub(crate) fn ensure_version(
     version: &str,
     kind: WorkflowKind,
     graph: &Graph,
-) -> Run<VersionId> {
+) -> Run<Result<VersionId, StoreError>> {
     let fingerprint = graph.fingerprint();
-    if let Some(id) = self::version(connection, name, version, &fingerprint)? {
-        return Ok(id);
+    let committed = queries::version(name, version, &fingerprint);
+    if let Some(id) = all(connection, &committed)?.pop() {
+        return Ok(Ok(id));
+    }
+    let recorded = all(connection, &queries::recorded_graphs(name, version))?;
+    if let Err(refused) = check_graph(name, version, kind, graph, recorded) {
+        return Ok(Err(refused));
     }
     let json = store_text(connection, &graph.to_json())?;
     connection
@@ -252,7 +229,7 @@ pub(crate) fn ensure_version(
             "INSERT INTO workflow_versions (name, version, kind, fingerprint, graph, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![name, version, kind.as_str(), fingerprint, json, now.0])?;
-    Ok(VersionId(connection.last_insert_rowid()))
+    Ok(Ok(VersionId(connection.last_insert_rowid())))
 }
 
 /// Runs maintenance as an errand of the writer.

@@ -3,9 +3,12 @@
 mod checkpoint;
 mod commits;
 pub(crate) mod connection;
+mod identity;
 mod load;
 mod maintenance;
 mod news;
+mod poll;
+mod process;
 mod queries;
 mod rollup;
 pub(crate) mod rows;
@@ -19,10 +22,12 @@ mod write;
 mod writer;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
-use abide_core::ids::Timestamp;
+use abide_core::ids::{Timestamp, WorkerId};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -46,18 +51,28 @@ const IDLE_READERS: usize = 4;
 /// One open database file.
 pub(crate) struct Sqlite {
     database: Database,
-    sender: Mutex<Sender<Sent>>,
-    readers: Mutex<Vec<Connection>>,
+    sender: Mutex<Option<Sender<Sent>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    readers: Mutex<Readers>,
     graphs: Arc<GraphCache>,
     hints: Arc<Hints>,
     counters: Arc<Counters>,
     workers: Arc<WorkerFiles>,
     /// Of the files of this store's workers.
-    wakes: OnceLock<ForeignWatch>,
+    wakes: Mutex<Option<ForeignWatch>>,
     /// Of whatever others write.
-    log: OnceLock<ForeignWatch>,
+    log: Mutex<Option<ForeignWatch>>,
+    /// Whether it was said that changes are looked for instead of being told.
+    polls: Arc<AtomicBool>,
     commits: commits::Commits,
     clock: Clock,
+}
+
+/// Read connections.
+#[derive(Default)]
+struct Readers {
+    idle: Vec<Connection>,
+    closed: bool,
 }
 
 impl Sqlite {
@@ -67,10 +82,15 @@ impl Sqlite {
         options: &StoreOptions,
         hints: Arc<Hints>,
     ) -> Result<Sqlite, StoreError> {
-        let database = Database::new(path, options.busy_timeout);
-        let mut connection = database.open_writer(options.create)?;
+        check_mode(options.file_mode)?;
+        let database = Database::new(path, options.busy_timeout).with_mode(options.file_mode);
+        identity::refuse_second_name(&database)?;
+        let named = database.clone().resolved().unwrap_or(database.clone());
+        WorkerFiles::new(&named).refuse_other_file(&named)?;
+        let connection = database.open_writer(options.create)?;
         let database = database.resolved()?;
-        schema::migrate(&database, &mut connection)?;
+        schema::migrate(&database, &connection)?;
+        let database = database.identified()?;
         let graphs = Arc::new(GraphCache::default());
         let counters = Arc::new(Counters::default());
         let workers = Arc::new(WorkerFiles::new(&database));
@@ -91,21 +111,23 @@ impl Sqlite {
             foreign: writer::foreign(&connection).map_err(|error| database.error(error, false))?,
         };
         let (sender, sent) = channel();
-        std::thread::Builder::new()
+        let writer = std::thread::Builder::new()
             .name("abide-writer".into())
             .spawn(move || writer.run(connection, checkpoints, &sent))
             .map_err(|error| StoreError::Internal(format!("no thread for the writer: {error}")))?;
         Ok(Sqlite {
             commits: commits::Commits::new(hints.clone(), workers.clone()),
             database,
-            sender: Mutex::new(sender),
+            sender: Mutex::new(Some(sender)),
+            writer: Mutex::new(Some(writer)),
             readers: Mutex::default(),
             graphs,
             hints,
             counters,
             workers,
-            wakes: OnceLock::new(),
-            log: OnceLock::new(),
+            wakes: Mutex::default(),
+            log: Mutex::default(),
+            polls: Arc::default(),
             clock,
         })
     }
@@ -132,7 +154,8 @@ impl Sqlite {
         make: impl FnOnce(Answer<T>) -> Sent,
     ) -> Result<oneshot::Receiver<T>, StoreError> {
         let (answer, receiver) = oneshot::channel();
-        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = locked(&self.sender);
+        let sender = sender.as_ref().ok_or(StoreError::Closed)?;
         sender.send(make(answer)).map_err(|_| StoreError::Closed)?;
         Ok(receiver)
     }
@@ -170,9 +193,15 @@ impl Sqlite {
             .map(of_errand)
     }
 
+    /// Writes the log back into the main file, unless another process is in the way.
+    pub(crate) async fn checkpoint(&self) -> Result<(), StoreError> {
+        let answer = self.send(Sent::Checkpoint)?;
+        answer.await.map_err(|_| StoreError::Closed)
+    }
+
     /// Finishes what was asked and closes the file.
     pub(crate) async fn close(&self) {
-        self.commits.close();
+        self.close_readers();
         if let Ok(answer) = self.send(Sent::Close) {
             // An error means that the thread had ended already.
             drop(answer.await);
@@ -180,16 +209,27 @@ impl Sqlite {
         self.workers.let_go_of_all();
     }
 
+    /// Closes every connection but the writer's, which is to be the last: SQLite then leaves no log.
+    fn close_readers(&self) {
+        self.commits.close();
+        drop(locked(&self.log).take());
+        drop(locked(&self.wakes).take());
+        let mut readers = locked(&self.readers);
+        readers.closed = true;
+        readers.idle.clear();
+    }
+
     /// Runs a query on a read connection, on this thread: queries touch few rows.
     pub(crate) fn read<T>(
         &self,
         query: impl FnOnce(&Reader<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let idle = self
-            .readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let mut readers = locked(&self.readers);
+        if readers.closed {
+            return Err(StoreError::Closed);
+        }
+        let idle = readers.idle.pop();
+        drop(readers);
         let connection = match idle {
             Some(connection) => connection,
             None => self.database.open_reader()?,
@@ -201,9 +241,9 @@ impl Sqlite {
             graphs: &self.graphs,
         };
         let result = query(&reader);
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        if readers.len() < IDLE_READERS {
-            readers.push(connection);
+        let mut readers = locked(&self.readers);
+        if readers.idle.len() < IDLE_READERS && !readers.closed {
+            readers.idle.push(connection);
         }
         result
     }
@@ -211,14 +251,16 @@ impl Sqlite {
     /// Turns changes by other processes into hints, from now on: what they tell this store's
     /// workers is heard anyway.
     pub(crate) fn watch_others(self: &Arc<Self>, all: bool) -> Result<(), StoreError> {
-        if !all || self.log.get().is_some() {
+        let mut log = locked(&self.log);
+        if !all || log.is_some() {
             return Ok(());
         }
         let connection = self.database.open_reader()?;
         let mut last = None;
         let store = Arc::downgrade(self);
-        let watch = ForeignWatch::start(&self.database, Watched::Log, move || {
+        let watch = ForeignWatch::start(&self.database, Watched::Log, &self.polls, move || {
             let Some(store) = store.upgrade() else { return };
+            store.look_for_file();
             // Where that cannot be told there may always be something new.
             let version = writer::foreign(&connection).ok();
             if version.is_none() || version != last {
@@ -226,30 +268,70 @@ impl Sqlite {
                 store.look_around();
             }
         })?;
-        // Another thread may have been first; its watch does as well.
-        drop(self.log.set(watch));
+        *log = Some(watch);
         Ok(())
     }
 
-    /// The watch of the files of this store's workers.
-    fn wakes(self: &Arc<Self>) -> Result<&ForeignWatch, StoreError> {
-        if let Some(watch) = self.wakes.get() {
-            return Ok(watch);
+    /// Looks around whenever the file of one of this store's workers is touched.
+    fn watch_worker(self: &Arc<Self>, id: WorkerId) -> Result<(), StoreError> {
+        let mut wakes = locked(&self.wakes);
+        if wakes.is_none() {
+            let store = Arc::downgrade(self);
+            let look = move || {
+                if let Some(store) = store.upgrade() {
+                    store.look_around();
+                }
+            };
+            let watched = Watched::Workers;
+            *wakes = Some(ForeignWatch::start(
+                &self.database,
+                watched,
+                &self.polls,
+                look,
+            )?);
         }
-        let store = Arc::downgrade(self);
-        let watch = ForeignWatch::start(&self.database, Watched::Workers, move || {
-            if let Some(store) = store.upgrade() {
-                store.look_around();
-            }
-        })?;
-        Ok(self.wakes.get_or_init(|| watch))
+        match &*wakes {
+            Some(watch) => watch.add(&self.workers.path(id)),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks at a worker's file no more. The system stops by itself to watch a file that is removed,
+    /// and then complains of being told so: this comes before the file is removed.
+    fn unwatch_worker(&self, id: WorkerId) {
+        if let Some(watch) = &*locked(&self.wakes) {
+            watch.remove(&self.workers.path(id));
+        }
     }
 }
 
 impl Drop for Sqlite {
+    /// Waits until the writer has closed the file: the process may end right after this, and what is
+    /// left of the log then is not in the main file.
     fn drop(&mut self) {
+        self.close_readers();
+        drop(locked(&self.sender).take());
+        let writer = locked(&self.writer).take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the writer's thread panicked");
+        }
         self.workers.let_go_of_all();
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Refuses permissions under which the store could not use its own files.
+fn check_mode(mode: u32) -> Result<(), StoreError> {
+    if mode & !0o666 == 0 && mode & 0o600 == 0o600 {
+        return Ok(());
+    }
+    Err(StoreError::Invalid(format!(
+        "the file mode is {mode:#o}: it must let the owner read and write (0o600), and may let others do so, \
+         but has no other bits"
+    )))
 }
 
 /// What an errand answered.

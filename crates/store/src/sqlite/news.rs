@@ -6,11 +6,19 @@ use rusqlite::Connection;
 
 use crate::error::StoreError;
 
+use super::rows::rows;
 use super::{Sqlite, writer};
 
 type Read<T> = rusqlite::Result<T>;
 
 impl Sqlite {
+    /// Tells whoever waits for an end if the file is gone: nobody can write that end any more.
+    pub(super) fn look_for_file(&self) {
+        if let Err(error) = self.database.require_same_file(false) {
+            self.hints.lose(error);
+        }
+    }
+
     /// Another process changed something: everybody looks.
     pub(super) fn look_around(&self) {
         let look = |connection: &Connection| {
@@ -45,16 +53,11 @@ impl Sqlite {
     fn ended_of(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionId>, StoreError> {
         let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
         let ids = serde_json::Value::from(ids).to_string();
-        let read = |connection: &Connection| -> Read<Vec<ExecutionId>> {
-            let mut statement = connection.prepare_cached(
-                "SELECT id FROM executions WHERE id IN (SELECT value FROM json_each(?1)) \
-                 AND closed_at IS NOT NULL AND generation IS NOT NULL",
-            )?;
-            let rows = statement.query_map([ids], |row| row.get(0).map(ExecutionId))?;
-            rows.collect()
-        };
+        let sql = "SELECT id FROM executions WHERE id IN (SELECT value FROM json_each(?1)) \
+             AND closed_at IS NOT NULL AND generation IS NOT NULL";
         self.read(|reader| {
-            read(reader.connection).map_err(|error| self.database.error(error, false))
+            let ended = rows(reader.connection, sql, [ids]);
+            ended.map_err(|error| self.database.error(error, false))
         })
     }
 }

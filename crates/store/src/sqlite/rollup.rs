@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use abide_core::ids::{ExecutionId, Timestamp};
 
 use crate::error::StoreError;
+use crate::queries;
 use crate::rollup::Rollup;
 use crate::rows::{self, TALLY};
 use crate::views::ExecutionView;
@@ -21,7 +22,7 @@ impl Reader<'_> {
     ) -> Result<Option<(ExecutionView, Rollup)>, StoreError> {
         let fail = || self.fail(format!("execution {id}"));
         let snapshot = self.connection.unchecked_transaction().map_err(fail())?;
-        let view = self.execution(id)?;
+        let view = self.one(queries::execution(id, now))?;
         let summary = match view {
             Some(view) => Some((view, self.rollup(id, now)?)),
             None => None,

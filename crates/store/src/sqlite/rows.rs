@@ -2,10 +2,10 @@
 
 use abide_core::payload::Payload;
 use rusqlite::types::{Type, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use crate::error::StoreError;
-use crate::rows::Columns;
+use crate::rows::{Columns, FromColumns};
 
 use super::connection::Database;
 
@@ -57,9 +57,27 @@ impl Columns for Cells<'_, '_> {
         payload(self.connection, self.row.get(at)?)
     }
 
+    fn content(error: rusqlite::Error) -> rusqlite::Result<String> {
+        match is_content(&error) {
+            true => Ok(content_error(&error)),
+            false => Err(error),
+        }
+    }
+
     fn mismatch(&self, detail: String) -> rusqlite::Error {
         mismatch(self.next.saturating_sub(1), detail)
     }
+}
+
+/// Every row of a statement, which is kept prepared.
+pub(crate) fn rows<R: FromColumns>(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+) -> rusqlite::Result<Vec<R>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let read = |row: &Row<'_>| R::from_columns(&mut Cells::new(connection, row));
+    statement.query_map(values, read)?.collect()
 }
 
 /// A value that cannot be what its column says.

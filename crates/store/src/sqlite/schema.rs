@@ -1,78 +1,137 @@
-//! The schema and its migrations: one numbering, forward only. Views are derived from core's
-//! tables of names, so they are made again whenever the schema is opened for writing and differs.
+//! The schema of a file, and its migrations: all missing steps in one transaction. What is derived from core's
+//! tables of names is made anew with them.
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use std::sync::LazyLock;
 
-use crate::derived::{Dialect, derived};
+use rusqlite::{Connection, ErrorCode};
+
+use crate::derived::{Dialect, REMOVE, derived};
 use crate::error::StoreError;
+use crate::migrations::Migrations;
 
 use super::connection::Database;
 
 /// Marks the file as Abide's: "abid".
 const APPLICATION_ID: i64 = 0x6162_6964;
 
-/// Every migration, in order; the n-th leads to schema n.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+/// Where the file holds the fingerprint of its schema: in the text of a view, which is read together with
+/// the file's other marks, and whose name no table of a user's is likely to have.
+const MARK: &str = "abide_schema";
 
-/// The newest schema this program knows.
-pub(crate) const SCHEMA: i64 = MIGRATIONS.len() as i64;
+static MIGRATIONS: Migrations = Migrations {
+    steps: &[include_str!("schema.sql")],
+    published: &[],
+    #[cfg(feature = "postgres")]
+    catalog: "",
+    dialect: Dialect::Sqlite,
+};
 
-/// Brings an open database to the newest schema, or says why it is not one of ours.
-pub(crate) fn migrate(database: &Database, connection: &mut Connection) -> Result<(), StoreError> {
-    let found = check(database, connection)?;
-    if found == SCHEMA {
-        return Ok(());
-    }
-    let fail = |error| database.error(error, false);
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(fail)?;
-    // Somebody else may have migrated while this process waited for the lock.
-    let found: i64 = transaction
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(fail)?;
-    for migration in MIGRATIONS
-        .iter()
-        .skip(usize::try_from(found).unwrap_or(usize::MAX))
-    {
-        transaction.execute_batch(migration).map_err(fail)?;
-    }
-    transaction
-        .execute_batch(&derived(Dialect::Sqlite).replace('~', ""))
-        .map_err(fail)?;
-    transaction
-        .pragma_update(None, "application_id", APPLICATION_ID)
-        .map_err(fail)?;
-    transaction
-        .pragma_update(None, "user_version", SCHEMA)
-        .map_err(fail)?;
-    transaction.commit().map_err(fail)
+/// Every version that this program knows.
+fn migrations() -> &'static Migrations {
+    &MIGRATIONS
 }
 
-/// The schema number of the open database: 0 if it is empty. Refuses other programs' databases
-/// and newer ones.
+/// The number of the newest version.
+pub(crate) fn newest() -> i64 {
+    NEWEST.number
+}
+
+/// The newest version, and the view that says which text made it.
+struct Newest {
+    number: i64,
+    mark: String,
+}
+
+static NEWEST: LazyLock<Newest> = LazyLock::new(|| {
+    let fingerprint = migrations().fingerprint();
+    Newest {
+        number: migrations().newest(),
+        mark: format!("CREATE VIEW {MARK} AS SELECT '{fingerprint}' AS fingerprint"),
+    }
+});
+
+/// Brings an open database to the newest schema, or says why it is not one of ours.
+pub(crate) fn migrate(database: &Database, connection: &Connection) -> Result<(), StoreError> {
+    if check(database, connection)? == NEWEST.number {
+        return Ok(());
+    }
+    // Others read meanwhile, and see the version from before. Those who write wait, as this did for them.
+    database.begin(connection)?;
+    let migrated = migrate_begun(database, connection);
+    if migrated.is_err() && !connection.is_autocommit() {
+        // What was not committed is gone with the connection at the latest.
+        connection.execute_batch("ROLLBACK").ok();
+    }
+    migrated
+}
+
+fn migrate_begun(database: &Database, connection: &Connection) -> Result<(), StoreError> {
+    // Another process may have migrated while this one waited for the lock.
+    let found = check(database, connection)?;
+    let fail = |error| database.error(error, false);
+    if found < NEWEST.number {
+        make(connection, found).map_err(fail)?;
+        connection
+            .pragma_update(None, "application_id", APPLICATION_ID)
+            .map_err(fail)?;
+        connection
+            .pragma_update(None, "user_version", NEWEST.number)
+            .map_err(fail)?;
+    }
+    connection.execute_batch("COMMIT").map_err(fail)
+}
+
+/// Makes everything that the newest schema has and the one of that number hasn't.
+pub(crate) fn make(connection: &Connection, found: i64) -> rusqlite::Result<()> {
+    if found > 0 {
+        connection.execute_batch(&REMOVE.replace('~', ""))?;
+        connection.execute_batch(&format!("DROP VIEW {MARK}"))?;
+    }
+    for step in migrations().after(found) {
+        connection.execute_batch(step)?;
+    }
+    connection.execute_batch(&derived(Dialect::Sqlite).replace('~', ""))?;
+    connection.execute_batch(&NEWEST.mark)
+}
+
+/// The schema number of the open database: 0 if it is empty. Refuses other programs' databases,
+/// newer ones, and those of builds that were never published.
 pub(crate) fn check(database: &Database, connection: &Connection) -> Result<i64, StoreError> {
     // One statement, so that they are of one moment: another process may make the schema just now.
     let read = || {
-        let sql = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) \
-                   FROM pragma_application_id, pragma_user_version";
-        connection.query_row(sql, [], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, i64>(2)?))
+        let sql = format!(
+            "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema), \
+             (SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = '{MARK}') \
+             FROM pragma_application_id, pragma_user_version"
+        );
+        connection.query_row(&sql, [], |row| {
+            let (application, found): (i64, i64) = (row.get(0)?, row.get(1)?);
+            let mark: Option<String> = row.get(3)?;
+            Ok((application, found, row.get::<_, i64>(2)?, mark))
         })
     };
-    let (application, found, objects) =
+    let (application, found, objects, mark) =
         read().map_err(|error: rusqlite::Error| match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => StoreError::NotADatabase(database.name()),
             _ => database.error(error, false),
         })?;
     match (application, found) {
         (0, 0) if objects == 0 => Ok(0),
-        (APPLICATION_ID, found) if found > SCHEMA => Err(StoreError::TooNew {
+        (APPLICATION_ID, found) if found > NEWEST.number => Err(StoreError::TooNew {
             path: database.name(),
             found,
-            known: SCHEMA,
+            known: NEWEST.number,
         }),
-        (APPLICATION_ID, found) if found >= 1 => Ok(found),
+        (APPLICATION_ID, found) if found >= 1 => {
+            let fingerprint = mark.as_deref().and_then(|view| view.split('\'').nth(1));
+            match migrations().made(found, fingerprint) {
+                true => Ok(found),
+                false => Err(StoreError::Unpublished {
+                    path: database.name(),
+                    found,
+                }),
+            }
+        }
         _ => Err(StoreError::NotADatabase(database.name())),
     }
 }

@@ -19,6 +19,8 @@ CREATE TABLE executions (
     workflow_version  INTEGER NOT NULL,
     status            TEXT NOT NULL,
     reason            TEXT,
+    stop_cause        TEXT,
+    failed_task       INTEGER,           -- the task that failed it
     open              INTEGER NOT NULL,
     failed            INTEGER NOT NULL,
     priority          INTEGER NOT NULL,
@@ -64,6 +66,7 @@ CREATE TABLE task_executions (
     changed_at    INTEGER NOT NULL,
     queued_us     INTEGER NOT NULL,
     active_us     INTEGER NOT NULL,
+    attempt_active_us INTEGER NOT NULL DEFAULT 0, -- of that, in the present attempt
     deferred_us   INTEGER NOT NULL,
     retry_wait_us INTEGER NOT NULL,
     input         TEXT,
@@ -80,11 +83,11 @@ CREATE INDEX task_executions_worker ON task_executions (worker) WHERE worker IS 
 CREATE TABLE task_outbox (
     worker    INTEGER NOT NULL,          -- 0: anyone
     queue     INTEGER NOT NULL,
-    priority  INTEGER NOT NULL,
+    rank      INTEGER NOT NULL,          -- minus the priority, so that the whole key ascends
     ready_at  INTEGER NOT NULL,
     execution INTEGER NOT NULL,
     task      INTEGER NOT NULL,
-    PRIMARY KEY (worker, queue, priority DESC, ready_at, execution, task)
+    PRIMARY KEY (worker, queue, rank, ready_at, execution, task)
 ) WITHOUT ROWID;
 
 CREATE TABLE execution_events (
@@ -137,6 +140,8 @@ CREATE TABLE signals (
 ) WITHOUT ROWID;
 -- The unread part of a mailbox.
 CREATE INDEX signals_unread ON signals (execution, name, number) WHERE read_execution IS NULL;
+-- What an operation read.
+CREATE INDEX signals_read ON signals (read_execution, read_task, read_operation) WHERE read_execution IS NOT NULL;
 
 CREATE TABLE timers (
     due_at    INTEGER NOT NULL,
@@ -154,7 +159,8 @@ CREATE TABLE workers (
     started_at   INTEGER NOT NULL,
     heartbeat_at INTEGER NOT NULL,
     lease_until  INTEGER NOT NULL,
-    ended_at     INTEGER
+    ended_at     INTEGER,
+    queues       TEXT                    -- the workflow versions that it knows, as a list; NULL: it did not say
 );
 
 CREATE TABLE payloads (

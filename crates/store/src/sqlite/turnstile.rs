@@ -7,13 +7,13 @@
 //! Whoever waits too long goes past: a process that is stopped with a lock in its hands holds
 //! nobody up for good.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::Database;
-use super::workers::allow_like;
+use super::workers::{allow_like, make_private};
 
 /// A moment in which the lock is asked for again and again.
 const SPIN: Duration = Duration::from_micros(20);
@@ -92,18 +92,16 @@ impl Drop for Turn {
 
 fn open(database: &Database, suffix: &str) -> io::Result<File> {
     let path = database.beside(suffix);
-    let made = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path);
+    let made = match make_private(&path) {
+        Ok(file) => Some(file),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+        Err(error) => return Err(error),
+    };
+    // One that exists as well: the database's may have been changed since.
+    allow_like(&database.path, &path, false);
     match made {
-        Ok(file) => {
-            allow_like(&database.path, &path, false);
-            Ok(file)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::open(&path),
-        Err(error) => Err(error),
+        Some(file) => Ok(file),
+        None => File::open(&path),
     }
 }
 

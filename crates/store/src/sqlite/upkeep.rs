@@ -1,5 +1,7 @@
 //! What keeps a file going besides transitions, as errands of the writer.
 
+use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +10,35 @@ use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::timer::Timer;
 
 use crate::error::StoreError;
+use crate::queries;
 use crate::upkeep::Leftovers;
 use crate::views::{NewWorker, WorkflowKind};
 
+use super::queries::all;
 use super::{Sqlite, maintenance};
 
 /// When a lease ends that is renewed now.
 fn lease_end(now: Timestamp, lease: Duration) -> Timestamp {
     now.plus_us(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Why a worker's file cannot be made.
+fn not_registered(error: &io::Error, database: &str, file: &Path) -> StoreError {
+    let path = file.display().to_string();
+    match error.kind() {
+        ErrorKind::StorageFull => StoreError::Full(database.to_owned()),
+        ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            StoreError::CannotOpen {
+                path,
+                detail: error.to_string(),
+            }
+        }
+        _ => StoreError::Io {
+            path,
+            detail: format!("a write failed: {error}"),
+            unknown: false,
+        },
+    }
 }
 
 impl Sqlite {
@@ -26,23 +49,20 @@ impl Sqlite {
         lease: Duration,
     ) -> Result<(), StoreError> {
         let id = worker.id;
-        let wakes = self.wakes()?;
         let files = Arc::clone(&self.workers);
+        let name = self.database.name();
         let registered = self.errand("a worker", move |connection, now| {
             if maintenance::is_id_taken(connection, id)? {
                 return Ok(Err(StoreError::IdTaken));
             }
             if let Err(error) = files.register(id) {
-                return Ok(Err(StoreError::CannotOpen {
-                    path: files.path(id).display().to_string(),
-                    detail: error.to_string(),
-                }));
+                return Ok(Err(not_registered(&error, &name, &files.path(id))));
             }
             maintenance::register_worker(connection, &worker, now, lease_end(now, lease))?;
             Ok(Ok(()))
         });
         match registered.await.and_then(|registered| registered) {
-            Ok(()) => wakes.add(&self.workers.path(id)),
+            Ok(()) => self.watch_worker(id),
             // Somebody else's.
             Err(StoreError::IdTaken) => Err(StoreError::IdTaken),
             Err(error) => {
@@ -50,6 +70,17 @@ impl Sqlite {
                 Err(error)
             }
         }
+    }
+
+    pub(crate) async fn record_queues(
+        &self,
+        worker: WorkerId,
+        list: String,
+    ) -> Result<(), StoreError> {
+        self.errand("a worker", move |connection, _| {
+            all(connection, &queries::record_queues(worker, &list)).map(drop)
+        })
+        .await
     }
 
     pub(crate) async fn heartbeat(
@@ -76,6 +107,7 @@ impl Sqlite {
     /// Ends a worker. What it left is for others to recover; what even the one who recovers it
     /// leaves cannot be recovered, and is not tried again.
     pub(crate) async fn end_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
+        self.unwatch_worker(worker);
         let files = Arc::clone(&self.workers);
         let ended = self.errand("a worker", move |connection, now| {
             let left = maintenance::end_worker(connection, now, worker)?;
@@ -93,9 +125,7 @@ impl Sqlite {
 
     /// Lets go of a worker's lock: whoever looks next finds it dead.
     pub(crate) fn leave_worker(&self, worker: WorkerId) {
-        if let Some(wakes) = self.wakes.get() {
-            wakes.remove(&self.workers.path(worker));
-        }
+        self.unwatch_worker(worker);
         self.workers.let_go(worker);
     }
 
@@ -106,6 +136,11 @@ impl Sqlite {
 
     pub(crate) fn is_alive(&self, worker: WorkerId) -> bool {
         self.workers.is_held(worker)
+    }
+
+    /// Locks are judged at once: nobody has to renew them while the database is away.
+    pub(crate) async fn is_settled(&self, _lease: Duration) -> Result<bool, StoreError> {
+        Ok(true)
     }
 
     /// Whether others take a worker of this store for dead.
@@ -165,6 +200,13 @@ impl Sqlite {
         .await
     }
 
+    pub(crate) async fn active_of(&self, worker: WorkerId) -> Result<u32, StoreError> {
+        self.errand("a held task", move |connection, _| {
+            maintenance::active_of(connection, worker)
+        })
+        .await
+    }
+
     pub(crate) async fn left_by(
         &self,
         worker: WorkerId,
@@ -179,7 +221,7 @@ impl Sqlite {
 
     pub(crate) async fn waiting_for_code(&self) -> Result<Vec<Timer>, StoreError> {
         self.errand("a timer", |connection, _| {
-            maintenance::waiting_for_code(connection)
+            all(connection, &queries::waiting_for_code())
         })
         .await
     }
@@ -218,6 +260,6 @@ impl Sqlite {
         self.errand("a workflow version", move |connection, now| {
             maintenance::ensure_version(connection, now, &name, &version, kind, &graph)
         })
-        .await
+        .await?
     }
 }

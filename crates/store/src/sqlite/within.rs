@@ -8,6 +8,8 @@ use rusqlite::Connection;
 
 use crate::error::{ApplyError, StoreError};
 use crate::flush::{After, Flush, Flushed};
+use crate::net::Net;
+use crate::queries;
 use crate::within::sealed::NewVersion;
 
 use super::commits::{Awaited, Trace};
@@ -107,8 +109,8 @@ impl Sqlite {
             effects,
             ..
         } = flushed;
-        write::write(connection, now, &executions, &tasks, &effects)
-            .map_err(|error| self.database.write_error(error))?;
+        let net = Net::of(now, &executions, &tasks, &effects)?;
+        write::write(connection, &net).map_err(|error| self.database.write_error(error))?;
         Ok((reply, After::of(&effects)))
     }
 
@@ -126,16 +128,14 @@ impl Sqlite {
             graph,
         } = version;
         let what = |error| self.database.read_error(error, "a workflow version");
-        let committed = self.read(|reader| {
-            maintenance::version(reader.connection, name, version, &graph.fingerprint())
-                .map_err(what)
-        })?;
+        let committed =
+            self.read(|reader| reader.one(queries::version(name, version, &graph.fingerprint())))?;
         if let Some(id) = committed {
             return Ok((id, true));
         }
         let savepoint = self.begin(connection)?;
         let id = maintenance::ensure_version(connection, self.now(), name, version, *kind, graph)
-            .map_err(what)?;
+            .map_err(what)??;
         savepoint.keep().map_err(|error| self.within_error(error))?;
         Ok((id, false))
     }
@@ -170,7 +170,7 @@ impl Sqlite {
             let file = Path::new(file).display();
             return Err(other(format!("its main database is {file}")));
         }
-        Ok(())
+        self.database.require_same_file(false)
     }
 
     /// That no temporary table hides one of the store's.

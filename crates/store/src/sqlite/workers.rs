@@ -3,12 +3,17 @@
 //! when the process dies, however it dies, so that whoever finds it free knows that the worker is
 //! gone; no clock is asked. Whoever takes a dead worker's lock is the one to recover its tasks.
 //!
+//! A file says, besides, which process made it ([`Process`]) and which database file it is for
+//! ([`FileId`]): a lock that only a forked child still holds keeps nobody's tasks, and a process that
+//! still works on a file which was replaced is noticed.
+//!
 //! Files are made, taken from the dead and removed only inside a write transaction of the
 //! database, so that no two processes do so at once. Everything else only looks.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,18 +21,27 @@ use std::time::{Duration, Instant, SystemTime};
 use abide_core::ids::WorkerId;
 use rustc_hash::FxHashMap;
 
+use crate::error::StoreError;
+
 use super::connection::Database;
+use super::identity::FileId;
+use super::process::Process;
 
 /// How often a worker's own file is made anew because somebody looked at it in that instant.
 const MAX_TRIES: u32 = 100;
 /// A directory that changed again within this time may show the same time of change.
 const TIME_GRAIN: Duration = Duration::from_millis(50);
 
+/// With which every file begins where a system tells databases apart: see [`Made`].
+const FIRST_BYTE: &[u8] = b"d";
+
 /// The workers' files, and the locks that this store holds.
 #[derive(Debug)]
 pub(crate) struct WorkerFiles {
     database: PathBuf,
     directory: PathBuf,
+    /// Whose files are made here.
+    process: Option<Process>,
     held: Mutex<FxHashMap<WorkerId, Holding>>,
     listed: Mutex<Option<Listed>>,
     /// Dead workers with tasks that cannot be recovered.
@@ -57,6 +71,7 @@ impl WorkerFiles {
         WorkerFiles {
             database: database.path.to_path_buf(),
             directory: database.beside("-workers"),
+            process: Process::this(),
             held: Mutex::default(),
             listed: Mutex::default(),
             given_up: Mutex::default(),
@@ -86,9 +101,13 @@ impl WorkerFiles {
         if let Some(holding) = self.held().get(&id) {
             return Ok(holding.of_dead);
         }
-        let file = match self.open(id) {
+        let file = match self.open_to_write(id) {
             Ok(file) => match file.try_lock() {
-                Ok(()) => file,
+                Ok(()) => self.written(file)?,
+                Err(TryLockError::WouldBlock) if self.made(id).is_gone() => {
+                    tracing::warn!(worker = %id, "a forked child, or another program, holds the lock of a dead worker");
+                    self.make(id)?
+                }
                 Err(TryLockError::WouldBlock) => return Ok(false),
                 Err(TryLockError::Error(error)) => return Err(error),
             },
@@ -123,16 +142,11 @@ impl WorkerFiles {
         let path = self.path(id);
         self.make_directory()?;
         for _ in 0..MAX_TRIES {
-            let made = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .open(&path);
-            match made {
+            match make_private(&path) {
                 Ok(file) => {
                     allow_like(&self.database, &path, false);
                     match file.try_lock() {
-                        Ok(()) => return Ok(file),
+                        Ok(()) => return self.written(file),
                         Err(TryLockError::WouldBlock) => {}
                         Err(TryLockError::Error(error)) => return Err(error),
                     }
@@ -148,15 +162,26 @@ impl WorkerFiles {
         Err(io::Error::other("others always look at it"))
     }
 
+    /// Says in a file whose lock is held for whom it is.
+    fn written(&self, mut file: File) -> io::Result<File> {
+        let made = Made {
+            database: FileId::of(&self.database)?,
+            process: self.process.clone(),
+        };
+        file.set_len(0)?;
+        file.write_all(made.to_string().as_bytes())?;
+        Ok(file)
+    }
+
     fn make_directory(&self) -> io::Result<()> {
-        match std::fs::create_dir(&self.directory) {
-            Ok(()) => {
-                allow_like(&self.database, &self.directory, true);
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
+        match make_private_directory(&self.directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
+        // One that exists as well: the database's may have been changed since.
+        allow_like(&self.database, &self.directory, true);
+        Ok(())
     }
 
     // ---- at any time ----
@@ -187,13 +212,37 @@ impl WorkerFiles {
         }
     }
 
-    /// Whether a worker's lock is held by anybody.
+    /// Refuses a database whose name a process still uses for another file, which was deleted or
+    /// replaced: SQLite would mix that file's log into this one.
+    pub(crate) fn refuse_other_file(&self, database: &Database) -> Result<(), StoreError> {
+        let workers = self.list().into_iter().filter(|id| self.is_held(*id));
+        let made: Vec<Made> = workers.map(|id| self.made(id)).collect();
+        // After the workers' files, since a database is older than its workers.
+        let here = FileId::of(&database.path).unwrap_or_default();
+        let is_other = |made: &&Made| made.database.is_some() && made.database != here;
+        let Some(other) = made.iter().find(is_other) else {
+            return Ok(());
+        };
+        let process = match &other.process {
+            Some(process) => format!("process {}", process.pid()),
+            None => "another process".to_owned(),
+        };
+        Err(StoreError::CannotOpen {
+            path: database.name(),
+            detail: format!(
+                "{process} still works on the file that had this name before it was deleted or replaced, and \
+                 its log is still here; stop that process first"
+            ),
+        })
+    }
+
+    /// Whether a worker's lock is held by anybody, and for a process that may live.
     pub(crate) fn is_held(&self, id: WorkerId) -> bool {
         if self.held().contains_key(&id) {
             return true;
         }
         match self.open(id) {
-            Ok(file) => !matches!(file.try_lock_shared(), Ok(())),
+            Ok(file) => !matches!(file.try_lock_shared(), Ok(())) && !self.made(id).is_gone(),
             // Who cannot even look must not declare anybody dead.
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
@@ -262,10 +311,15 @@ impl WorkerFiles {
 
     /// Wakes whoever watches a worker's file.
     pub(crate) fn touch(&self, id: WorkerId) {
-        let touched = OpenOptions::new()
-            .write(true)
-            .open(self.path(id))
-            .and_then(|file| file.set_modified(SystemTime::now()));
+        let opened = OpenOptions::new().write(true).open(self.path(id));
+        let touched = opened.and_then(|file| match file.set_modified(SystemTime::now()) {
+            // Only its owner may say when a file was changed; whoever may write to it may change it. Its
+            // first byte is always the same, and who makes it just now writes over it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                (&file).write_all(FIRST_BYTE)
+            }
+            touched => touched,
+        });
         if let Err(error) = touched
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -275,6 +329,17 @@ impl WorkerFiles {
 
     fn open(&self, id: WorkerId) -> io::Result<File> {
         File::open(self.path(id))
+    }
+
+    fn open_to_write(&self, id: WorkerId) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).open(self.path(id))
+    }
+
+    /// What a worker's file says.
+    fn made(&self, id: WorkerId) -> Made {
+        let text = std::fs::read_to_string(self.path(id));
+        text.map_or_else(|_| Made::default(), |text| Made::parse(&text))
     }
 
     pub(crate) fn is_given_up(&self, id: WorkerId) -> bool {
@@ -288,6 +353,61 @@ impl WorkerFiles {
     fn held(&self) -> MutexGuard<'_, FxHashMap<WorkerId, Holding>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// For whom a file was made. Nothing is known of a file that is just being written.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Made {
+    database: Option<FileId>,
+    process: Option<Process>,
+}
+
+impl Made {
+    fn is_gone(&self) -> bool {
+        self.process.as_ref().is_some_and(Process::is_gone)
+    }
+
+    /// The reverse of `Display`.
+    fn parse(text: &str) -> Made {
+        let value = |name: &str| {
+            let values = text.lines().filter_map(|line| line.split_once(' '));
+            let mut values = values.filter(|(found, _)| *found == name);
+            values.next().map(|(_, value)| value)
+        };
+        Made {
+            database: value("database").and_then(|value| value.parse().ok()),
+            process: value("process").and_then(Process::parse),
+        }
+    }
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(database) = &self.database {
+            writeln!(f, "database {database}")?;
+        }
+        if let Some(process) = &self.process {
+            writeln!(f, "process {process}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a file that nobody else may open: whoever may read a file can hold its lock.
+pub(super) fn make_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn make_private_directory(path: &Path) -> io::Result<()> {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no modes to set"))]
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
 }
 
 /// Whether that is still the file's name.
@@ -313,7 +433,13 @@ pub(super) fn allow_like(database: &Path, path: &Path, directory: bool) {
         let mode = found.permissions().mode() & 0o666;
         // Who may read a directory must be able to enter it.
         let enter = if directory { (mode & 0o444) >> 2 } else { 0 };
-        std::fs::set_permissions(path, Permissions::from_mode(mode | enter))
+        let permissions = std::fs::metadata(path)?.permissions();
+        if permissions.mode() & 0o777 == mode | enter {
+            return Ok(());
+        }
+        // Without the bit that hands a directory's group on, a shared directory would lose it.
+        let kept = permissions.mode() & 0o2000;
+        std::fs::set_permissions(path, Permissions::from_mode(mode | enter | kept))
     });
     if let Err(error) = allowed {
         tracing::debug!(path = %path.display(), %error, "its permissions are not the database's");
@@ -400,6 +526,72 @@ mod tests {
         }
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_lock_that_only_a_forked_child_still_holds_keeps_no_tasks() {
+        let (_directory, mut ours, theirs) = two();
+        // The process of the worker; this one is the child, which has the file open as well.
+        let mut parent = std::process::Command::new("sleep");
+        let mut parent = parent.arg("100000").spawn().expect("a program that waits");
+        ours.process = Process::of(parent.id());
+        ours.register(ID).expect("made");
+        let inherited = ours.held()[&ID].file.try_clone().expect("duplicated");
+        drop(ours);
+        assert!(theirs.is_held(ID) && !theirs.is_any_free());
+        assert!(!theirs.take_from_dead(ID).expect("looked"));
+
+        parent.kill().expect("killed");
+        parent.wait().expect("ended");
+        assert!(!theirs.is_held(ID) && theirs.is_any_free() && !theirs.is_any_held());
+        assert!(theirs.take_from_dead(ID).expect("taken"));
+        let database = Database::new(theirs.database.clone(), Duration::ZERO);
+        let others = WorkerFiles::new(&database);
+        assert!(others.is_held(ID) && !others.take_from_dead(ID).expect("looked"));
+        drop(inherited);
+        assert!(others.is_held(ID), "whoever recovers its tasks holds it");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_is_touched_by_writing_says_what_it_said() {
+        let (_directory, ours, theirs) = two();
+        ours.register(ID).expect("made");
+        let made = theirs.made(ID);
+        assert!(made.database.is_some());
+        let opened = theirs.open_to_write(ID);
+        let written = opened.and_then(|mut file| file.write_all(FIRST_BYTE));
+        written.expect("written");
+        assert_eq!(theirs.made(ID), made);
+    }
+
+    #[test]
+    fn a_dead_workers_file_says_who_recovers_its_tasks() {
+        let (_directory, ours, theirs) = two();
+        ours.register(ID).expect("made");
+        let text = "process 1 1 pid:[1]\n";
+        std::fs::write(ours.path(ID), text).expect("written");
+        ours.let_go(ID);
+        assert!(theirs.take_from_dead(ID).expect("taken"));
+        assert_eq!(theirs.made(ID).process, Process::this());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_process_on_a_file_that_was_replaced_keeps_others_from_the_new_one() {
+        let (_directory, ours, theirs) = two();
+        ours.register(ID).expect("made");
+        let database = Database::new(ours.database.clone(), Duration::ZERO);
+        theirs.refuse_other_file(&database).expect("the same file");
+        std::fs::rename(&ours.database, ours.database.with_extension("old")).expect("renamed");
+        let error = theirs.refuse_other_file(&database).expect_err("deleted");
+        assert!(error.to_string().contains("stop that process"), "{error}");
+        std::fs::write(&ours.database, "").expect("written");
+        let error = theirs.refuse_other_file(&database).expect_err("replaced");
+        assert!(error.to_string().contains("app.db"), "{error}");
+        ours.let_go_of_all();
+        theirs.refuse_other_file(&database).expect("nobody uses it");
+    }
+
     #[cfg(unix)]
     #[test]
     fn whoever_may_use_the_database_may_use_the_files() {
@@ -414,5 +606,18 @@ mod tests {
         };
         assert_eq!(mode(&ours.path(ID)), 0o664);
         assert_eq!(mode(&ours.directory), 0o775);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_may_open_a_file_before_it_is_known_who_may() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mode = |made: std::fs::Metadata| made.permissions().mode() & 0o777;
+        let file = make_private(&directory.path().join("file")).expect("made");
+        assert_eq!(mode(file.metadata().expect("read")), 0o600);
+        let path = directory.path().join("directory");
+        make_private_directory(&path).expect("made");
+        assert_eq!(mode(path.metadata().expect("read")), 0o700);
     }
 }

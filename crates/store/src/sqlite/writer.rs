@@ -2,12 +2,13 @@
 //! it in one `BEGIN IMMEDIATE`, and one fsync acknowledges all. Nothing is delayed to make a batch
 //! larger: while one batch is written, the next gathers.
 //!
-//! Invariant: an answer is sent after the commit that makes it durable. An unexpected error rolls
+//! Invariant: an answer is sent after the commit that makes it durable, and only if the database's name
+//! still leads to the file that was written. An unexpected error rolls
 //! the batch back and runs it one by one, so that one bad request harms no other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, TryRecvError};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
@@ -17,11 +18,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::Clock;
 use crate::error::StoreError;
-use crate::flush::{self, After, Flush, Flushed, Picked};
+use crate::flush::{self, After, Fill, Flush, Flushed, Picked};
 use crate::graphs::GraphCache;
 use crate::hints::Hints;
-use crate::job::{Answer, Done, Job};
-use crate::rows;
+use crate::job::{Answer, Done, Job, MOST_TOLD_AT_ONCE};
+use crate::net::Net;
+use crate::rows::{FromColumns, TIMER};
 use crate::stats::Counters;
 
 use super::checkpoint::Checkpoints;
@@ -47,6 +49,8 @@ pub(crate) type ErrandResult = Result<Box<dyn std::any::Any + Send>, StoreError>
 pub(crate) enum Sent {
     Job(Job),
     Errand(Errand, Answer<ErrandResult>),
+    /// Answers once the log is written back, or cannot be because somebody reads.
+    Checkpoint(Answer<()>),
     /// Answers once everything sent before is done, and ends the thread.
     Close(Answer<()>),
 }
@@ -56,6 +60,8 @@ pub(crate) enum Sent {
 struct Batch {
     jobs: Vec<Job>,
     errands: Vec<(Errand, Answer<ErrandResult>)>,
+    /// Who waits for a checkpoint after it.
+    checkpoints: Vec<Answer<()>>,
 }
 
 impl Batch {
@@ -63,15 +69,20 @@ impl Batch {
         self.jobs.len() + self.errands.len()
     }
 
+    /// Whether others are woken before the answers.
+    fn is_told_at_once(&self) -> bool {
+        self.len() <= MOST_TOLD_AT_ONCE && self.jobs.iter().any(Job::is_from_outside)
+    }
+
     /// One batch for each of its members.
     fn split(self) -> impl Iterator<Item = Batch> {
         let jobs = self.jobs.into_iter().map(|job| Batch {
             jobs: vec![job],
-            errands: Vec::new(),
+            ..Batch::default()
         });
         let errands = self.errands.into_iter().map(|errand| Batch {
-            jobs: Vec::new(),
             errands: vec![errand],
+            ..Batch::default()
         });
         errands.chain(jobs)
     }
@@ -126,17 +137,24 @@ impl Writer {
         let mut closing = None;
         while closing.is_none() {
             let patience = self.waker.wake();
-            let Ok(batch) = gather(sent, patience, &mut closing) else {
+            let Ok(mut batch) = gather(sent, patience, &mut closing) else {
                 break;
             };
+            let wanted = std::mem::take(&mut batch.checkpoints);
             if batch.len() > 0 {
                 self.work_off(&connection, batch);
                 checkpoints.after_commit(&connection);
             }
+            if !wanted.is_empty() {
+                checkpoints.empty_log(&connection);
+            }
+            for answer in wanted {
+                answer.send(()).ok();
+            }
         }
         self.waker.wake_at_last();
         checkpoints.finish(&connection);
-        drop(connection);
+        self.database.close(connection);
         if let Some(answer) = closing {
             answer.send(()).ok();
         }
@@ -144,8 +162,18 @@ impl Writer {
 
     fn work_off(&mut self, connection: &Connection, batch: Batch) {
         match self.commit(connection, &batch) {
-            Ok(answers) => batch.answer(answers),
-            Err(error) if batch.len() == 1 || !is_singled_out(&error) => batch.refuse(&error),
+            Ok(answers) => {
+                if batch.is_told_at_once() {
+                    self.waker.wake_at_last();
+                }
+                batch.answer(answers);
+            }
+            Err(error) if batch.len() == 1 || !is_singled_out(&error) => {
+                if let Err(gone) = self.database.require_same_file(false) {
+                    self.hints.lose(gone);
+                }
+                batch.refuse(&error);
+            }
             Err(error) => {
                 tracing::warn!(%error, jobs = batch.len(), "a batch failed and is run one by one");
                 batch.split().for_each(|one| self.work_off(connection, one));
@@ -155,8 +183,10 @@ impl Writer {
 
     /// Runs a batch in one transaction. After an error nothing of it is written.
     fn commit(&mut self, connection: &Connection, batch: &Batch) -> Result<Answers, StoreError> {
+        let before = connection.total_changes();
         let (answers, after) = self.transact(connection, batch)?;
-        self.counters.add_commit(batch.len());
+        let writes = connection.total_changes() > before;
+        self.counters.add_commit(batch.len(), writes);
         if !batch.errands.is_empty() {
             self.look_for_others(connection);
         }
@@ -172,6 +202,7 @@ impl Writer {
         batch: &Batch,
     ) -> Result<(Answers, After), StoreError> {
         let turn = self.turnstile.pass();
+        self.database.require_same_file(false)?;
         self.database.begin(connection)?;
         let run = catch_unwind(AssertUnwindSafe(|| self.run_batch(connection, batch)));
         let run = run.unwrap_or_else(|panic| Err(StoreError::Internal(flush::panic_text(&*panic))));
@@ -187,6 +218,7 @@ impl Writer {
             return Err(self.database.error(error, true));
         }
         drop(turn);
+        self.database.require_same_file(true)?;
         Ok((answers, after))
     }
 
@@ -228,6 +260,13 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         }
+        if let Some(fill) = Fill::of(batch.jobs.iter()) {
+            let rows = pick_to_fill(connection, &fill);
+            flush.fill(
+                fill.worker,
+                rows.map_err(|error| self.database.error(error, false))?,
+            );
+        }
         let loader = Loader {
             database: &self.database,
             connection,
@@ -241,8 +280,8 @@ impl Writer {
             tasks,
             effects,
         } = flush.finish()?;
-        write::write(connection, now, &executions, &tasks, &effects)
-            .map_err(|error| self.database.write_error(error))?;
+        let net = Net::of(now, &executions, &tasks, &effects)?;
+        write::write(connection, &net).map_err(|error| self.database.write_error(error))?;
         let mut after = After::of(&effects);
         if done.iter().any(|done| matches!(done, Done::Fired(_))) {
             let sets = self.hints.timer_sets();
@@ -275,17 +314,12 @@ impl Writer {
                 ..
             } => {
                 // Others take back what it holds, and would not look again.
-                let alive = maintenance::is_registered(connection, *worker).map_err(read)?;
-                if !alive {
+                if !maintenance::is_registered(connection, *worker).map_err(read)? {
                     return Ok(picked);
                 }
                 picked.inbox =
                     outbox_rows(connection, Some(*worker), None, i64::MAX).map_err(read)?;
-                for queue in &**queues {
-                    let limit = i64::from(*max) + 1;
-                    let ready = outbox_rows(connection, None, Some(*queue), limit).map_err(read)?;
-                    picked.ready.extend(ready);
-                }
+                picked.ready = ready_rows(connection, queues, *max).map_err(read)?;
             }
             Job::FireTimers { limit, .. } => {
                 picked.due = due_timers(connection, now, *limit)
@@ -323,6 +357,7 @@ fn gather(
         match sent_next {
             Sent::Job(job) => batch.jobs.push(job),
             Sent::Errand(errand, answer) => batch.errands.push((errand, answer)),
+            Sent::Checkpoint(answer) => batch.checkpoints.push(answer),
             Sent::Close(answer) => {
                 *closing = Some(answer);
                 break;
@@ -364,11 +399,11 @@ fn outbox_rows(
     queue: Option<VersionId>,
     limit: i64,
 ) -> rusqlite::Result<Vec<OutboxRow>> {
-    let columns = "SELECT queue, priority, ready_at, execution, task FROM task_outbox";
+    let columns = "SELECT queue, -rank, ready_at, execution, task FROM task_outbox";
     let sql = match queue {
         None => format!("{columns} WHERE worker = ?1 LIMIT ?2"),
         Some(_) => format!(
-            "{columns} WHERE worker = ?1 AND queue = ?3 ORDER BY priority DESC, ready_at, execution, task LIMIT ?2"
+            "{columns} WHERE worker = ?1 AND queue = ?3 ORDER BY rank, ready_at, execution, task LIMIT ?2"
         ),
     };
     let mut statement = connection.prepare_cached(&sql)?;
@@ -390,18 +425,41 @@ fn outbox_rows(
     Ok(found)
 }
 
+/// What the slots that finished tasks leave are filled with. Nothing for a worker that was declared dead: others
+/// take back what it holds, and would not look again.
+fn pick_to_fill(connection: &Connection, fill: &Fill) -> rusqlite::Result<Vec<OutboxRow>> {
+    match maintenance::is_registered(connection, fill.worker)? {
+        true => ready_rows(connection, &fill.queues, fill.most),
+        false => Ok(Vec::new()),
+    }
+}
+
+/// The first rows of each of these queues: so many, and one more if there is one.
+fn ready_rows(
+    connection: &Connection,
+    queues: &[VersionId],
+    most: u32,
+) -> rusqlite::Result<Vec<OutboxRow>> {
+    let limit = i64::from(most) + 1;
+    let of_queue = |queue: &VersionId| outbox_rows(connection, None, Some(*queue), limit);
+    let rows = queues.iter().map(of_queue).collect::<Result<Vec<_>, _>>()?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
 /// Timers of a kind beyond are left alone; `verify` finds them.
 const LAST_KIND: i64 = TimerKind::ALL.len() as i64;
 
 /// The timers that are due, earliest first.
 fn due_timers(connection: &Connection, now: Timestamp, limit: u32) -> rusqlite::Result<Vec<Timer>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT due_at, kind, execution, task, piece FROM timers \
-         WHERE due_at <= ?1 AND kind BETWEEN 1 AND ?3 \
-         ORDER BY due_at, kind, execution, task, piece LIMIT ?2",
-    )?;
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT {TIMER} FROM timers WHERE due_at <= ?1 AND kind BETWEEN 1 AND ?3 \
+             ORDER BY due_at, kind, execution, task, piece LIMIT ?2"
+        )
+    });
+    let mut statement = connection.prepare_cached(&SQL)?;
     let rows = statement.query_map(params![now.0, limit, LAST_KIND], |row| {
-        rows::timer(&mut Cells::new(connection, row))
+        Timer::from_columns(&mut Cells::new(connection, row))
     })?;
     rows.collect()
 }
@@ -423,6 +481,9 @@ pub(crate) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Times
 fn is_singled_out(error: &StoreError) -> bool {
     matches!(
         error,
-        StoreError::Internal(_) | StoreError::IdTaken | StoreError::Full(_)
+        StoreError::Internal(_)
+            | StoreError::Unexpected { .. }
+            | StoreError::IdTaken
+            | StoreError::Full(_)
     )
 }

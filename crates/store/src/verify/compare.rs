@@ -40,15 +40,9 @@ pub(super) fn task(row: &TaskCells, fold: &TaskFold, problems: &mut Problems) {
     option(problems, "started_at", row.started_at, fold.started_at);
     option(problems, "closed_at", row.closed_at, fold.closed_at);
     number(problems, "changed_at", row.changed_at, fold.stream.at);
-    number(problems, "queued_us", row.queued_us, fold.queued_us);
-    number(problems, "active_us", row.active_us, fold.active_us);
-    number(problems, "deferred_us", row.deferred_us, fold.deferred_us);
-    number(
-        problems,
-        "retry_wait_us",
-        row.retry_wait_us,
-        fold.retry_wait_us,
-    );
+    for (column, found, history) in row.spent.beside(&fold.spent) {
+        number(problems, column, found, history);
+    }
 }
 
 /// The phase a task's row says it is in, if the row does not contradict itself.
@@ -81,6 +75,13 @@ pub(super) fn execution(row: &ExecutionCells, fold: &ExecutionFold, problems: &m
         row.reason.as_deref(),
         fold.reason.as_deref(),
     );
+    option(
+        problems,
+        "stop_cause",
+        row.stop_cause.as_deref(),
+        fold.stop_cause.as_deref(),
+    );
+    option(problems, "failed_task", row.failed_task, fold.failed_task);
     number(problems, "created_at", row.created_at, fold.created_at);
     option(problems, "started_at", row.started_at, fold.started_at);
     option(problems, "closed_at", row.closed_at, fold.closed_at);

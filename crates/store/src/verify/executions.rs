@@ -24,6 +24,8 @@ pub(super) struct Run<'a> {
     pub(super) propagating: HashMap<u32, u32>,
     pub(super) undecided_from: Option<u32>,
     pub(super) claimed: bool,
+    /// The tasks that have a checkpoint of the context, ascending.
+    pub(super) checkpoints: Vec<u32>,
 }
 
 impl Walk<'_, '_> {
@@ -103,8 +105,10 @@ impl Walk<'_, '_> {
             propagating: HashMap::new(),
             undecided_from,
             claimed: false,
+            checkpoints: Vec::new(),
         };
         self.tasks(&mut run)?;
+        self.contexts(&run)?;
         let started = fold.map(|fold| fold.started_at.is_some());
         self.conclude(&run, started, problems);
         Ok(())

@@ -1,7 +1,7 @@
 //! An execution's row, worked out from its events alone, as [`super::fold_task`] does for tasks.
 
 use abide_core::event::EventType;
-use abide_core::execution::REASON_DEADLINE;
+use abide_core::execution::StopCause;
 use abide_core::status::ExecutionStatus;
 use serde::Deserialize;
 
@@ -15,6 +15,8 @@ pub(super) struct ExecutionFold {
     pub(super) stream: Stream,
     pub(super) created: Option<Created>,
     pub(super) reason: Option<String>,
+    pub(super) stop_cause: Option<String>,
+    pub(super) failed_task: Option<u32>,
     pub(super) created_at: i64,
     pub(super) started_at: Option<i64>,
     pub(super) closed_at: Option<i64>,
@@ -38,6 +40,8 @@ pub(super) struct Created {
 #[derive(Deserialize)]
 struct Because {
     reason: String,
+    stop_cause: Option<String>,
+    failed_task: Option<u32>,
 }
 
 impl ExecutionFold {
@@ -46,6 +50,8 @@ impl ExecutionFold {
             stream: Stream::new(EXECUTIONS),
             created: None,
             reason: None,
+            stop_cause: None,
+            failed_task: None,
             created_at: 0,
             started_at: None,
             closed_at: None,
@@ -90,14 +96,13 @@ impl ExecutionFold {
         problems: &mut Problems,
     ) -> Result<(), String> {
         use EventType as E;
-        match cells.kind {
-            E::ExecutionCreated => {
-                let json = cells.data.as_deref().ok_or("it has none")?;
-                self.created = Some(serde_json::from_str(json).map_err(|error| error.to_string())?);
-                self.created_at = cells.at;
-            }
-            E::ExecutionStarted => self.started_at = Some(cells.at),
-            _ => {}
+        if cells.kind == E::ExecutionCreated {
+            let json = cells.data.as_deref().ok_or("it has none")?;
+            self.created = Some(serde_json::from_str(json).map_err(|error| error.to_string())?);
+            self.created_at = cells.at;
+        }
+        if cells.to == State::Execution(ExecutionStatus::Running) {
+            self.started_at.get_or_insert(cells.at);
         }
         // Why it is stopped is said once: when it is asked to, or with the end if that is all.
         let stopping = before == Some(ExecutionStatus::Cancelling);
@@ -112,18 +117,23 @@ impl ExecutionFold {
         if says_why {
             let json = cells.data.as_deref().ok_or("it has none")?;
             let because: Because = serde_json::from_str(json).map_err(|error| error.to_string())?;
+            let is_failure = cells.kind == E::ExecutionFailed;
+            if because.failed_task.is_some() != is_failure
+                || because.stop_cause.is_some() == is_failure
+            {
+                return Err("it names a cause that does not go with the event".to_owned());
+            }
             self.reason = Some(because.reason);
+            self.stop_cause = because.stop_cause;
+            self.failed_task = because.failed_task;
         }
         if cells.to.is_terminal() {
             self.closed_at = Some(cells.at);
             self.end_position = Some(event.position);
-            let by_deadline = self.reason.as_deref() == Some(REASON_DEADLINE);
+            let by_deadline = self.stop_cause.as_deref() == Some(StopCause::Deadline.as_str());
             if stopping && by_deadline != (cells.kind == E::ExecutionTimedOut) {
-                let reason = self.reason.as_deref().unwrap_or_default();
-                let what = format!(
-                    "it was stopped because of `{reason}`, but ended with {}",
-                    cells.kind
-                );
+                let cause = self.stop_cause.as_deref().unwrap_or("nothing");
+                let what = format!("it was stopped by {cause}, but ended with {}", cells.kind);
                 problems.add(Invariant::I6, what);
             }
         }

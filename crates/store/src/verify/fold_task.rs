@@ -18,6 +18,29 @@ pub(super) struct Recorded {
     pub(super) sha256: String,
 }
 
+/// Declares the times that are added up, each once: as a column of the row, and as history has it.
+macro_rules! spent {
+    ($($time:ident),+ $(,)?) => {
+        /// How long a task was in each state.
+        #[derive(Default)]
+        pub(super) struct Spent { $($time: i64),+ }
+
+        impl Spent {
+            /// From the columns of a row, by their names.
+            pub(super) fn read<E>(read: impl Fn(&str) -> Result<i64, E>) -> Result<Spent, E> {
+                Ok(Spent { $($time: read(stringify!($time))?),+ })
+            }
+
+            /// Each column with its value here and there.
+            pub(super) fn beside(&self, other: &Spent) -> Vec<(&'static str, i64, i64)> {
+                vec![$((stringify!($time), self.$time, other.$time)),+]
+            }
+        }
+    };
+}
+
+spent! { queued_us, active_us, attempt_active_us, deferred_us, retry_wait_us }
+
 /// What a task's events come to.
 pub(super) struct TaskFold {
     pub(super) stream: Stream,
@@ -32,12 +55,12 @@ pub(super) struct TaskFold {
     pub(super) created_at: i64,
     pub(super) started_at: Option<i64>,
     pub(super) closed_at: Option<i64>,
-    pub(super) queued_us: i64,
-    pub(super) active_us: i64,
-    pub(super) deferred_us: i64,
-    pub(super) retry_wait_us: i64,
+    pub(super) spent: Spent,
     /// The digest of the output it completed with.
     pub(super) output: Option<Recorded>,
+    /// The digests of what it changed in its context, and of its checkpoint.
+    pub(super) changes: Option<Recorded>,
+    pub(super) checkpoint: Option<Recorded>,
     /// The error of its last failed attempt.
     pub(super) error: Option<Box<RawValue>>,
     /// Retries that were scheduled.
@@ -58,7 +81,9 @@ struct Evicted {
 }
 #[derive(Deserialize)]
 struct Completed {
-    output: Recorded,
+    output: Option<Recorded>,
+    changes: Option<Recorded>,
+    checkpoint: Option<Recorded>,
 }
 #[derive(Deserialize)]
 struct Failed {
@@ -73,6 +98,8 @@ struct Scheduled {
 struct Crashed {
     crashes: u32,
     steps: u32,
+    #[serde(default)]
+    alone: bool,
     next_attempt: Option<u32>,
 }
 #[derive(Deserialize)]
@@ -105,11 +132,10 @@ impl TaskFold {
             created_at: 0,
             started_at: None,
             closed_at: None,
-            queued_us: 0,
-            active_us: 0,
-            deferred_us: 0,
-            retry_wait_us: 0,
+            spent: Spent::default(),
             output: None,
+            changes: None,
+            checkpoint: None,
             error: None,
             retries: 0,
             decided: None,
@@ -156,11 +182,14 @@ impl TaskFold {
             Phase::Ready => {
                 // Until its retry falls due it waits for that; then it queues.
                 let due = self.ready_at.unwrap_or(since).clamp(since, until);
-                add(&mut self.retry_wait_us, due.saturating_sub(since));
-                add(&mut self.queued_us, until.saturating_sub(due));
+                add(&mut self.spent.retry_wait_us, due.saturating_sub(since));
+                add(&mut self.spent.queued_us, until.saturating_sub(due));
             }
-            Phase::Active => add(&mut self.active_us, passed),
-            Phase::Deferred | Phase::Evicted => add(&mut self.deferred_us, passed),
+            Phase::Active => {
+                add(&mut self.spent.active_us, passed);
+                add(&mut self.spent.attempt_active_us, passed);
+            }
+            Phase::Deferred | Phase::Evicted => add(&mut self.spent.deferred_us, passed),
             _ => {}
         }
     }
@@ -271,10 +300,11 @@ impl TaskFold {
                 self.give_back(at);
             }
             E::TaskCompleted => {
-                self.output = match &event.data {
-                    Some(_) => Some(data::<Completed>(event)?.output),
-                    None => None,
-                };
+                if event.data.is_some() {
+                    let left: Completed = data(event)?;
+                    (self.output, self.changes) = (left.output, left.changes);
+                    self.checkpoint = left.checkpoint;
+                }
                 self.close(at);
             }
             E::TaskFailed => {
@@ -313,6 +343,10 @@ impl TaskFold {
         let was_active = before == Some(Phase::Active);
         self.count_crash(n, &crashed, was_active, problems);
         if event.kind == EventType::TaskAbandoned {
+            if !crashed.alone {
+                let what = format!("event {n} abandoned the task, which had not run alone");
+                problems.add(Invariant::I6, what);
+            }
             self.close(event.at);
         } else {
             self.next_attempt(n, crashed.next_attempt, was_active, problems);
@@ -330,17 +364,27 @@ impl TaskFold {
         Ok(())
     }
 
-    fn discard(&self, n: u32, event: &EventCells, problems: &mut Problems) -> Result<(), String> {
+    /// Also one crash less: the process had not died.
+    fn discard(
+        &mut self,
+        n: u32,
+        event: &EventCells,
+        problems: &mut Problems,
+    ) -> Result<(), String> {
         let (stale, epoch) = (data::<Discarded>(event)?.epoch, self.epoch);
         if stale > epoch {
             let what =
                 format!("event {n} discarded a result of epoch {stale}, ahead of epoch {epoch}");
             problems.add(Invariant::I7, what);
         }
+        if self.phase().is_some_and(|phase| !phase.is_terminal()) {
+            self.crashes = self.crashes.saturating_sub(1);
+        }
         Ok(())
     }
 
-    /// Waiting tasks don't crash, and new steps start the count afresh.
+    /// Waiting tasks don't crash, and new steps start the count afresh. Two crashes count whatever ran
+    /// beside the task, others only if it was alone.
     fn count_crash(
         &mut self,
         n: u32,
@@ -350,7 +394,11 @@ impl TaskFold {
     ) {
         if was_active {
             let further = crashed.steps > self.crash_steps;
-            self.crashes = if further { 1 } else { self.crashes + 1 };
+            let counts = crashed.alone || self.crashes < 2;
+            self.crashes = match further {
+                true => 1,
+                false => self.crashes + u32::from(counts),
+            };
             self.crash_steps = crashed.steps;
         }
         if crashed.crashes != self.crashes {
@@ -374,7 +422,10 @@ impl TaskFold {
             let what = format!("event {n} announces attempt {found}, history says {next}");
             problems.add(Invariant::I6, what);
         }
-        self.attempt = next.unwrap_or(self.attempt);
+        if let Some(next) = next {
+            self.attempt = next;
+            self.spent.attempt_active_us = 0;
+        }
     }
 
     fn give_back(&mut self, at: i64) {

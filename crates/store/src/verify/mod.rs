@@ -5,6 +5,7 @@
 //! ordered pass over one snapshot, one execution in memory at a time. Nothing is ever written.
 
 mod compare;
+mod contexts;
 mod cursor;
 mod decisions;
 mod executions;
@@ -16,6 +17,7 @@ mod payloads;
 mod queue;
 mod report;
 mod rows;
+mod schema;
 mod steps;
 mod tasks;
 mod walk;
@@ -27,9 +29,10 @@ use abide_core::ids::WorkerId;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::StoreError;
+use crate::location::Location;
 use crate::sqlite::connection::Database;
 use crate::sqlite::rows::is_content;
-use crate::sqlite::schema;
+use crate::sqlite::schema as numbered;
 
 use report::Findings;
 pub use report::{Checked, Finding, Invariant, Subject, VerifyReport};
@@ -75,13 +78,21 @@ impl Default for VerifyOptions {
 /// [`StoreError`] if the file cannot be read at all, is not Abide's, or was written by a newer
 /// version. Damage inside it is a finding, not an error.
 pub fn verify_file(url: &str, options: &VerifyOptions) -> Result<VerifyReport, StoreError> {
-    let database = Database::new(crate::store::sqlite_path(url)?, options.busy_timeout);
+    let path = match Location::parse(url)? {
+        Location::File(path) => path,
+        Location::Server(_) => {
+            let what = "a PostgreSQL store is no file: open it and verify it with `Store::verify`";
+            return Err(StoreError::Invalid(what.to_owned()));
+        }
+    };
+    let database = Database::new(path, options.busy_timeout);
     let connection = open(&database)?;
     run(&database, &connection, options)
 }
 
 /// Verifies a file that holds a copy of the store called `name`. What was found damaged when it was
 /// copied is told first.
+#[cfg(feature = "postgres")]
 pub(crate) fn run_copy(
     path: &std::path::Path,
     name: &str,
@@ -97,9 +108,16 @@ pub(crate) fn run_copy(
     run_on(&database, &connection, options, findings)
 }
 
-/// What is told of a database that is so damaged that it cannot be read.
-pub(crate) fn unreadable(detail: &str, options: &VerifyOptions) -> VerifyReport {
+/// What is told of a database that is so damaged that it cannot be read, after what else was found.
+pub(crate) fn unreadable(
+    detail: &str,
+    options: &VerifyOptions,
+    damage: Vec<String>,
+) -> VerifyReport {
     let mut findings = Findings::new(options.max_findings);
+    for what in damage {
+        findings.add(Invariant::I12, Subject::Database, what);
+    }
     let what = format!("it is damaged: {detail}");
     findings.add(Invariant::I12, Subject::Database, what);
     VerifyReport {
@@ -182,7 +200,7 @@ fn run_on(
     connection.execute_batch("ROLLBACK").ok();
     match report {
         // So damaged that not even the schema can be read.
-        Err(StoreError::Corrupt { detail, .. }) => Ok(unreadable(&detail, options)),
+        Err(StoreError::Corrupt { detail, .. }) => Ok(unreadable(&detail, options, Vec::new())),
         report => report,
     }
 }
@@ -194,8 +212,8 @@ fn check_all(
     mut findings: Findings,
 ) -> Result<VerifyReport, StoreError> {
     let mut checked = Checked::default();
-    match schema::check(database, connection) {
-        Ok(schema::SCHEMA) => {}
+    match numbered::check(database, connection) {
+        Ok(newest) if newest == numbered::newest() => {}
         Ok(0) => return Err(StoreError::NotADatabase(database.name())),
         Ok(older) => {
             return Err(StoreError::Invalid(format!(
@@ -220,7 +238,9 @@ fn check_all(
             Ok(())
         }
         Err(error) => match database.error(error, false) {
-            StoreError::Corrupt { detail, .. } | StoreError::Internal(detail) => {
+            StoreError::Corrupt { detail, .. }
+            | StoreError::Unexpected { detail, .. }
+            | StoreError::Internal(detail) => {
                 let what = format!("{what} could not be read to their end: {detail}");
                 findings.add(Invariant::I12, Subject::Database, what);
                 Ok(())
@@ -230,10 +250,13 @@ fn check_all(
     };
     let result = whole::integrity(connection, options.integrity, &mut findings);
     section("its pages", &mut findings, result)?;
+    let result = schema::check(connection, &mut findings);
+    section("its schema", &mut findings, result)?;
     let result = whole::versions(connection, &mut findings, &mut checked);
     section("workflow versions", &mut findings, result)?;
     let mut workers = queue::Workers::new();
-    let result = whole::workers(connection, &mut checked).map(|found| workers = found);
+    let result =
+        whole::workers(connection, &mut findings, &mut checked).map(|found| workers = found);
     section("workers", &mut findings, result)?;
     let result = walk::walk(connection, &workers, &mut findings, &mut checked);
     section("executions", &mut findings, result)?;

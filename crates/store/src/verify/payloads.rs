@@ -73,26 +73,37 @@ impl<'c> Payloads<'c> {
         problems: &mut Problems,
     ) -> rusqlite::Result<()> {
         let text = self.text(what, stored, problems)?;
-        let wrong = match (text, history) {
-            (Some(text), Some(Some(recorded))) => {
-                let (len, sha256) = (text.len() as u64, digest_hex(text.as_bytes()));
-                (len != recorded.len || sha256 != recorded.sha256).then(|| {
+        compare(what, stored, text.as_deref(), history, problems);
+        Ok(())
+    }
+}
+
+/// Compares the text that a column holds or refers to with the digest that history has of it.
+pub(super) fn compare(
+    what: &str,
+    stored: Option<&str>,
+    text: Option<&str>,
+    history: Option<Option<&Recorded>>,
+    problems: &mut Problems,
+) {
+    let wrong = match (text, history) {
+        (Some(text), Some(Some(recorded))) => {
+            let (len, sha256) = (text.len() as u64, digest_hex(text.as_bytes()));
+            (len != recorded.len || sha256 != recorded.sha256).then(|| {
                     format!(
                         "{what} has {len} bytes and digest {sha256}, history recorded {} bytes and digest {}",
                         recorded.len, recorded.sha256
                     )
                 })
-            }
-            (Some(_), Some(None)) => Some(format!("{what} is stored, but history knows of none")),
-            (None, Some(Some(recorded))) if stored.is_none() => Some(format!(
-                "{what} is missing, history recorded {} bytes with digest {}",
-                recorded.len, recorded.sha256
-            )),
-            _ => None,
-        };
-        if let Some(wrong) = wrong {
-            problems.add(Invariant::I1, wrong);
         }
-        Ok(())
+        (Some(_), Some(None)) => Some(format!("{what} is stored, but history knows of none")),
+        (None, Some(Some(recorded))) if stored.is_none() => Some(format!(
+            "{what} is missing, history recorded {} bytes with digest {}",
+            recorded.len, recorded.sha256
+        )),
+        _ => None,
+    };
+    if let Some(wrong) = wrong {
+        problems.add(Invariant::I1, wrong);
     }
 }

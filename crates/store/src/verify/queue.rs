@@ -14,10 +14,25 @@ use super::report::{Invariant, Problems};
 use super::rows::{ExecutionCells, StoredOutbox, StoredTimer};
 use super::steps::Steps;
 
-/// Workers by id, and whether what they held has been forgotten: they have ended, and somebody else
-/// ran for long enough since to take it back. Until then it may be underway: whoever declared them
-/// dead may have died too, or an answer to their last claim was on its way.
-pub(super) type Workers = HashMap<i64, bool>;
+/// Workers by id.
+pub(super) type Workers = HashMap<i64, KnownWorker>;
+
+/// What is known of a worker.
+pub(super) struct KnownWorker {
+    /// What it held has been forgotten: it has ended, and another worker ran for long enough since to take
+    /// it back. Until then that may be underway: the worker that declared it dead may have died too, or an
+    /// answer to its last claim was on its way.
+    pub(super) is_forgotten: bool,
+    /// The workflow versions that it knows, if it said so.
+    pub(super) queues: Option<Vec<i64>>,
+}
+
+impl KnownWorker {
+    fn knows(&self, queue: i64) -> bool {
+        let queues = self.queues.as_ref();
+        queues.is_none_or(|queues| queues.contains(&queue))
+    }
+}
 
 /// What the check of a task's queue needs of its execution.
 pub(super) struct Home<'a> {
@@ -174,7 +189,8 @@ impl Home<'_> {
 
     fn check_outbox(&self, task: &Queued<'_>, row: &StoredOutbox, problems: &mut Problems) {
         if row.worker != 0 {
-            if self.workers.get(&row.worker) != Some(&false) {
+            let addressed = self.workers.get(&row.worker);
+            if addressed.is_none_or(|worker| worker.is_forgotten) {
                 let worker = super::worker(Some(row.worker));
                 let what = format!("a wake-up is addressed to {worker}, who is gone");
                 problems.mendable(Invariant::I8, what, "delete the outbox row");
@@ -253,9 +269,14 @@ impl Home<'_> {
             .worker
             .and_then(|worker| self.workers.get(&worker))
         {
-            Some(false) => return,
-            Some(true) => "has ended long ago, and nobody recovers it",
-            None => "is not known",
+            Some(known) if known.is_forgotten => {
+                "has ended long ago, and nobody recovers it".to_owned()
+            }
+            Some(known) if !known.knows(self.row.workflow) => {
+                format!("doesn't know its workflow version {}", self.row.workflow)
+            }
+            Some(_) => return,
+            None => "is not known".to_owned(),
         };
         problems.add(
             Invariant::I8,

@@ -27,7 +27,7 @@ texts! {
         /// Nothing open is forgotten: something will go on with it. The queue names only what can
         /// be claimed.
         I8 = "I8",
-        /// The database's own check passes.
+        /// The database's own check passes, and its schema is the one that this version makes.
         I12 = "I12",
     }
 }
@@ -331,7 +331,7 @@ impl Findings {
         }
     }
 
-    fn push(&mut self, subject: Subject, problem: Problem) {
+    pub(super) fn push(&mut self, subject: Subject, problem: Problem) {
         if self.kept.len() >= self.limit {
             self.more += 1;
             return;

@@ -8,6 +8,7 @@ use rusqlite::Row;
 use rusqlite::types::FromSql;
 
 use super::cursor::Keyed;
+use super::fold_task::Spent;
 
 /// A row's columns but for its key, or what is wrong with them.
 pub(super) type Cells<T> = Result<T, String>;
@@ -23,8 +24,8 @@ impl Read<'_, '_> {
     }
 }
 
-pub(super) const EXECUTIONS: &str = "SELECT id, instance, workflow_version, generation, status, reason, open, \
-     failed, priority, start_at, deadline_at, grace_until, graph, input, tags, version, created_at, started_at, \
+pub(super) const EXECUTIONS: &str = "SELECT id, instance, workflow_version, generation, status, reason, stop_cause, \
+     failed_task, open, failed, priority, start_at, deadline_at, grace_until, graph, input, tags, version, created_at, started_at, \
      closed_at, changed_at, history_pruned_at FROM executions ORDER BY id";
 
 pub(super) struct StoredExecution {
@@ -38,6 +39,8 @@ pub(super) struct ExecutionCells {
     pub(super) generation: Option<i64>,
     pub(super) status: String,
     pub(super) reason: Option<String>,
+    pub(super) stop_cause: Option<String>,
+    pub(super) failed_task: Option<u32>,
     pub(super) open: u32,
     pub(super) failed: u32,
     pub(super) priority: i16,
@@ -64,6 +67,8 @@ pub(super) fn execution(row: &Row<'_>) -> rusqlite::Result<StoredExecution> {
             generation: read.get("generation")?,
             status: read.get("status")?,
             reason: read.get("reason")?,
+            stop_cause: read.get("stop_cause")?,
+            failed_task: read.get("failed_task")?,
             open: read.get("open")?,
             failed: read.get("failed")?,
             priority: read.get("priority")?,
@@ -87,10 +92,7 @@ pub(super) fn execution(row: &Row<'_>) -> rusqlite::Result<StoredExecution> {
     })
 }
 
-pub(super) const TASKS: &str = "SELECT execution, number, node, status, sub_status, attempt, epoch, crashes, \
-     crash_steps, worker, waiting, unmet, ready_at, wake_at, wait, version, created_at, started_at, closed_at, \
-     changed_at, queued_us, active_us, deferred_us, retry_wait_us, input, output, changes, checkpoint, error, \
-     progress FROM task_executions ORDER BY execution, number";
+pub(super) const TASKS: &str = "SELECT * FROM task_executions ORDER BY execution, number";
 
 pub(super) struct StoredTask {
     execution: i64,
@@ -117,10 +119,7 @@ pub(super) struct TaskCells {
     pub(super) started_at: Option<i64>,
     pub(super) closed_at: Option<i64>,
     pub(super) changed_at: i64,
-    pub(super) queued_us: i64,
-    pub(super) active_us: i64,
-    pub(super) deferred_us: i64,
-    pub(super) retry_wait_us: i64,
+    pub(super) spent: Spent,
     pub(super) input: Option<String>,
     pub(super) output: Option<String>,
     pub(super) changes: Option<String>,
@@ -151,10 +150,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
             started_at: read.get("started_at")?,
             closed_at: read.get("closed_at")?,
             changed_at: read.get("changed_at")?,
-            queued_us: read.get("queued_us")?,
-            active_us: read.get("active_us")?,
-            deferred_us: read.get("deferred_us")?,
-            retry_wait_us: read.get("retry_wait_us")?,
+            spent: Spent::read(|column| read.get(column))?,
             input: read.get("input")?,
             output: read.get("output")?,
             changes: read.get("changes")?,
@@ -317,7 +313,7 @@ pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<StoredStep> {
     })
 }
 
-// Nothing else asks for signals by their reader: sorted, on disk if they are many.
+// Relies on signals_read for most of the order.
 pub(super) const READS: &str = "SELECT read_execution, read_task, read_operation, instance, name, number, payload \
      FROM signals WHERE read_execution IS NOT NULL ORDER BY read_execution, read_task, read_operation, number";
 
@@ -345,7 +341,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<StoredRead> {
 }
 
 // The outbox and the timers have no index by execution: they are sorted, on disk if they are many.
-pub(super) const OUTBOX: &str = "SELECT execution, task, worker, queue, priority, ready_at FROM task_outbox \
+pub(super) const OUTBOX: &str = "SELECT execution, task, worker, queue, -rank, ready_at FROM task_outbox \
      ORDER BY execution, task, worker";
 
 #[derive(Clone, Copy)]

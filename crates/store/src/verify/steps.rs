@@ -57,7 +57,9 @@ impl Steps {
             return Ok(());
         }
         self.ordinals.push(cells.ordinal);
-        if cells.result.is_none() {
+        if state == StepState::GivenBack {
+            check_given_back(number, kind, cells, problems);
+        } else if cells.result.is_none() {
             problems.add(
                 Invariant::I1,
                 format!("operation {number} is {state} without a result"),
@@ -124,6 +126,23 @@ impl Steps {
     /// When the first of the waits is over, if that is a matter of time.
     pub(super) fn due_at(&self) -> Option<i64> {
         self.waits.iter().filter_map(|wait| wait.due_at).min()
+    }
+}
+
+/// Only a signal goes back, and its payload goes with it.
+fn check_given_back(number: u32, kind: StepKind, cells: &StepCells, problems: &mut Problems) {
+    let state = StepState::GivenBack;
+    if kind != StepKind::Signal {
+        problems.add(
+            Invariant::I4,
+            format!("operation {number} is {state}, but is a {kind}"),
+        );
+    }
+    if cells.result.is_some() {
+        problems.add(
+            Invariant::I4,
+            format!("operation {number} is {state}, but has a result"),
+        );
     }
 }
 

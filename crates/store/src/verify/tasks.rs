@@ -9,6 +9,7 @@ use super::compare;
 use super::decisions::Standing;
 use super::executions::Run;
 use super::fold_task::TaskFold;
+use super::payloads::compare as compare_digest;
 use super::queue::{Holding, Queued};
 use super::report::{Invariant, Problems, Subject};
 use super::rows::{StoredOutbox, StoredRead, StoredStep, StoredTimer, TaskCells};
@@ -220,6 +221,9 @@ impl Walk<'_, '_> {
         } = *known;
         if let Some(cells) = cells {
             self.check_task_payloads(cells, fold, problems)?;
+            if cells.checkpoint.is_some() {
+                run.checkpoints.push(number);
+            }
             check_node(run.home.graph, number, cells, problems);
         }
         if let Some(fold) = fold {
@@ -265,13 +269,19 @@ impl Walk<'_, '_> {
         payloads.recorded("its output", cells.output.as_deref(), recorded, problems)?;
         payloads.text("its input", cells.input.as_deref(), problems)?;
         payloads.text("its progress", cells.progress.as_deref(), problems)?;
-        for (what, stored) in [
-            ("its changes", &cells.changes),
-            ("its checkpoint", &cells.checkpoint),
+        let changes = fold.map(|fold| fold.changes.as_ref());
+        let checkpoint = fold.map(|fold| fold.checkpoint.as_ref());
+        for (what, stored, history) in [
+            ("its changes", cells.changes.as_deref(), changes),
+            ("its checkpoint", cells.checkpoint.as_deref(), checkpoint),
         ] {
-            let text = payloads.text(what, stored.as_deref(), problems)?;
-            if let Some(Err(error)) = text.map(|text| serde_json::from_str::<Changes>(&text)) {
-                problems.add(Invariant::I1, format!("{what} cannot be read: {error}"));
+            let text = payloads.text(what, stored, problems)?;
+            let read = text.as_deref().map(serde_json::from_str::<Changes>);
+            match read {
+                Some(Err(error)) => {
+                    problems.add(Invariant::I1, format!("{what} cannot be read: {error}"));
+                }
+                _ => compare_digest(what, stored, text.as_deref(), history, problems),
             }
         }
         let error = payloads.text("its error", cells.error.as_deref(), problems)?;

@@ -1,7 +1,7 @@
 //! What is checked apart from single executions: the database itself, workflow versions, instances
 //! with their generations, mailboxes.
 
-use abide_core::ids::{ExecutionId, VersionId};
+use abide_core::ids::{ExecutionId, VersionId, WorkerId};
 use abide_core::status::ExecutionStatus;
 use rusqlite::{Connection, Row, params};
 
@@ -10,14 +10,14 @@ use crate::views::WorkflowKind;
 use super::Integrity;
 use super::graphs;
 use super::payloads::Payloads;
-use super::queue::Workers;
+use super::queue::{KnownWorker, Workers};
 use super::report::{Checked, Findings, Invariant, Problems, Subject};
 
 /// The most that the database's own check says before it stops.
 const INTEGRITY_LINES: u32 = 100;
 
 /// Within this time, and two leases, everybody who runs has looked for what others left, whatever the
-/// database: see `postgres/looks`.
+/// database: see `postgres/orphan_search`.
 const LOOKS_WITHIN_US: i64 = 900_000_000;
 
 /// The database's own check.
@@ -43,15 +43,28 @@ pub(super) fn integrity(
     Ok(())
 }
 
-/// Every worker, and whether what it held has been forgotten.
-pub(super) fn workers(connection: &Connection, checked: &mut Checked) -> rusqlite::Result<Workers> {
-    let mut statement = connection
-        .prepare("SELECT id, ended_at, started_at, heartbeat_at, lease_until FROM workers")?;
+/// Every worker, whether what it held has been forgotten, and what it knows.
+pub(super) fn workers(
+    connection: &Connection,
+    findings: &mut Findings,
+    checked: &mut Checked,
+) -> rusqlite::Result<Workers> {
+    let mut statement = connection.prepare(
+        "SELECT id, ended_at, started_at, heartbeat_at, lease_until, queues FROM workers",
+    )?;
     let mut rows = statement.query([])?;
     let (mut ends, mut looked_for) = (Vec::new(), i64::MIN);
     while let Some(row) = rows.next()? {
-        let ended: Option<i64> = row.get(1)?;
-        ends.push((row.get(0)?, ended));
+        let (id, ended): (i64, Option<i64>) = (row.get(0)?, row.get(1)?);
+        let list: Option<String> = row.get(5)?;
+        let queues = list.map(|list| serde_json::from_str::<Vec<i64>>(&list));
+        let queues = queues.transpose().unwrap_or_else(|error| {
+            let worker = WorkerId(id);
+            let what = format!("its list of workflow versions cannot be read: {error}");
+            findings.add(Invariant::I1, Subject::Worker { worker }, what);
+            None
+        });
+        ends.push((id, ended, queues));
         if ended.is_none() {
             let (started, heard, until): (i64, i64, i64) = (row.get(2)?, row.get(3)?, row.get(4)?);
             let lease = until.saturating_sub(heard).max(0);
@@ -66,7 +79,14 @@ pub(super) fn workers(connection: &Connection, checked: &mut Checked) -> rusqlit
     let is_forgotten = |ended: Option<i64>| ended.is_some_and(|ended| ended < looked_for);
     Ok(ends
         .into_iter()
-        .map(|(id, ended)| (id, is_forgotten(ended)))
+        .map(|(id, ended, queues)| {
+            let is_forgotten = is_forgotten(ended);
+            let known = KnownWorker {
+                is_forgotten,
+                queues,
+            };
+            (id, known)
+        })
         .collect())
 }
 

@@ -13,7 +13,7 @@ pub(crate) const NO_NUMBER: &str = "'second'";
 pub(crate) const TABLES: &[(&str, &str)] = &[("payloads", "SELECT * FROM payloads ORDER BY id")];
 
 /// The outbox's priorities.
-pub(crate) const PRIORITY: &str = "priority";
+pub(crate) const PRIORITY: &str = "-rank AS priority";
 
 impl Database {
     /// A connection of the test's own.

@@ -2,8 +2,8 @@
 
 use abide_core::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
 use abide_core::kernel::{
-    AddTasks, Cancel, Claim, Held, IfExists, Inbox, OutboxRow, Outcome, Progress, Publish, Record,
-    Request, Resume, Signal, Start,
+    Act, Action, AddTasks, Claim, Evict, Held, IfExists, Inbox, OutboxRow, Outcome, Progress,
+    Publish, Record, Request, Resume, Signal, Start, Watch,
 };
 use abide_core::payload::Payload;
 use abide_core::step::{StepEnd, StepKind, StepRecord};
@@ -27,6 +27,7 @@ pub(crate) enum Ask {
     Resume,
     Await,
     AwaitEvicted,
+    Watch,
     Evict,
     Record,
     Progress,
@@ -56,6 +57,7 @@ pub(crate) fn asks() -> Vec<Ask> {
         Ask::Resume,
         Ask::Await,
         Ask::AwaitEvicted,
+        Ask::Watch,
         Ask::Evict,
         Ask::Record,
         Ask::Progress,
@@ -107,14 +109,22 @@ impl Ask {
             Ask::Defer => defer(held),
             Ask::Resume => Request::Resume(Resume {
                 held,
+                given_back: Vec::new(),
                 always: true,
                 next_order: 1,
             }),
             Ask::Await => await_operations(held, vec![signal(9, "never")], false),
             Ask::AwaitEvicted => await_operations(held, vec![signal(9, "never")], true),
-            Ask::Evict => Request::Evict(held),
+            Ask::Watch => Request::Watch(Watch {
+                held,
+                given_back: Vec::new(),
+                operations: vec![signal(9, "never")],
+                next_order: 1,
+            }),
+            Ask::Evict => Evict { held }.into(),
             Ask::Record => Request::Record(Record {
                 held,
+                given_back: Vec::new(),
                 steps: vec![StepRecord {
                     id: step_id(9, StepKind::Step, "charge"),
                     end: StepEnd::Done(Payload::from_json("1")),
@@ -136,12 +146,10 @@ impl Ask {
                 payload: Payload::from_json("1"),
                 actor: None,
             }),
-            Ask::Cancel => Request::Cancel(Cancel {
-                execution: held.key.execution,
-                reason: "test".into(),
-                grace_us: SECOND_US,
-                actor: None,
-            }),
+            Ask::Cancel => {
+                let grace_us = SECOND_US;
+                Act::on(held.key.execution, Action::Cancel { grace_us }, "test").into()
+            }
             Ask::StartAgain => self.start(subject, IfExists::UseExisting, "input"),
             Ask::StartWithOtherInput => self.start(subject, IfExists::UseExisting, "other"),
             Ask::StartRejecting => self.start(subject, IfExists::Reject, "input"),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use abide_store::{ApplyError, Store, StoreError, StoreOptions};
+use abide_store::{ApplyError, Store, StoreError, StoreOptions, VerifyOptions, verify_file};
 use tempfile::TempDir;
 
 use crate::home::{Home, completed, finish, held, single};
@@ -152,6 +152,39 @@ async fn a_store_of_a_newer_version_is_not_touched() {
         said.contains("written by a newer version; upgrade this program"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn a_store_of_a_build_that_was_never_published_is_told_so_and_not_touched() {
+    let files = Files::new();
+    // What told builds apart is younger than some of them; others had another text.
+    for (name, earlier) in [
+        ("first.db", "DROP VIEW abide_schema"),
+        (
+            "second.db",
+            "ALTER TABLE workers DROP COLUMN queues; DROP VIEW abide_schema; \
+             CREATE VIEW abide_schema AS SELECT '0123456789abcdef' AS fingerprint",
+        ),
+    ] {
+        let path = files.store(name).await;
+        let sqlite = rusqlite::Connection::open(&path).expect("opens");
+        sqlite.execute_batch(earlier).expect("sound");
+        drop(sqlite);
+        let (error, said) = refused(&path).await;
+        assert!(matches!(error, StoreError::Unpublished { .. }), "{error:?}");
+        assert!(
+            said.contains("another build of Abide that was never published")
+                && said.contains("set it aside"),
+            "{said}"
+        );
+        assert!(!error.is_transient(), "{said}");
+        let url = path.to_str().expect("utf-8");
+        let verified = verify_file(url, &VerifyOptions::default()).expect_err("not this version's");
+        assert!(
+            matches!(verified, StoreError::Unpublished { .. }),
+            "{verified:?}"
+        );
+    }
 }
 
 // ---- damage ----

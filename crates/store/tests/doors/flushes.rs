@@ -6,7 +6,8 @@ use abide_core::context::Changes;
 use abide_core::graph::{Graph, TaskSpec};
 use abide_core::ids::{ExecutionId, TaskKey};
 use abide_core::kernel::{
-    Await, Cancel, Defer, Held, IfExists, Outcome, Record, Recover, Request, Resume, Signal, Start,
+    Act, Action, Await, Defer, Evict, Held, IfExists, Outcome, Record, Recover, Request, Resume,
+    Signal, Start,
 };
 use abide_core::payload::Payload;
 use abide_core::retry::{Backoff, RetryPolicy};
@@ -43,6 +44,7 @@ async fn a_wait_that_is_withdrawn_is_no_step_of_a_task_that_is_recovered_at_once
         .await;
     let resume = Resume {
         held: task,
+        given_back: Vec::new(),
         always: true,
         next_order: 1,
     };
@@ -50,6 +52,7 @@ async fn a_wait_that_is_withdrawn_is_no_step_of_a_task_that_is_recovered_at_once
         key: task.key,
         worker: task.worker,
         crash_cap: 1,
+        alone: true,
         reason: "taken for dead".into(),
     };
     home.apply_at_once(vec![
@@ -200,28 +203,35 @@ impl Scene {
             }
             Ask::Defer(target) => Request::Defer(Defer {
                 held: self.held(target),
+                given_back: Vec::new(),
                 wait: "a condition".into(),
             }),
             Ask::Resume(target) => Request::Resume(Resume {
                 held: self.held(target),
+                given_back: Vec::new(),
                 always: true,
                 next_order: order,
             }),
             Ask::AwaitSignal(target, evict) => Request::Await(Await {
                 held: self.held(target),
+                given_back: Vec::new(),
                 operations: vec![signal(10, "go")],
                 next_order: order,
                 evict,
             }),
             Ask::AwaitSleep(target, evict) => Request::Await(Await {
                 held: self.held(target),
+                given_back: Vec::new(),
                 operations: vec![sleep(11, self.home.now().plus_us(SECOND_US))],
                 next_order: order,
                 evict,
             }),
-            Ask::Evict(target) => Request::Evict(self.held(target)),
+            Ask::Evict(target) => Request::Evict(Evict {
+                held: self.held(target),
+            }),
             Ask::Record(target, number) => Request::Record(Record {
                 held: self.held(target),
+                given_back: Vec::new(),
                 steps: vec![StepRecord {
                     id: step_id(number, StepKind::Step, "charge"),
                     end: StepEnd::Done(Payload::from_json("1")),
@@ -234,6 +244,7 @@ impl Scene {
                     key: held.key,
                     worker: held.worker,
                     crash_cap: 3,
+                    alone: true,
                     reason: "test".into(),
                 })
             }
@@ -276,12 +287,8 @@ impl Scene {
 }
 
 fn cancel(execution: ExecutionId) -> Request {
-    Request::Cancel(Cancel {
-        execution,
-        reason: "test".into(),
-        grace_us: SECOND_US,
-        actor: None,
-    })
+    let grace_us = SECOND_US;
+    Act::on(execution, Action::Cancel { grace_us }, "test").into()
 }
 
 /// Two stores that the same was asked of so far.

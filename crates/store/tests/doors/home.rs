@@ -6,14 +6,15 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use abide_core::failure::Failure;
 use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
 use abide_core::ids::{ExecutionId, IdGenerator, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{
-    Await, Cancel, Claimed, Finish, Finished, Held, IfExists, Outcome, Reply, Request, Start,
+    Act, Action, Await, Claimed, Finish, Finished, Held, IfExists, Outcome, Reply, Request, Rerun,
+    Start, Supersede, Superseded,
 };
 use abide_core::payload::Payload;
 use abide_core::status::Phase;
@@ -215,28 +216,42 @@ impl Home {
 
     /// Asks the store all of this while its writer is busy, so that it finds it together.
     pub(crate) async fn at_once<T>(&self, mut asked: Vec<Asked<'_, T>>) -> Vec<T> {
-        let (here, is_here) = channel();
-        let (open, opened) = channel();
-        *self.gate.lock().expect("nobody panics here") = Some((here, opened));
         // Changes nothing; the writer stops in the middle of it, and then finds all the others.
         let nobody = WorkerId(i64::MAX);
-        let mut first = pin!(self.store.claim(nobody, Arc::new([]), 0));
-        poll_fn(|cx| {
-            assert!(first.as_mut().poll(cx).is_pending());
-            is_here.recv().expect("the writer comes by");
+        let first = self.store.claim(nobody, Arc::new([]), 0);
+        let first = self.in_between(first, |cx| {
             for answer in &mut asked {
                 assert!(answer.as_mut().poll(cx).is_pending(), "sent");
             }
-            Poll::Ready(())
-        })
-        .await;
-        open.send(()).expect("the writer waits");
+        });
         first.await.expect("asked");
         let mut answers = Vec::new();
         for answer in asked {
             answers.push(answer.await);
         }
         answers
+    }
+
+    /// Asks the store something, and does something else while its writer is in the middle of that.
+    pub(crate) async fn in_between<T>(
+        &self,
+        asked: impl Future<Output = T>,
+        act: impl FnOnce(&mut Context<'_>),
+    ) -> T {
+        let (here, is_here) = channel();
+        let (open, opened) = channel();
+        *self.gate.lock().expect("nobody panics here") = Some((here, opened));
+        let mut asked = pin!(asked);
+        let mut act = Some(act);
+        poll_fn(|cx| {
+            assert!(asked.as_mut().poll(cx).is_pending());
+            is_here.recv().expect("the writer comes by");
+            act.take().expect("polled once")(cx);
+            Poll::Ready(())
+        })
+        .await;
+        open.send(()).expect("the writer waits");
+        asked.await
     }
 
     pub(crate) async fn finish(&self, held: Held, outcome: Outcome) -> Finished {
@@ -247,13 +262,9 @@ impl Home {
     }
 
     pub(crate) async fn cancel(&self, execution: ExecutionId) {
-        let cancel = Cancel {
-            execution,
-            reason: "test".into(),
-            grace_us: 30 * SECOND_US,
-            actor: None,
-        };
-        self.apply(Request::Cancel(cancel)).await;
+        let grace_us = 30 * SECOND_US;
+        let act = Act::on(execution, Action::Cancel { grace_us }, "test");
+        self.apply(act.into()).await;
     }
 
     /// Fires what is due until nothing is.
@@ -311,6 +322,7 @@ pub(crate) fn held(claimed: &Claimed) -> Held {
 pub(crate) fn finish(held: Held, outcome: Outcome) -> Request {
     Request::Finish(Box::new(Finish {
         held,
+        given_back: Vec::new(),
         outcome,
         offer: None,
     }))
@@ -329,7 +341,7 @@ pub(crate) fn failed() -> Outcome {
     Outcome::Failed {
         failure: Failure::fatal("broken", "on purpose"),
         random: 0.0,
-        supersede: None,
+        rerun: None,
     }
 }
 
@@ -338,7 +350,22 @@ pub(crate) fn failed_once() -> Outcome {
     Outcome::Failed {
         failure: Failure::new("flaky", "on purpose"),
         random: 0.0,
-        supersede: None,
+        rerun: None,
+    }
+}
+
+/// What the next attempt runs again: an operation, and those from another on.
+pub(crate) fn runs_again(failed: u32, from: u32) -> Rerun {
+    let supersede = Supersede { failed, from };
+    let operations = vec![Superseded {
+        number: failed,
+        kind: StepKind::Step,
+        name: "work".to_owned(),
+        error: Some("flaky: on purpose".to_owned()),
+    }];
+    Rerun {
+        supersede,
+        operations,
     }
 }
 
@@ -368,6 +395,7 @@ pub(crate) fn step_id(number: u32, kind: StepKind, name: &str) -> StepId {
 pub(crate) fn await_operations(held: Held, operations: Vec<Operation>, evict: bool) -> Request {
     Request::Await(Await {
         held,
+        given_back: Vec::new(),
         operations,
         next_order: 1,
         evict,

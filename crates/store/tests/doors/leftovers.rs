@@ -5,13 +5,13 @@ use std::sync::Arc;
 use abide_core::failure::Failure;
 use abide_core::graph::{Graph, TaskSpec};
 use abide_core::ids::TaskKey;
-use abide_core::kernel::{Outcome, Record, Request, Supersede};
+use abide_core::kernel::{Outcome, Record, Request};
 use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::status::Phase;
 use abide_core::step::{StepEnd, StepKind, StepRecord};
 use abide_core::timer::NEVER;
 
-use crate::home::{Home, await_operations, graph, held, single, sleep, step_id};
+use crate::home::{Home, await_operations, graph, held, runs_again, single, sleep, step_id};
 
 /// A task that is tried again at once.
 fn stubborn() -> Arc<Graph> {
@@ -42,12 +42,17 @@ async fn attempts_that_fail_at_length_leave_no_payloads_behind() {
         let held = held(&home.claim().await);
         let failure = Failure::new("flaky", format!("{attempt}").repeat(5000));
         let steps = vec![failed_step(1, &failure)];
-        home.apply(Request::Record(Record { held, steps })).await;
-        let supersede = Some(Supersede { failed: 1, from: 2 });
+        home.apply(Request::Record(Record {
+            held,
+            given_back: Vec::new(),
+            steps,
+        }))
+        .await;
+        let rerun = Some(runs_again(1, 2));
         let outcome = Outcome::Failed {
             failure,
             random: 0.0,
-            supersede,
+            rerun,
         };
         home.finish(held, outcome).await;
     }

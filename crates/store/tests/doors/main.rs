@@ -1,6 +1,8 @@
 //! The store's behaviour at its doors, on SQLite. One binary, since each links a database.
 //! `doors_postgres.rs` runs the same on PostgreSQL, but for what is about files.
 
+mod actions;
+mod activities;
 mod asks;
 #[path = "../backend/sqlite.rs"]
 mod backend;
@@ -20,6 +22,7 @@ mod lists;
 mod mailboxes;
 mod model;
 mod neighbours;
+mod one_file;
 mod one_step;
 mod payloads;
 #[path = "../backend/sqlite_rows.rs"]

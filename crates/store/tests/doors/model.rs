@@ -394,9 +394,16 @@ impl Work<'_> {
         let at = self.choose(self.held.len());
         let held = held(&self.held[at]);
         let wait = "a moment".to_owned();
-        self.home.apply(Request::Defer(Defer { held, wait })).await;
+        self.home
+            .apply(Request::Defer(Defer {
+                held,
+                given_back: Vec::new(),
+                wait,
+            }))
+            .await;
         let resume = Resume {
             held,
+            given_back: Vec::new(),
             always: true,
             next_order: self.next_order(held).await,
         };
@@ -415,6 +422,7 @@ impl Work<'_> {
         let due = self.home.now().plus_us(SECOND_US);
         let request = Await {
             held,
+            given_back: Vec::new(),
             operations: vec![sleep(number, due)],
             next_order: self.next_order(held).await,
             evict: true,
@@ -439,6 +447,7 @@ impl Work<'_> {
                     key: held.key,
                     worker: held.worker,
                     crash_cap: 1,
+                    alone: true,
                     reason: "test".to_owned(),
                 };
                 self.home.apply(Request::Recover(recover)).await;
@@ -447,7 +456,7 @@ impl Work<'_> {
             Plan::FailsTimes(times) if claimed.task.attempt <= *times => Outcome::Failed {
                 failure: Failure::new("flaky", "on purpose"),
                 random: 0.0,
-                supersede: None,
+                rerun: None,
             },
             Plan::FailsTimes(_) => self.completed(node),
         };
@@ -471,14 +480,17 @@ impl Work<'_> {
 
     async fn finish(&mut self, held: Held, outcome: Outcome, hop: u8) {
         let slots = self.choose(3) as u32;
+        let fills = self.choose(2) == 0;
         let offer = Offer {
             worker: self.home.worker,
             slots,
             hop,
             queues: self.queues.clone(),
+            fills,
         };
         let finish = Finish {
             held,
+            given_back: Vec::new(),
             outcome,
             offer: (slots > 0).then_some(offer),
         };

@@ -45,7 +45,7 @@ async fn a_task_goes_through_the_outbox_to_its_end() {
         checkpoint: None,
     };
     assert!(home.finish(held(&claimed), outcome).await.recorded);
-    end.ended().await;
+    end.ended().await.expect("the file is there");
     let end = home
         .store
         .end(started.id)

@@ -203,6 +203,7 @@ fn ends(claimed: &Claimed, trial: &Trial) -> Request {
             key: held.key,
             worker: held.worker,
             crash_cap: 0,
+            alone: true,
             reason: "test".to_owned(),
         }),
         _ => finish(held, completed()),

@@ -234,7 +234,11 @@ impl Subject {
 
 pub(crate) fn defer(held: Held) -> Request {
     let wait = "a condition".to_owned();
-    Request::Defer(Defer { held, wait })
+    Request::Defer(Defer {
+        held,
+        given_back: Vec::new(),
+        wait,
+    })
 }
 
 pub(crate) fn recover(held: Held, crash_cap: u32) -> Request {
@@ -242,6 +246,7 @@ pub(crate) fn recover(held: Held, crash_cap: u32) -> Request {
         key: held.key,
         worker: held.worker,
         crash_cap,
+        alone: true,
         reason: "test".into(),
     })
 }

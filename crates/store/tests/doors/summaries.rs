@@ -55,12 +55,13 @@ impl World {
     async fn sub_status(&self) -> Option<ExecutionSubStatus> {
         let (view, rollup) = self.summary().await;
         assert_eq!(rollup.tasks(), view.tasks);
-        rollup.sub_status(&view.execution, self.home.now())
+        view.sub_status
     }
 
     async fn percent(&self) -> f64 {
         let (view, rollup) = self.summary().await;
-        rollup.percent(view.execution.status)
+        let percent = rollup.percent(view.execution.status);
+        percent.expect("it has not ended otherwise")
     }
 }
 
@@ -77,7 +78,11 @@ async fn a_rollup_follows_tasks_through_their_states() {
     world.home.apply(progress).await;
     assert_eq!(world.percent().await, 25.0);
     let wait = "a file".to_owned();
-    let defer = Request::Defer(Defer { held: a, wait });
+    let defer = Request::Defer(Defer {
+        held: a,
+        given_back: Vec::new(),
+        wait,
+    });
     world.home.apply(defer).await;
     assert_eq!(world.sub_status().await, Some(ExecutionSubStatus::Deferred));
     world.pass(4);
@@ -163,4 +168,21 @@ async fn pages_of_events_meet_without_gap_or_repeat() {
         paged.push(event.position);
     }
     assert_eq!(paged, positions);
+}
+
+#[tokio::test]
+async fn an_abandoned_task_does_not_end_with_the_error_of_an_earlier_attempt() {
+    let mut world = World::new().await;
+    let first = held(&world.home.claim().await);
+    world.home.finish(first, failed_once()).await;
+    world.pass(20);
+    world.home.fire_timers().await;
+    world.home.claim().await;
+    assert_eq!(world.home.recover(0).await.abandoned, 1);
+    let end = world.home.store.end(world.id).await.expect("reads");
+    let end = end.expect("exists");
+    assert_eq!(end.status, ExecutionStatus::Failed);
+    assert_eq!(end.failed_node.as_deref(), Some("a"));
+    assert_eq!(end.error, None);
+    assert_eq!(world.summary().await.1.percent(end.status), None);
 }

@@ -82,6 +82,7 @@ async fn waits_and_ends_from_there(home: &Home) {
         defer(home, held).await;
         let resume = Resume {
             held,
+            given_back: Vec::new(),
             always: true,
             next_order: 1,
         };
@@ -162,6 +163,7 @@ async fn loses_its_workers(home: &Home) {
             key: held.key,
             worker: held.worker,
             crash_cap: 1,
+            alone: true,
             reason: "test".into(),
         };
         home.apply(Request::Recover(recover)).await
@@ -264,6 +266,7 @@ async fn hears_of_a_late_result(home: &Home) {
 async fn defer(home: &Home, held: Held) {
     let defer = Defer {
         held,
+        given_back: Vec::new(),
         wait: "a condition".into(),
     };
     home.apply(Request::Defer(defer)).await;
@@ -302,9 +305,13 @@ fn pairs<S: Copy + AsText, M: Copy>(table: &'static [Row<S, M>]) -> impl Iterato
     let in_use = table.iter().filter(|row| row.built == Built::Now);
     in_use.flat_map(|row| {
         row.from.iter().flat_map(move |from| {
-            row.events.iter().map(move |kind| {
+            let pairs = row
+                .events
+                .iter()
+                .flat_map(|kind| row.to.iter().map(move |to| (kind, to)));
+            pairs.map(move |(kind, to)| {
                 let from = from.map(|from| from.text().to_owned());
-                (*kind, from, row.to.text().to_owned())
+                (*kind, from, to.text().to_owned())
             })
         })
     })
@@ -321,13 +328,17 @@ fn rows_not_taken<S: Copy + PartialEq + AsText, M: Copy + AsText>(
     let mut rows = 0;
     for row in in_use() {
         for from in row.from {
-            if from.is_some_and(|from| in_use().all(|row| row.to != from)) {
+            if from.is_some_and(|from| in_use().all(|row| !row.to.contains(&from))) {
                 continue;
             }
             rows += 1;
             let from = from.map(|from| from.text().to_owned());
-            for kind in row.events {
-                let key = (*kind, from.clone(), row.to.text().to_owned());
+            for (kind, to) in row
+                .events
+                .iter()
+                .flat_map(|kind| row.to.iter().map(move |to| (kind, to)))
+            {
+                let key = (*kind, from.clone(), to.text().to_owned());
                 if !taken.contains_key(&key) {
                     missing.push(format!("{what} {}: {key:?}", row.name.text()));
                 }

@@ -325,6 +325,7 @@ async fn recovering_a_task_of_an_unreadable_execution_is_refused_in_words() {
         key: held.key,
         worker: held.worker,
         crash_cap: 3,
+        alone: true,
         reason: "test".into(),
     };
     let answer = home.store.apply(Request::Recover(recover.clone())).await;

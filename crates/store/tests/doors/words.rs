@@ -1,7 +1,7 @@
 //! What the store says before it asks the rules.
 
-use abide_core::execution::REASON_DEADLINE;
-use abide_core::kernel::Cancel;
+use abide_core::execution::StopCause;
+use abide_core::kernel::{Act, Action};
 use abide_core::payload::Payload;
 use abide_core::status::ExecutionStatus;
 
@@ -21,37 +21,52 @@ async fn words_that_cannot_be_stored_are_refused_by_name() {
     let home = Home::new().await;
     let execution = home.start(&single()).await;
     let before = home.dump().await;
-    let cancel = |reason: String, actor: Option<&str>| Cancel {
-        execution,
-        reason,
-        grace_us: SECOND_US,
+    let grace_us = SECOND_US;
+    let cancel = |reason: String, actor: Option<&str>| Act {
         actor: actor.map(Into::into),
+        ..Act::on(execution, Action::Cancel { grace_us }, reason)
     };
     for (request, culprit) in [
         (cancel("why\0not".into(), None), "the reason"),
         (cancel("long ".repeat(1000), None), "the reason"),
         (cancel("fine".into(), Some("nobody\0")), "actor"),
     ] {
-        let error = home.store.cancel(request).await.expect_err("refused");
+        let error = home.store.act(request).await.expect_err("refused");
         assert!(error.to_string().contains(culprit), "{error}");
     }
     assert_eq!(home.dump().await, before);
 }
 
 #[tokio::test]
-async fn nobody_gives_the_engines_reason_for_passed_deadlines() {
-    let home = Home::new().await;
-    let execution = home.start(&single()).await;
-    home.claim().await;
-    let cancel = Cancel {
-        execution,
-        reason: REASON_DEADLINE.into(),
-        grace_us: 0,
-        actor: None,
-    };
-    let error = home.store.cancel(cancel).await.expect_err("kept");
-    assert!(error.to_string().contains(REASON_DEADLINE), "{error}");
-    let view = home.store.execution(execution).await.expect("reads");
-    let status = view.expect("exists").execution.status;
-    assert_eq!(status, ExecutionStatus::Running);
+async fn a_cancellation_for_the_reason_deadline_is_no_timeout() {
+    for runs in [false, true] {
+        let home = Home::new().await;
+        let cancelled = home.start(&single()).await;
+        let mut start = home.request(&single()).await;
+        start.deadline_at = Some(home.now().plus_us(SECOND_US));
+        let late = home.store.start(start).await.expect("starts").id;
+        if runs {
+            home.claim_all().await;
+        }
+        let cancel = Action::Cancel { grace_us: 0 };
+        let act = Act::on(cancelled, cancel, "deadline");
+        home.store.act(act).await.expect("any word is a reason");
+        home.advance(SECOND_US);
+        home.fire_timers().await;
+        // The grace periods are over.
+        home.advance(60 * SECOND_US);
+        home.fire_timers().await;
+        for (id, status, cause) in [
+            (cancelled, ExecutionStatus::Cancelled, StopCause::Cancel),
+            (late, ExecutionStatus::TimedOut, StopCause::Deadline),
+        ] {
+            let view = home.store.execution(id).await.expect("reads");
+            let execution = view.expect("exists").execution;
+            assert_eq!(
+                (execution.status, execution.stop_cause),
+                (status, Some(cause))
+            );
+            assert_eq!(execution.reason.as_deref(), Some("deadline"));
+        }
+    }
 }

@@ -9,8 +9,8 @@ use abide_core::failure::Failure;
 use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
 use abide_core::ids::{ExecutionId, IdGenerator, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{
-    Answered, Await, Cancel, Claimed, Defer, Finish, Finished, Held, IfExists, Outcome, Record,
-    Reply, Request, Resume, Signal, Start, Started,
+    Act, Action, Answered, Await, Claimed, Defer, Evict, Finish, Finished, Held, IfExists, Outcome,
+    Record, Reply, Request, Resume, Signal, Start, Started,
 };
 use abide_core::payload::Payload;
 use abide_core::status::ExecutionStatus;
@@ -291,6 +291,7 @@ impl Fixture {
     pub(crate) async fn finish(&self, held: Held, outcome: Outcome) -> Finished {
         let finish = Finish {
             held,
+            given_back: Vec::new(),
             outcome,
             offer: None,
         };
@@ -319,12 +320,18 @@ impl Fixture {
 
     pub(crate) async fn defer(&self, held: Held, wait: &str) -> Answered {
         let wait = wait.to_owned();
-        self.answered(Request::Defer(Defer { held, wait })).await
+        self.answered(Request::Defer(Defer {
+            held,
+            given_back: Vec::new(),
+            wait,
+        }))
+        .await
     }
 
     pub(crate) async fn resume(&self, held: Held) -> Answered {
         let resume = Resume {
             held,
+            given_back: Vec::new(),
             always: true,
             next_order: self.next_order(held.key).await,
         };
@@ -339,6 +346,7 @@ impl Fixture {
     ) -> Answered {
         let request = Await {
             held,
+            given_back: Vec::new(),
             operations,
             next_order: self.next_order(held.key).await,
             evict,
@@ -347,7 +355,7 @@ impl Fixture {
     }
 
     pub(crate) async fn evict(&self, held: Held) -> Answered {
-        self.answered(Request::Evict(held)).await
+        self.answered(Evict { held }.into()).await
     }
 
     /// Records a finished step.
@@ -360,9 +368,13 @@ impl Fixture {
         let steps = vec![step];
         let reply = self
             .store
-            .apply(Request::Record(Record { held, steps }))
+            .apply(Request::Record(Record {
+                held,
+                given_back: Vec::new(),
+                steps,
+            }))
             .await;
-        assert!(matches!(reply, Ok(Reply::Done)), "{reply:?}");
+        assert!(matches!(reply, Ok(Reply::Done(()))), "{reply:?}");
     }
 
     /// The place that the task's next result gets.
@@ -382,13 +394,11 @@ impl Fixture {
     }
 
     pub(crate) async fn cancel(&self, execution: ExecutionId, grace_us: i64) -> ExecutionStatus {
-        let cancel = Cancel {
-            execution,
-            reason: "no longer wanted".into(),
-            grace_us,
+        let act = Act {
             actor: Some("user:test".into()),
+            ..Act::on(execution, Action::Cancel { grace_us }, "no longer wanted")
         };
-        self.store.cancel(cancel).await.expect("cancels").status
+        self.store.act(act).await.expect("cancels").status()
     }
 
     /// Fires everything that is due, and what follows from it at once.
@@ -438,7 +448,7 @@ pub(crate) fn failed(message: &str) -> Outcome {
     Outcome::Failed {
         failure: Failure::new("error", message),
         random: 0.5,
-        supersede: None,
+        rerun: None,
     }
 }
 

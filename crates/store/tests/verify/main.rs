@@ -19,6 +19,7 @@ mod random;
 mod raw;
 mod regressions;
 mod scenario;
+mod schema;
 mod shapes;
 #[path = "../backend/value.rs"]
 #[expect(dead_code, reason = "other tests look at single columns")]

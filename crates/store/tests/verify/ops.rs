@@ -40,6 +40,10 @@ pub(crate) enum Op {
         waits: Vec<(bool, u8)>,
         evict: bool,
     },
+    Watch {
+        task: u8,
+        waits: Vec<(bool, u8)>,
+    },
     Evict(u8),
     Record(u8, u8, bool),
     Progress(u8),
@@ -84,6 +88,8 @@ pub(crate) fn request_ops() -> impl Strategy<Value = Op> {
         6 => (task(), any::<bool>()).prop_map(|(task, always)| Op::Resume(task, always)),
         5 => (task(), vec((any::<bool>(), 0..4_u8), 0..4), any::<bool>())
             .prop_map(|(task, waits, evict)| Op::Await { task, waits, evict }),
+        3 => (task(), vec((any::<bool>(), 0..4_u8), 0..4))
+            .prop_map(|(task, waits)| Op::Watch { task, waits }),
         2 => task().prop_map(Op::Evict),
         2 => (task(), 0..3_u8, any::<bool>()).prop_map(|(task, count, failed)| Op::Record(task, count, failed)),
         1 => task().prop_map(Op::Progress),

@@ -209,6 +209,15 @@ planted! { what_was_acknowledged_exists:
     changes_that_are_not_of_their_form:
         "UPDATE task_executions SET changes = '[1]' WHERE execution = {function}"
         => I1, Task("function", 1), "its changes cannot be read";
+    changes_of_the_context_that_were_forged:
+        "UPDATE task_executions SET changes = '{\"set\":{\"y\":3},\"removed\":[\"for\"]}' WHERE execution = {context} AND number = 2"
+        => I1, Task("context", 2), "its changes has 33 bytes and digest";
+    changes_of_the_context_where_none_were:
+        "UPDATE task_executions SET changes = '{\"set\":{\"free\":true}}' WHERE execution = {function}"
+        => I1, Task("function", 1), "its changes is stored, but history knows of none";
+    a_checkpoint_of_the_context_that_is_gone:
+        "UPDATE task_executions SET checkpoint = NULL WHERE execution = {context} AND number = 3"
+        => I1, Task("context", 3), "its checkpoint is missing";
     tags_that_are_no_list:
         "UPDATE executions SET tags = '{\"a\":1}' WHERE id = {ready}"
         => I1, Execution("ready"), "its tags";
@@ -289,6 +298,12 @@ planted! { a_step_has_one_result_and_a_task_no_attempt_too_many:
     a_result_that_is_not_the_signal:
         "UPDATE steps SET result = '\"other\"' WHERE execution = {function} AND number = 4"
         => I4, Mailbox("function", "go"), "another payload";
+    a_signal_that_was_given_back_but_is_read:
+        "UPDATE steps SET state = 'given_back', result = NULL WHERE execution = {function} AND number = 4"
+        => I4, Mailbox("function", "go"), "which is signal `go`, given_back";
+    a_step_that_was_given_back:
+        "UPDATE steps SET state = 'given_back', result = NULL WHERE execution = {function} AND number = 2"
+        => I4, Task("function", 1), "operation 2 is given_back, but is a step";
     more_retries_than_allowed:
         "UPDATE executions SET graph = replace(graph, '\"retries\":1', '\"retries\":0') WHERE id = {active}"
         => I4, Task("active", 1), "history has 1 retries, its definition allows 0";
@@ -353,6 +368,12 @@ planted! { rows_are_what_history_says:
     a_reason_that_is_another:
         "UPDATE executions SET reason = 'fate' WHERE id = {failed}"
         => I6, Execution("failed"), "reason is fate, history says task `a`: Failed";
+    a_cause_of_a_stop_that_is_another:
+        "UPDATE executions SET stop_cause = 'deadline' WHERE id = {cancelled}"
+        => I6, Execution("cancelled"), "stop_cause is deadline, history says cancel";
+    a_task_that_failed_it_that_is_another:
+        "UPDATE executions SET failed_task = 2 WHERE id = {failed}"
+        => I6, Execution("failed"), "failed_task is 2, history says 1";
     an_error_that_is_another:
         "UPDATE task_executions SET error = '{\"kind\":\"x\",\"message\":\"y\"}' WHERE execution = {failed} AND number = 1"
         => I6, Task("failed", 1), "error is {\"kind\":\"x\"";
@@ -463,6 +484,46 @@ planted! { nothing_is_forgotten:
 }
 
 #[tokio::test]
+async fn a_checkpoint_is_compared_with_the_changes_up_to_it() {
+    let field = Field::new().await;
+    let says = async |sql: &str| {
+        let found = field.verify_after(sql).await;
+        let of_contexts = found
+            .iter()
+            .filter(|finding| finding.what.contains("the changes up to it"));
+        let told: Vec<(Subject, String)> = of_contexts
+            .map(|finding| (finding.subject.clone(), finding.what.clone()))
+            .collect();
+        told
+    };
+    let task = |number| field.scenario.task("context", number);
+    // A checkpoint that keeps what was removed, with a history that agrees.
+    let forged = "UPDATE task_executions SET checkpoint = '{\"set\":{\"y\":2}}' WHERE execution = {context} AND number = 3;
+        UPDATE execution_events SET data = NULL WHERE execution = {context} AND task = 3 AND data LIKE '%checkpoint%'";
+    assert_eq!(
+        says(forged).await,
+        [(
+            task(3),
+            "its checkpoint has \"context\" for `for`, the changes up to it come to nothing"
+                .to_owned()
+        )]
+    );
+    // Changes that no longer lead to the checkpoints after them.
+    let forged = "UPDATE task_executions SET changes = '{\"set\":{\"x\":5}}' WHERE execution = {context} AND number = 1";
+    assert_eq!(
+        says(forged).await,
+        [(
+            task(1),
+            "its checkpoint has 1 for `x`, the changes up to it come to 5".to_owned()
+        )]
+    );
+    let forged = "UPDATE task_executions SET changes = '{\"set\":{\"z\":5}}' WHERE execution = {context} AND number = 2";
+    let told = says(forged).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].0, task(3));
+}
+
+#[tokio::test]
 async fn tasks_held_by_a_worker_that_has_ended_are_named() {
     let field = Field::new().await;
     let ended = "UPDATE workers SET ended_at = heartbeat_at WHERE id = {worker3}";
@@ -497,6 +558,44 @@ async fn tasks_held_by_a_worker_that_has_ended_are_named() {
             .all(|finding| finding.invariant == Invariant::I8),
         "{found:#?}"
     );
+}
+
+#[tokio::test]
+async fn tasks_held_by_a_worker_that_does_not_know_them_are_named() {
+    let field = Field::new().await;
+    let id_of =
+        |name: &str| format!("(SELECT workflow_version FROM executions WHERE id = {{{name}}})");
+    let knows_all = format!(
+        "UPDATE workers SET queues = '[' || {} || ', ' || {} || ', ' || {} || ', ' || {} || ']' WHERE id = {{worker3}}",
+        id_of("active"),
+        id_of("polling"),
+        id_of("cancelling"),
+        id_of("parked")
+    );
+    assert_eq!(field.verify_after(&knows_all).await, []);
+    let knows_two = format!(
+        "UPDATE workers SET queues = '[' || {} || ', ' || {} || ']' WHERE id = {{worker3}}",
+        id_of("cancelling"),
+        id_of("parked")
+    );
+    let found = field.verify_after(&knows_two).await;
+    let subjects: Vec<&Subject> = found.iter().map(|finding| &finding.subject).collect();
+    let expected = [
+        field.scenario.task("active", 1),
+        field.scenario.task("polling", 1),
+    ];
+    assert_eq!(subjects, expected.iter().collect::<Vec<_>>(), "{found:#?}");
+    for finding in &found {
+        assert_eq!(finding.invariant, Invariant::I8);
+        assert!(
+            finding.what.contains("doesn't know its workflow version"),
+            "{finding}"
+        );
+    }
+    let unreadable = "UPDATE workers SET queues = 'all' WHERE id = {worker3}";
+    let found = field.verify_after(unreadable).await;
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].what.contains("cannot be read"), "{found:#?}");
 }
 
 #[tokio::test]

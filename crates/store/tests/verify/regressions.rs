@@ -1,7 +1,7 @@
 //! What verification of random sequences has found, each as the shortest way there.
 
 use abide_core::graph::TaskSpec;
-use abide_core::kernel::{Cancel, PIECE, Request};
+use abide_core::kernel::{Act, Action, PIECE, Request};
 use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::status::{ExecutionStatus, Phase, TaskStatus};
 
@@ -68,13 +68,8 @@ async fn what_one_transaction_queues_and_cancels_is_not_queued() {
     let graph = graph(vec![TaskSpec::new("a")], &[]);
     let version = home.version("w", &graph).await;
     let start = home.start_request("i", version, &graph);
-    let cancel = Cancel {
-        execution: start.id,
-        reason: "enough".into(),
-        grace_us: 0,
-        actor: None,
-    };
-    let requests = [Request::Start(Box::new(start)), Request::Cancel(cancel)];
+    let cancel = Act::on(start.id, Action::Cancel { grace_us: 0 }, "enough");
+    let requests: [Request; 2] = [start.into(), cancel.into()];
     let asks = requests.map(|request| Ask::Apply(Box::new(request)));
     for answer in home.batch(asks.into()).await {
         assert!(matches!(answer, Answer::Reply(Ok(_))));

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use abide_core::context::Changes;
 use abide_core::graph::TaskSpec;
 use abide_core::ids::{ExecutionId, TaskKey};
 use abide_core::kernel::{Finish, IfExists, Outcome, Request};
@@ -12,6 +13,7 @@ use abide_core::status::{ExecutionStatus, Phase};
 use abide_core::step::StepEnd;
 use abide_core::trigger::Trigger;
 use abide_store::{Subject, VerifyReport};
+use serde_json::json;
 
 use crate::backend::Database;
 use crate::fixture::{SECOND, failed, graph, signal, sleep};
@@ -118,6 +120,7 @@ impl Builder {
         // What a dead worker leaves comes first: recovery takes back all that is held.
         self.crashed().await;
         self.ended().await;
+        self.contexts().await;
         self.stopped().await;
         self.functions().await;
         self.waiting().await;
@@ -235,6 +238,49 @@ impl Builder {
         let second = self.home.start_with(again).await;
         assert_eq!(second.generation, 2);
         self.executions.insert("second", second.id);
+    }
+
+    /// Tasks that change their context, on a chain, with checkpoints of it.
+    async fn contexts(&mut self) {
+        let tasks = ["a", "b", "c"].map(TaskSpec::new).to_vec();
+        let version = self
+            .start("context", tasks, &[("a", "b"), ("b", "c")])
+            .await;
+        for (node, set, removed, checkpoint) in [
+            (
+                "a",
+                Some(("x", json!(1))),
+                None,
+                Some("{\"set\":{\"x\":1}}"),
+            ),
+            (
+                "b",
+                Some(("y", json!("large ".repeat(300)))),
+                Some("for"),
+                None,
+            ),
+            (
+                "c",
+                Some(("y", json!(2))),
+                Some("x"),
+                Some("{\"set\":{\"y\":2},\"removed\":[\"for\"]}"),
+            ),
+        ] {
+            let held = self.home.claim_node(version, node).await;
+            let mut changes = Changes::default();
+            if let Some((key, value)) = set {
+                changes.set(key, value);
+            }
+            if let Some(key) = removed {
+                changes.remove(key);
+            }
+            let outcome = Outcome::Completed {
+                output: None,
+                changes: Some(changes),
+                checkpoint: checkpoint.map(Payload::from_json),
+            };
+            self.home.finish(held, outcome).await;
+        }
     }
 
     /// Executions that were stopped, or are being stopped.
@@ -360,6 +406,7 @@ impl Builder {
         let stale = abide_core::kernel::Held { epoch: 1, ..held };
         let late = Finish {
             held: stale,
+            given_back: Vec::new(),
             outcome: failed("late"),
             offer: None,
         };

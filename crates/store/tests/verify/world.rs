@@ -11,12 +11,13 @@ use abide_core::failure::{Failure, RetryHint};
 use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{
-    Await, Cancel, Claimed, Defer, Finish, Held, IfExists, MAX_HOPS, Offer, Outcome, Progress,
-    Record, Recover, Recovered, Refusal, Reply, Request, Resume, Signal, Supersede,
+    Act, Action, Await, Claimed, Defer, Evict, Finish, GivenBack, Held, IfExists, MAX_HOPS, Offer,
+    Outcome, Progress, Record, Recover, Recovered, Refusal, Reply, Request, Rerun, Resume, Signal,
+    Supersede, Superseded, Watch,
 };
 use abide_core::payload::Payload;
 use abide_core::status::Phase;
-use abide_core::step::{StepEnd, StepKind, StepRecord};
+use abide_core::step::{Operation, StepEnd, StepKind, StepRecord};
 use abide_store::ApplyError;
 
 /// Somebody who is told what is done to a world, and what comes of it.
@@ -54,9 +55,11 @@ pub(crate) const WAITS_US: [i64; 5] = [0, 1, 500_000, SECOND, 40 * SECOND];
 impl World {
     pub(crate) async fn new(fixture: Fixture, shapes: &[Shape]) -> World {
         let mut graphs = Vec::new();
-        for (at, shape) in shapes.iter().enumerate() {
+        for shape in shapes {
             let graph = Arc::new(build(shape));
-            graphs.push((fixture.version(&format!("w{at}"), &graph).await, graph));
+            // The store may have had a world before, with other graphs.
+            let name = format!("w{}", fixture.next_id());
+            graphs.push((fixture.version(&name, &graph).await, graph));
         }
         World {
             fixture,
@@ -153,7 +156,8 @@ impl World {
             Op::Claim(max) => (Ask::Claim(self.queues(), u32::from(*max)), None),
             Op::Fire(limit) => (Ask::Fire(u32::from(*limit)), None),
             op => {
-                let (request, by) = self.request(op).await?;
+                let (mut request, by) = self.request(op).await?;
+                self.give_back(&mut request, op).await;
                 (Ask::Apply(Box::new(request)), by)
             }
         })
@@ -189,6 +193,7 @@ impl World {
                 (
                     Request::Defer(Defer {
                         held,
+                        given_back: Vec::new(),
                         wait: "a condition".into(),
                     }),
                     Some(held),
@@ -198,6 +203,7 @@ impl World {
                 let held = self.pick_parked(*task)?;
                 let resume = Resume {
                     held,
+                    given_back: Vec::new(),
                     always: *always,
                     next_order: self.fixture.next_order(held.key).await,
                 };
@@ -205,11 +211,30 @@ impl World {
             }
             Op::Await { task, waits, evict } => {
                 let held = self.pick(*task)?;
-                (self.wait(held, waits, *evict).await?, Some(held))
+                let (operations, next_order) = self.waits(held, waits).await?;
+                let request = Await {
+                    held,
+                    given_back: Vec::new(),
+                    operations,
+                    next_order,
+                    evict: *evict,
+                };
+                (Request::Await(request), Some(held))
+            }
+            Op::Watch { task, waits } => {
+                let held = self.pick(*task)?;
+                let (operations, next_order) = self.waits(held, waits).await?;
+                let request = Watch {
+                    held,
+                    given_back: Vec::new(),
+                    operations,
+                    next_order,
+                };
+                (Request::Watch(request), Some(held))
             }
             Op::Evict(task) => {
                 let held = self.pick_parked(*task)?;
-                (Request::Evict(held), Some(held))
+                (Evict { held }.into(), Some(held))
             }
             Op::Record(task, count, failed) => {
                 let held = self.pick(*task)?;
@@ -221,6 +246,7 @@ impl World {
                     key: held.key,
                     worker: held.worker,
                     crash_cap: u32::from(*cap),
+                    alone: true,
                     reason: "taken for dead".into(),
                 };
                 (Request::Recover(recover), Some(held))
@@ -239,20 +265,20 @@ impl World {
                 let signal = Signal {
                     instance: format!("i{instance}").into(),
                     name: format!("s{name}").into(),
-                    payload: Payload::from_json("{\"yes\":true}"),
+                    payload: Payload::from_json(format!("{{\"yes\":{}}}", self.answers.len())),
                     actor: (*name == 0).then(|| "user:sender".into()),
                 };
                 (Request::Signal(signal), None)
             }
             Op::Cancel(execution, grace) => {
                 let at = usize::from(*execution) % self.executions.len().max(1);
-                let cancel = Cancel {
-                    execution: *self.executions.get(at)?,
-                    reason: "enough".into(),
-                    grace_us: [0, SECOND, 60 * SECOND, 600 * SECOND][usize::from(*grace)],
+                let execution = *self.executions.get(at)?;
+                let grace_us = [0, SECOND, 60 * SECOND, 600 * SECOND][usize::from(*grace)];
+                let act = Act {
                     actor: Some("user:test".into()),
+                    ..Act::on(execution, Action::Cancel { grace_us }, "enough")
                 };
-                (Request::Cancel(cancel), None)
+                (act.into(), None)
             }
             Op::Claim(_) | Op::Advance(_) | Op::Fire(_) | Op::Batch(_) => return None,
             Op::Crash(_) | Op::Die | Op::TakeBack(_) | Op::Deploy => return None,
@@ -310,6 +336,7 @@ impl World {
             slots,
             hop,
             queues: self.queues(),
+            fills: which == 2 || which > 3,
         })
     }
 
@@ -341,7 +368,7 @@ impl World {
                 Outcome::Failed {
                     failure,
                     random: 0.3,
-                    supersede: self.supersede(held.key).await.filter(|_| *supersede),
+                    rerun: self.rerun(held.key).await.filter(|_| *supersede),
                 }
             }
             End::Released => Outcome::Released {
@@ -354,20 +381,31 @@ impl World {
         };
         Request::Finish(Box::new(Finish {
             held,
+            given_back: Vec::new(),
             outcome,
             offer,
         }))
     }
 
     /// The last failed operation, and everything recorded after it.
-    async fn supersede(&self, key: TaskKey) -> Option<Supersede> {
+    async fn rerun(&self, key: TaskKey) -> Option<Rerun> {
         let steps = self.fixture.store.steps(key).await.expect("reads");
         let failed = steps
             .iter()
             .rfind(|step| matches!(step.end, StepEnd::Failed(_)))?;
-        Some(Supersede {
+        let supersede = Supersede {
             failed: failed.id.number,
             from: failed.id.number + 1,
+        };
+        let operations = vec![Superseded {
+            number: failed.id.number,
+            kind: failed.id.kind,
+            name: failed.id.name.clone(),
+            error: None,
+        }];
+        Some(Rerun {
+            supersede,
+            operations,
         })
     }
 
@@ -399,17 +437,18 @@ impl World {
         });
         Request::Record(Record {
             held,
+            given_back: Vec::new(),
             steps: steps.collect(),
         })
     }
 
-    /// Waits for some of what it waited for before, and for something new.
-    async fn wait(&self, held: Held, waits: &[(bool, u8)], evict: bool) -> Option<Request> {
+    /// Some of what it waited for before, and something new; and the place of the next result.
+    async fn waits(&self, held: Held, waits: &[(bool, u8)]) -> Option<(Vec<Operation>, u32)> {
         let steps = self.fixture.store.steps(held.key).await.expect("reads");
         let mut operations = Vec::new();
         for step in &steps {
             if let (StepEnd::Waiting { due_at }, true) = (&step.end, step.id.number % 2 == 0) {
-                operations.push(abide_core::step::Operation {
+                operations.push(Operation {
                     id: step.id.clone(),
                     due_at: *due_at,
                 });
@@ -428,13 +467,44 @@ impl World {
         if operations.is_empty() {
             return None;
         }
-        let next_order = self.fixture.next_order(held.key).await;
-        Some(Request::Await(Await {
-            held,
-            operations,
-            next_order,
-            evict,
-        }))
+        Some((operations, self.fixture.next_order(held.key).await))
+    }
+
+    /// Adds to one in four requests that their task did not take some of the signals it was answered
+    /// with last.
+    async fn give_back(&self, request: &mut Request, op: &Op) {
+        let which = match op {
+            Op::Finish { task, .. } | Op::Await { task, .. } | Op::Watch { task, .. } => *task,
+            Op::Defer(task) | Op::Resume(task, _) | Op::Record(task, ..) => *task,
+            _ => return,
+        };
+        if which % 4 != 3 {
+            return;
+        }
+        let which = which >> 2;
+        let (held, given_back) = match request {
+            Request::Finish(finish) => (finish.held, &mut finish.given_back),
+            Request::Defer(defer) => (defer.held, &mut defer.given_back),
+            Request::Resume(resume) => (resume.held, &mut resume.given_back),
+            Request::Await(request) => (request.held, &mut request.given_back),
+            Request::Watch(watch) => (watch.held, &mut watch.given_back),
+            Request::Record(record) => (record.held, &mut record.given_back),
+            _ => return,
+        };
+        let mut steps = self.fixture.store.steps(held.key).await.expect("reads");
+        let name = format!("s{}", which % 2);
+        steps.retain(|step| step.id.kind == StepKind::Signal && step.id.name == name);
+        steps.retain(|step| matches!(step.end, StepEnd::Done(_)));
+        let mut one = GivenBack::default();
+        let last = steps.len().saturating_sub(4);
+        for (bit, step) in steps[last..].iter().enumerate() {
+            if which >> (bit + 1) & 1 == 1 {
+                one.operations.push(step.id.number);
+            } else if !one.operations.is_empty() {
+                one.heirs.push(step.id.number);
+            }
+        }
+        given_back.push(one);
     }
 
     fn take(&mut self, claimed: &[Claimed]) {

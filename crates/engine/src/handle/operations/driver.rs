@@ -1,15 +1,27 @@
 //! The driver's side of the operations: after each poll of the function, what comes next.
 
-use std::task::Context;
+use std::task::{Context, Waker};
 
 use abide_core::failure::Failure;
 use abide_core::ids::Timestamp;
-use abide_core::kernel::Supersede;
+use abide_core::kernel::{Rerun, Supersede, Superseded};
 use abide_core::step::{
-    Operation, OperationResult, StepEnd, StepId, StepRecord, unread_difference,
+    Operation, OperationResult, StepEnd, StepId, StepKind, StepRecord, unread_difference,
 };
 
-use super::{End, Failed, MAX_FAILURES, Next, Operations, Stage, set_waker, wake};
+use super::{
+    AfterFailure, Failed, MAX_FAILURES, Next, OperationEnd, Operations, Stage, set_waker, wake,
+};
+
+/// The operations that are remembered as done, the latest by number: some of them may prove to be
+/// signals that the function did not take.
+const MAX_DONE: usize = 64;
+
+/// The most operations that the event of a retry tells of.
+const MAX_TOLD: usize = 64;
+
+/// The most of an operation's error that the event of a retry tells, in bytes.
+const MAX_TOLD_BYTES: usize = 500;
 
 impl Operations {
     /// Where to wake the driver.
@@ -27,6 +39,8 @@ impl Operations {
     /// The function was polled and is done.
     pub(crate) fn end_poll(&mut self) {
         self.polling = false;
+        // What it dropped last does not count as done.
+        self.settle_dropped();
     }
 
     /// The function was polled and is not done: what comes next.
@@ -38,11 +52,16 @@ impl Operations {
         if self.signs.kill {
             return Next::Killed;
         }
+        self.settle_dropped();
         if let Some(difference) = self.difference.clone() {
             return Next::Differs(difference);
         }
+        if self.offer_passed_over() {
+            return Next::Again;
+        }
         if !self.finished.is_empty() {
-            return Next::Record(self.take_finished());
+            let finished = self.take_finished();
+            return self.record(finished);
         }
         if self.active {
             self.next_active()
@@ -52,13 +71,19 @@ impl Operations {
     }
 
     fn next_active(&mut self) -> Next {
-        if self.deliver() || self.signs.stop && !self.signs.stop_seen {
+        if self.deliver() || self.signs.stop && !self.signs.stop_seen || self.allow_looks() {
+            return Next::Again;
+        }
+        if self.give_turns() {
             return Next::Again;
         }
         let waits = self.is_waiting();
         let conditions = !self.conditions.is_empty();
-        if self.running > 0 || !(waits || conditions) {
-            return Next::Idle;
+        if self.running > 0 {
+            return self.next_running();
+        }
+        if !(waits || conditions) {
+            return self.idle();
         }
         if self.signs.stop {
             // A condition hears of the stop by itself, at the latest when it is polled next.
@@ -76,6 +101,22 @@ impl Operations {
         }
     }
 
+    /// A step runs, so that the task keeps its slot. What other branches wait for is recorded all
+    /// the same, and looked at when it may be over.
+    fn next_running(&mut self) -> Next {
+        if !self.is_waiting() {
+            return self.idle();
+        }
+        if !self.is_awaited() {
+            self.signs.wake = false;
+            return Next::Watch(self.operations());
+        }
+        match std::mem::take(&mut self.signs.wake) {
+            true => Next::Resume { always: false },
+            false => self.idle(),
+        }
+    }
+
     fn next_parked(&mut self) -> Next {
         if self.signs.stop && !self.signs.stop_seen {
             return Next::Again;
@@ -85,8 +126,11 @@ impl Operations {
             || self
                 .alive
                 .values()
-                .any(|alive| matches!(alive.stage, Stage::WantsSlot));
+                .any(|alive| matches!(alive.stage, Stage::WantsTurn));
         let has_result = self.has_deliverable();
+        if !has_result && self.allow_looks() {
+            return Next::Again;
+        }
         let only_waits = waits && self.conditions.is_empty() && !wants_slot && !has_result;
         if self.signs.stop {
             return match only_waits {
@@ -98,6 +142,10 @@ impl Operations {
         }
         if self.signs.leave && !only_waits {
             return Next::Release;
+        }
+        if !self.given_back.is_empty() && waits {
+            self.signs.wake = false;
+            return Next::Renew(self.operations());
         }
         if wants_slot || has_result || !waits && self.conditions.is_empty() {
             return Next::Resume { always: true };
@@ -112,7 +160,21 @@ impl Operations {
         if only_waits && (self.signs.evict || self.signs.leave) {
             return Next::Evict;
         }
-        Next::Idle
+        self.idle()
+    }
+
+    /// There is nothing to do; but what the function did not take does not wait until there is.
+    fn idle(&mut self) -> Next {
+        match self.given_back.is_empty() {
+            true => Next::Idle,
+            false => self.record(Vec::new()),
+        }
+    }
+
+    fn record(&mut self, steps: Vec<StepRecord>) -> Next {
+        // A signal that goes back may be for another wait of the task, and no record looks at waits.
+        self.signs.wake |= !self.given_back.is_empty();
+        Next::Record(steps)
     }
 
     /// The place that the next recorded result gets.
@@ -124,9 +186,12 @@ impl Operations {
     pub(crate) fn recorded(&mut self, steps: Vec<StepRecord>) {
         for step in steps {
             let end = match step.end {
-                StepEnd::Done(payload) => Ok(payload),
+                StepEnd::Done(payload) => {
+                    self.note_done(&step.id);
+                    Ok(payload)
+                }
                 StepEnd::Failed(failure) => Err(failure),
-                StepEnd::Waiting { .. } => continue,
+                StepEnd::Waiting { .. } | StepEnd::GivenBack => continue,
             };
             self.results.push_back((step.id.number, end));
         }
@@ -135,16 +200,19 @@ impl Operations {
     /// Waits were recorded, and these are over.
     pub(crate) fn answered(&mut self, results: Vec<OperationResult>) {
         self.order += results.len() as u32;
-        for OperationResult { number, payload } in results {
+        self.may_look = false;
+        for OperationResult { number, result } in results {
+            self.results.push_back((number, result));
             self.set_stage(number, Stage::Ended);
-            self.results.push_back((number, Ok(payload)));
+            self.note_if_dropped(number);
         }
     }
 
     /// The store knows that the task waits for these.
     pub(crate) fn awaits(&mut self, operations: &[Operation]) {
-        let numbers = operations.iter().map(|operation| operation.id.number);
-        self.awaited = numbers.collect();
+        let ids = operations.iter().map(|operation| operation.id.clone());
+        self.awaited = ids.collect();
+        self.watched = true;
     }
 
     /// The slot is about to be given away.
@@ -156,14 +224,30 @@ impl Operations {
     pub(crate) fn activate(&mut self) {
         self.active = true;
         self.signs.evict = false;
+        // Should a step run from here on, the driver keeps time only for waits it was told of anew.
+        self.watched &= self.running > 0;
         for condition in &mut self.conditions {
             wake(&mut condition.waker);
         }
         for alive in self.alive.values_mut() {
-            if matches!(alive.stage, Stage::WantsSlot) {
+            if matches!(alive.stage, Stage::WantsTurn) {
                 wake(&mut alive.waker);
             }
         }
+    }
+
+    /// No result can be handed out now: steps that stood behind results begin. Answers whether
+    /// there are any.
+    fn give_turns(&mut self) -> bool {
+        let mut given = false;
+        for alive in self.alive.values_mut() {
+            if matches!(alive.stage, Stage::WantsTurn) {
+                alive.stage = Stage::HasTurn;
+                wake(&mut alive.waker);
+                given = true;
+            }
+        }
+        given
     }
 
     /// The function is gone: operations that others still hold, in tasks it spawned, end with an
@@ -187,6 +271,12 @@ impl Operations {
             .min()
     }
 
+    /// When the first of the waits is over that a running step must not hold up. Without such a
+    /// step the function is about to end, to wait, or to run one.
+    pub(crate) fn watched_due_at(&self) -> Option<Timestamp> {
+        (self.running > 0).then(|| self.due_at()).flatten()
+    }
+
     /// How the code differed from the record.
     pub(crate) fn difference(&self) -> Option<String> {
         self.difference.clone()
@@ -200,25 +290,61 @@ impl Operations {
         unread_difference(&unread)
     }
 
-    /// What of the record the next attempt runs again, when this one ended with `failure`: the
-    /// operation that gave this very error; or else the one that gave the last error, unless the
-    /// function had gone on from there.
-    pub(crate) fn supersede(&self, failure: &Failure) -> Option<Supersede> {
+    /// What becomes of the record when this attempt ended with `failure`. The next one runs the
+    /// operation again that gave this very error; or else the one that gave the last error, unless
+    /// the function had gone on from there.
+    pub(crate) fn after(&self, failure: &Failure) -> AfterFailure {
         let same = self
             .failures
             .iter()
             .rev()
-            .find(|failed| failed.failure == *failure);
-        let last = self.failures.last().filter(|_| !self.moved_on);
-        same.or(last).map(|failed| Supersede {
-            failed: failed.number,
+            .find(|failed| failed.failure.is_same_error(failure));
+        let last = self.failures.last();
+        let last = last.filter(|failed| !self.moved_on && failed.from == self.number);
+        let Some(failed) = same.or(last) else {
+            return AfterFailure::Keep;
+        };
+        match self.done.last_key_value() {
+            Some((number, done)) if *number >= failed.from => {
+                AfterFailure::WentOn(went_on(&failed.id, done))
+            }
+            _ => AfterFailure::Rerun(self.rerun(failed)),
+        }
+    }
+
+    fn rerun(&self, failed: &Failed) -> Rerun {
+        let supersede = Supersede {
+            failed: failed.id.number,
             from: failed.from,
-        })
+        };
+        let failures = self.failures.iter();
+        let failures = failures.map(|failed| (&failed.id, Some(&failed.failure)));
+        let slept = self.slept.iter().map(|id| (id, None));
+        let counts = |number| number != supersede.failed && number < supersede.from;
+        let gone = failures.chain(slept).filter(|(id, _)| !counts(id.number));
+        let mut operations: Vec<Superseded> = gone.map(superseded).collect();
+        operations.sort_by_key(|operation| operation.number);
+        operations.truncate(MAX_TOLD);
+        Rerun {
+            supersede,
+            operations,
+        }
+    }
+
+    /// An operation did something that another attempt must not undo by forgetting it.
+    pub(super) fn note_done(&mut self, id: &StepId) {
+        if id.kind == StepKind::Sleep {
+            return;
+        }
+        self.done.insert(id.number, id.clone());
+        if self.done.len() > MAX_DONE {
+            self.done.pop_first();
+        }
     }
 
     fn take_finished(&mut self) -> Vec<StepRecord> {
         let finished = std::mem::take(&mut self.finished);
-        let record = |(number, end): (u32, End)| {
+        let record = |(number, end): (u32, OperationEnd)| {
             let order = self.order;
             self.order += 1;
             StepRecord {
@@ -230,8 +356,17 @@ impl Operations {
         finished.into_iter().map(record).collect()
     }
 
-    /// Hands the next result to the function. A result that nobody waits for any more was not
-    /// delivered in the run that recorded it either.
+    /// No result can be handed out: conditions may be looked at. Says whether one waits for that.
+    fn allow_looks(&mut self) -> bool {
+        self.may_look = true;
+        let looks = std::mem::take(&mut self.looks);
+        let any = !looks.is_empty();
+        looks.into_iter().for_each(Waker::wake);
+        any
+    }
+
+    /// Hands the next result to the function. A result whose future is gone was not delivered in
+    /// the run that recorded it either.
     fn deliver(&mut self) -> bool {
         if !self.has_deliverable() {
             return false;
@@ -239,29 +374,34 @@ impl Operations {
         let Some((number, end)) = self.results.pop_front() else {
             return false;
         };
-        let from = self.number;
-        match &end {
-            Err(failure) => {
-                if self.failures.len() == MAX_FAILURES {
-                    self.failures.remove(0);
-                }
-                self.failures.push(Failed {
-                    number,
-                    from,
-                    failure: failure.clone(),
-                });
-                self.moved_on = false;
-            }
-            Ok(_) => {
-                let last = self.failures.last();
-                self.moved_on |= last.is_some_and(|failed| number >= failed.from);
-            }
-        }
         if let Some(alive) = self.alive.get_mut(&number) {
-            alive.stage = Stage::Ready(end);
+            alive.stage = Stage::Ready;
             wake(&mut alive.waker);
+            self.ready.push_back((number, end));
+            self.may_look = false;
         }
         true
+    }
+
+    /// The function takes the end of an operation: what an attempt that fails goes by.
+    pub(super) fn note_end(&mut self, id: StepId, failure: Option<Failure>) {
+        if let Some(failure) = failure {
+            if self.failures.len() == MAX_FAILURES {
+                self.failures.remove(0);
+            }
+            let from = self.number;
+            self.failures.push(Failed { id, from, failure });
+            self.moved_on = false;
+            return;
+        }
+        self.note_done(&id);
+        let Some(last) = self.failures.last() else {
+            return;
+        };
+        self.moved_on |= id.number >= last.from;
+        if id.kind == StepKind::Sleep && self.slept.len() < MAX_TOLD {
+            self.slept.push(id);
+        }
     }
 
     /// Whether the first of the results can be handed out, once those that nobody waits for any
@@ -294,6 +434,28 @@ impl Operations {
 
     fn is_awaited(&self) -> bool {
         let now = self.waiting().map(|operation| &operation.id.number);
-        now.eq(&self.awaited)
+        self.watched && now.eq(self.awaited.iter().map(|id| &id.number))
     }
+}
+
+fn superseded((id, failure): (&StepId, Option<&Failure>)) -> Superseded {
+    let words = |failure: &Failure| {
+        let mut words = failure.to_string();
+        words.truncate(words.floor_char_boundary(MAX_TOLD_BYTES));
+        words
+    };
+    Superseded {
+        number: id.number,
+        kind: id.kind,
+        name: id.name.clone(),
+        error: failure.map(words),
+    }
+}
+
+fn went_on(failed: &StepId, done: &StepId) -> String {
+    format!(
+        "after {failed} had failed, the function went on with {done}. Another attempt would run {failed} again as if \
+         that had not happened. To have {failed} retried, return its error at once, or try again in the function or \
+         in the step's body; to undo what came before, do so in a step's body that ends with the error"
+    )
 }

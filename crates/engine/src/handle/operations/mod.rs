@@ -4,22 +4,25 @@
 //!
 //! Invariants: an operation's number is given when it is built. Results reach the function one at
 //! a time, in the order in which they were recorded, and only once they are recorded; so that a
-//! replay meets the same decisions, also in branches that run concurrently.
+//! replay meets the same decisions, also in branches that run concurrently. A signal whose answer
+//! the function did not take goes back to its mailbox.
 
 mod driver;
 #[cfg(test)]
 mod tests;
+mod untaken;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::{Context, Poll, Waker};
 
 use abide_core::failure::{Failure, kinds};
 use abide_core::ids::Timestamp;
+use abide_core::kernel::{GivenBack, Rerun};
 use abide_core::payload::Payload;
 use abide_core::step::{Operation, StepEnd, StepId, StepKind, StepRecord};
 
 /// How an operation ended.
-pub(crate) type End = Result<Payload, Failure>;
+pub(crate) type OperationEnd = Result<Payload, Failure>;
 
 /// Failures kept to tell which operation's error ended the attempt.
 const MAX_FAILURES: usize = 64;
@@ -43,6 +46,8 @@ pub(crate) enum Next {
     },
     /// The parked task waits for something else than is recorded.
     Renew(Vec<Operation>),
+    /// While a step runs, other branches wait for something else than is recorded.
+    Watch(Vec<Operation>),
     /// Get a slot and go on; unless `always`, only if a wait is over.
     Resume { always: bool },
     /// Leave memory: too many tasks are parked, or the worker shuts down.
@@ -80,14 +85,16 @@ enum Stage {
     Built,
     /// Waits for a signal or a time.
     Waits(Operation),
-    /// A step that waits for the slot.
-    WantsSlot,
+    /// A step that waits for the slot, or for recorded results that come first.
+    WantsTurn,
+    /// A step whose turn it is: no recorded result can be handed out before it.
+    HasTurn,
     /// A step whose body runs.
     Runs,
     /// Its result is recorded, or will be.
     Ended,
     /// Its result is here.
-    Ready(End),
+    Ready,
 }
 
 #[derive(Debug)]
@@ -107,10 +114,22 @@ struct Recorded {
 
 #[derive(Debug)]
 struct Failed {
-    number: u32,
+    id: StepId,
     /// The next number when its error was seen.
     from: u32,
     failure: Failure,
+}
+
+/// What becomes of an attempt's record when the attempt has failed.
+#[derive(Debug, PartialEq)]
+pub(crate) enum AfterFailure {
+    /// The next attempt replays all of it.
+    Keep,
+    /// The next attempt runs some of it again.
+    Rerun(Rerun),
+    /// No attempt can follow, and why: what would run again has been answered by what the function
+    /// did since.
+    WentOn(String),
 }
 
 /// See the module's documentation.
@@ -125,21 +144,46 @@ pub(crate) struct Operations {
     /// The number that the next operation gets.
     number: u32,
     recorded: BTreeMap<u32, Recorded>,
+    /// The record is that of one attempt: none of it was superseded by another.
+    of_one_attempt: bool,
     /// Operations whose futures exist.
     alive: BTreeMap<u32, Alive>,
     /// Step bodies that run.
     running: u32,
     /// Steps that finished and are not recorded yet.
-    finished: Vec<(u32, End)>,
+    finished: Vec<(u32, OperationEnd)>,
     /// The place that the next result gets.
     order: u32,
     /// Recorded results that the function has not had.
-    results: VecDeque<(u32, End)>,
-    /// The waits that the store knows of.
-    awaited: Vec<u32>,
+    results: VecDeque<(u32, OperationEnd)>,
+    /// Results that were handed out and that the function has not taken, in their order.
+    ready: VecDeque<(u32, OperationEnd)>,
+    /// Of these, those that the function asked for in this poll, but not in their order.
+    passed_over: Vec<u32>,
+    /// The one of these that the function may take out of order, since it asked for none before it.
+    offered: Option<u32>,
+    /// Answered waits for signals whose futures are gone. Their answers still have their places.
+    dropped: BTreeMap<u32, StepId>,
+    /// Signals that go back with the next request.
+    given_back: Vec<GivenBack>,
+    /// The function left memory, or is about to: what it drops now was not its decision.
+    left: bool,
+    /// The waits that the store knows of. One that is gone may be answered all the same.
+    awaited: Vec<StepId>,
+    /// The driver keeps time for them.
+    watched: bool,
     conditions: Vec<Condition>,
     condition: u32,
+    /// Conditions that are to be looked at once the function has had the results that are there.
+    looks: Vec<Waker>,
+    /// It has had them, as far as it asked for them.
+    may_look: bool,
     failures: Vec<Failed>,
+    /// Sleeps that ended since the first of these failures.
+    slept: Vec<StepId>,
+    /// The last operations, by number, that did something: steps that succeeded or were dropped
+    /// while their bodies ran, and signals that were read.
+    done: BTreeMap<u32, StepId>,
     /// A result came through since the last failure, from an operation begun after it.
     moved_on: bool,
     difference: Option<String>,
@@ -176,15 +220,27 @@ impl Operations {
             signs: Signs::default(),
             number: 1,
             recorded: BTreeMap::new(),
+            of_one_attempt: true,
             alive: BTreeMap::new(),
             running: 0,
             finished: Vec::new(),
             order: 1,
             results: VecDeque::new(),
+            ready: VecDeque::new(),
+            passed_over: Vec::new(),
+            offered: None,
+            dropped: BTreeMap::new(),
+            given_back: Vec::new(),
+            left: false,
             awaited: Vec::new(),
+            watched: false,
             conditions: Vec::new(),
             condition: 0,
+            looks: Vec::new(),
+            may_look: false,
             failures: Vec::new(),
+            slept: Vec::new(),
+            done: BTreeMap::new(),
             moved_on: false,
             difference: None,
             closed: false,
@@ -194,11 +250,23 @@ impl Operations {
     /// Brings what earlier runs recorded. Called before the function is.
     pub(crate) fn load(&mut self, records: Vec<StepRecord>) {
         let mut ended = Vec::new();
+        let orders = records.iter().map(|record| record.order);
+        let orders: BTreeSet<u32> = orders.filter(|order| *order > 0).collect();
+        self.of_one_attempt = orders.iter().copied().eq((1..).take(orders.len()));
         for StepRecord { id, end, order } in records {
             let number = id.number;
             let waits_until = match end {
-                StepEnd::Waiting { due_at } => Some(due_at),
+                // It was not taken then and will not be taken now, unless the code waits for it anew.
+                StepEnd::GivenBack => {
+                    self.order = self.order.max(order + 1);
+                    continue;
+                }
+                StepEnd::Waiting { due_at } => {
+                    self.awaited.push(id.clone());
+                    Some(due_at)
+                }
                 StepEnd::Done(payload) => {
+                    self.note_done(&id);
                     ended.push((order, number, Ok(payload)));
                     None
                 }
@@ -210,7 +278,8 @@ impl Operations {
             self.recorded.insert(number, Recorded { id, waits_until });
         }
         ended.sort_by_key(|(order, ..)| *order);
-        self.order = ended.last().map_or(1, |(order, ..)| order + 1);
+        let next = ended.last().map_or(1, |(order, ..)| order + 1);
+        self.order = self.order.max(next);
         self.results = ended
             .into_iter()
             .map(|(_, number, end)| (number, end))
@@ -249,7 +318,7 @@ impl Operations {
         number: u32,
         due_at: impl FnOnce() -> Option<Timestamp>,
         cx: &Context<'_>,
-    ) -> Poll<End> {
+    ) -> Poll<OperationEnd> {
         if self.is_built(number) {
             let stage = match self.recorded.get(&number) {
                 Some(Recorded {
@@ -267,7 +336,8 @@ impl Operations {
     }
 
     /// Polls a step that has not begun: true, its body is to run now; false, its result is
-    /// recorded.
+    /// recorded. Recorded results are handed out before a body begins: a step that lost a race to
+    /// one of them is dropped then, as it was in the run that recorded it.
     pub(crate) fn poll_turn(&mut self, number: u32, cx: &Context<'_>) -> Poll<bool> {
         if self.closed {
             return Poll::Ready(false);
@@ -277,18 +347,22 @@ impl Operations {
             self.wake_driver();
             return Poll::Ready(false);
         }
-        if self.active && self.difference.is_none() {
+        self.settle_dropped();
+        let has_all = self.results.is_empty() && self.ready.is_empty();
+        let has_turn = has_all || self.is_at(number, &Stage::HasTurn);
+        if self.active && has_turn && self.difference.is_none() {
             self.running += 1;
             self.set_stage(number, Stage::Runs);
             return Poll::Ready(true);
         }
-        self.set_stage(number, Stage::WantsSlot);
+        self.set_stage(number, Stage::WantsTurn);
         self.set_waker(number, cx);
+        self.wake_driver();
         Poll::Pending
     }
 
     /// A step's body ended.
-    pub(crate) fn finish(&mut self, number: u32, end: End) {
+    pub(crate) fn finish(&mut self, number: u32, end: OperationEnd) {
         self.running -= 1;
         self.set_stage(number, Stage::Ended);
         self.finished.push((number, end));
@@ -296,19 +370,17 @@ impl Operations {
     }
 
     /// Polls for an operation's result.
-    pub(crate) fn poll_end(&mut self, number: u32, cx: &Context<'_>) -> Poll<End> {
+    pub(crate) fn poll_end(&mut self, number: u32, cx: &Context<'_>) -> Poll<OperationEnd> {
         if self.closed {
             let over = "the task that the operation belongs to has left memory";
             return Poll::Ready(Err(Failure::engine(kinds::CANCELLED, over)));
         }
-        let is_ready = |alive: &Alive| matches!(alive.stage, Stage::Ready(_));
         if self.difference.is_none()
-            && self.alive.get(&number).is_some_and(is_ready)
-            && let Some(Alive {
-                stage: Stage::Ready(end),
-                ..
-            }) = self.alive.remove(&number)
+            && let Some(end) = self.take_ready(number)
         {
+            if let Some(alive) = self.alive.remove(&number) {
+                self.note_end(alive.id, end.as_ref().err().cloned());
+            }
             return Poll::Ready(end);
         }
         self.set_waker(number, cx);
@@ -322,10 +394,20 @@ impl Operations {
             return;
         };
         match alive.stage {
-            Stage::Runs => self.running -= 1,
-            Stage::Ended => self.finished.retain(|(finished, _)| *finished != number),
+            Stage::Runs => {
+                self.running -= 1;
+                self.note_done(&alive.id);
+            }
+            Stage::Ended => {
+                let mut finished = self.finished.iter();
+                let place = finished.position(|(finished, _)| *finished == number);
+                if place.is_some_and(|place| self.finished.remove(place).1.is_ok()) {
+                    self.note_done(&alive.id);
+                }
+            }
             _ => {}
         }
+        self.drop_untaken(alive.id, &alive.stage);
         self.wake_driver();
     }
 
@@ -354,10 +436,34 @@ impl Operations {
         Poll::Pending
     }
 
+    /// Polls for leave to look at a condition. What a condition says is not recorded; so a result
+    /// that the function can have comes first, or a replay could go another way.
+    pub(crate) fn poll_look(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let has_all = self.results.is_empty() && self.ready.is_empty();
+        if has_all || self.may_look || self.closed {
+            return Poll::Ready(());
+        }
+        self.looks.push(cx.waker().clone());
+        self.wake_driver();
+        Poll::Pending
+    }
+
     /// A condition is no longer polled.
     pub(crate) fn remove_condition(&mut self, id: u32) {
         self.conditions.retain(|condition| condition.id != id);
         self.wake_driver();
+    }
+
+    /// The name of a step whose future exists.
+    pub(crate) fn step_name(&self, number: u32) -> Option<String> {
+        self.alive.get(&number).map(|alive| alive.id.name.clone())
+    }
+
+    /// The name of a step whose body runs, if one does.
+    pub(crate) fn running_step(&self) -> Option<String> {
+        let runs = |alive: &&Alive| matches!(alive.stage, Stage::Runs);
+        let running = (self.running > 0).then(|| self.alive.values().find(runs));
+        running.flatten().map(|alive| alive.id.name.clone())
     }
 
     /// Whether the task holds its slot.
@@ -401,9 +507,14 @@ impl Operations {
     }
 
     fn is_built(&self, number: u32) -> bool {
-        self.alive
-            .get(&number)
-            .is_some_and(|alive| matches!(alive.stage, Stage::Built))
+        self.is_at(number, &Stage::Built)
+    }
+
+    /// Whether the operation's future exists and is at that kind of stage.
+    fn is_at(&self, number: u32, stage: &Stage) -> bool {
+        let kind = std::mem::discriminant(stage);
+        let alive = self.alive.get(&number);
+        alive.is_some_and(|alive| std::mem::discriminant(&alive.stage) == kind)
     }
 
     fn waits(&self, number: u32, due_at: Option<Timestamp>) -> Stage {

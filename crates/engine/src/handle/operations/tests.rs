@@ -1,6 +1,10 @@
 use super::*;
 
+use abide_core::failure::RetryHint;
+use abide_core::kernel::GivenBack;
 use abide_core::step::OperationResult;
+
+mod untaken;
 
 /// Polls of the function are made by hand: each method stands for what a future does in one.
 struct Table(Operations);
@@ -35,7 +39,17 @@ impl Table {
         number
     }
 
-    fn waits(&mut self, number: u32, due: i64) -> Poll<End> {
+    fn awaits_signal(&mut self, name: &str) -> u32 {
+        let number = self.0.build(StepKind::Signal, name);
+        assert!(self.waits_on(number).is_pending());
+        number
+    }
+
+    fn waits_on(&mut self, number: u32) -> Poll<OperationEnd> {
+        self.0.poll_wait(number, || None, &noop())
+    }
+
+    fn waits(&mut self, number: u32, due: i64) -> Poll<OperationEnd> {
         self.0.poll_wait(number, || Some(Timestamp(due)), &noop())
     }
 
@@ -45,14 +59,14 @@ impl Table {
     }
 
     /// A step whose body ends at once.
-    fn steps(&mut self, name: &str, end: End) -> u32 {
+    fn steps(&mut self, name: &str, end: OperationEnd) -> u32 {
         let (number, turn) = self.begins_step(name);
         assert_eq!(turn, Poll::Ready(true));
         self.0.finish(number, end);
         number
     }
 
-    fn end(&mut self, number: u32) -> Poll<End> {
+    fn end(&mut self, number: u32) -> Poll<OperationEnd> {
         self.0.poll_end(number, &noop())
     }
 
@@ -75,13 +89,30 @@ impl Table {
         operations
     }
 
+    /// Records what is waited for while a step runs, as the driver would.
+    fn watch(&mut self) -> Vec<Operation> {
+        let Next::Watch(operations) = self.next() else {
+            panic!("a step runs, and something else is waited for");
+        };
+        self.0.awaits(&operations);
+        self.answer(&[]);
+        operations
+    }
+
     fn answer(&mut self, numbers: &[u32]) {
         let results = numbers.iter().map(|&number| OperationResult {
             number,
-            payload: null(),
+            result: Ok(null()),
         });
         self.0.answered(results.collect());
         self.0.activate();
+    }
+}
+
+fn given_back(operations: &[u32], heirs: &[u32]) -> GivenBack {
+    GivenBack {
+        operations: operations.to_vec(),
+        heirs: heirs.to_vec(),
     }
 }
 
@@ -105,6 +136,12 @@ fn record(number: u32, order: u32, end: StepEnd) -> StepRecord {
         fingerprint: None,
     };
     StepRecord { id, end, order }
+}
+
+fn of_kind(kind: StepKind, name: &str, mut record: StepRecord) -> StepRecord {
+    record.id.kind = kind;
+    record.id.name = name.to_owned();
+    record
 }
 
 fn done(number: u32, order: u32) -> StepRecord {
@@ -177,6 +214,7 @@ fn a_task_is_suspended_only_while_every_branch_waits() {
     let mut table = Table::new();
     table.sleeps(10);
     let (step, _) = table.begins_step("other branch");
+    assert_eq!(table.watch().len(), 1);
     assert_eq!(table.next(), Next::Idle);
     table.0.finish(step, Ok(null()));
     table.record();
@@ -184,6 +222,47 @@ fn a_task_is_suspended_only_while_every_branch_waits() {
     assert!(table.end(step).is_ready());
     assert_eq!(table.park().len(), 1);
     assert_eq!(table.0.due_at(), Some(Timestamp(10)));
+}
+
+#[test]
+fn waits_beside_a_running_step_are_recorded_and_looked_at() {
+    let mut table = Table::new();
+    let (step, _) = table.begins_step("slow");
+    let sleep = table.sleeps(10);
+    table.watch();
+    assert_eq!(table.0.watched_due_at(), Some(Timestamp(10)));
+    assert_eq!(table.next(), Next::Idle);
+    table.0.tell(Sign::Wake);
+    assert_eq!(table.next(), Next::Resume { always: false });
+    table.answer(&[sleep]);
+    assert_eq!(table.next(), Next::Again);
+    assert!(table.waits(sleep, 0).is_ready());
+    table.0.abandon(step);
+    assert_eq!(table.next(), Next::Idle);
+    assert_eq!(table.0.watched_due_at(), None);
+}
+
+#[test]
+fn a_step_that_lost_a_race_does_not_begin_in_a_replay() {
+    let mut table = Table::replaying(vec![done(2, 1)]);
+    let (loser, turn) = table.begins_step("s1");
+    assert!(turn.is_pending());
+    let (winner, _) = table.begins_step("s2");
+    assert_eq!(table.next(), Next::Again);
+    assert!(table.end(winner).is_ready());
+    // Not dropped, it begins now.
+    assert_eq!(table.next(), Next::Again);
+    assert_eq!(table.0.poll_turn(loser, &noop()), Poll::Ready(true));
+}
+
+#[test]
+fn a_step_begins_if_the_next_recorded_result_cannot_be_handed_out() {
+    let mut table = Table::replaying(vec![done(2, 1)]);
+    let (step, turn) = table.begins_step("s1");
+    assert!(turn.is_pending());
+    // Nobody has asked for the second operation: perhaps the body makes the code do so.
+    assert_eq!(table.next(), Next::Again);
+    assert_eq!(table.0.poll_turn(step, &noop()), Poll::Ready(true));
 }
 
 #[test]
@@ -346,11 +425,9 @@ fn the_operation_whose_error_ended_the_attempt_runs_again() {
         assert_eq!(table.next(), Next::Again);
         assert!(table.end(step).is_ready());
     }
-    let supersede = |message| {
-        table
-            .0
-            .supersede(&failure(message))
-            .expect("an error ended it")
+    let supersede = |message| match table.0.after(&failure(message)) {
+        AfterFailure::Rerun(rerun) => rerun.supersede,
+        after => panic!("an error ended it: {after:?}"),
     };
     assert_eq!(
         (supersede("two").failed, supersede("two").from),
@@ -372,7 +449,85 @@ fn an_error_that_was_handled_is_kept() {
     table.record();
     table.next();
     assert!(table.end(fallback).is_ready());
-    assert_eq!(table.0.supersede(&failure("something else")), None);
+    let after = table.0.after(&failure("something else"));
+    assert_eq!(after, AfterFailure::Keep);
+}
+
+impl Table {
+    /// A step that is recorded and whose end the function is handed.
+    fn sees(&mut self, name: &str, end: OperationEnd) -> u32 {
+        let step = self.steps(name, end);
+        self.record();
+        assert_eq!(self.next(), Next::Again);
+        assert!(self.end(step).is_ready());
+        step
+    }
+
+    fn went_on(&self, message: &str) -> String {
+        match self.0.after(&failure(message)) {
+            AfterFailure::WentOn(why) => why,
+            after => panic!("it went on: {after:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_error_that_was_answered_by_a_later_step_is_not_run_again() {
+    let mut table = Table::new();
+    table.sees("reserve", Ok(null()));
+    table.sees("ship", Err(failure("no truck")));
+    table.sees("unreserve", Ok(null()));
+    let why = table.went_on("no truck");
+    let expected = "after step `ship` had failed, the function went on with step `unreserve`";
+    assert!(why.starts_with(expected), "{why}");
+    let later = failure("no truck").with_retry(RetryHint::After(1));
+    assert!(matches!(table.0.after(&later), AfterFailure::WentOn(_)));
+}
+
+#[test]
+fn a_step_that_was_dropped_half_way_counts_as_done() {
+    let mut table = Table::new();
+    table.sees("ship", Err(failure("no truck")));
+    let (undo, _) = table.begins_step("unreserve");
+    table.0.abandon(undo);
+    assert!(table.went_on("no truck").contains("step `unreserve`"));
+}
+
+#[test]
+fn a_failure_in_the_midst_of_a_later_step_keeps_the_record() {
+    let mut table = Table::new();
+    table.sees("ship", Err(failure("no truck")));
+    let _unreserve = table.begins_step("unreserve");
+    // A timeout, say: the next attempt replays the error and begins the later step again.
+    assert_eq!(table.0.after(&failure("too slow")), AfterFailure::Keep);
+}
+
+#[test]
+fn what_runs_again_is_told_with_its_errors() {
+    let mut table = Table::new();
+    table.sees("reserve", Ok(null()));
+    table.sees("ship", Err(failure("no truck")));
+    let sleep = table.sleeps(10);
+    table.park();
+    table.answer(&[sleep]);
+    assert_eq!(table.next(), Next::Again);
+    assert!(table.waits(sleep, 0).is_ready());
+    table.sees("fallback", Err(failure("no drone")));
+    let AfterFailure::Rerun(rerun) = table.0.after(&failure("no truck")) else {
+        panic!("nothing was done since");
+    };
+    let told = rerun.operations.into_iter();
+    let told: Vec<_> = told.map(|of| (of.number, of.name, of.error)).collect();
+    let expected = [
+        (2, "ship".to_owned(), Some("broken: no truck".to_owned())),
+        (3, "sleep".to_owned(), None),
+        (
+            4,
+            "fallback".to_owned(),
+            Some("broken: no drone".to_owned()),
+        ),
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]
@@ -396,8 +551,7 @@ fn what_outlives_the_function_ends_with_an_error() {
     let sleep = table.sleeps(10);
     let (step, _) = table.begins_step("spawned");
     table.0.close();
-    let ended =
-        |end: Poll<End>| matches!(end, Poll::Ready(Err(failure)) if failure.kind == "cancelled");
+    let ended = |end: Poll<OperationEnd>| matches!(end, Poll::Ready(Err(failure)) if failure.kind == "cancelled");
     assert!(ended(table.waits(sleep, 10)));
     table.0.finish(step, Ok(null()));
     assert!(ended(table.end(step)));

@@ -1,9 +1,12 @@
 use std::sync::Arc;
 
-use abide_test_postgres::{Durability, Server, client, fresh_schema, shared_url, with_parameter};
+use abide_test_postgres::{
+    Durability, Pooler, Pooling, Server, client, fresh_schema, shared_url, with_parameter,
+};
 
 use super::*;
 use crate::postgres::pool::Readers;
+use crate::postgres::statement::Value;
 
 async fn session(url: &str) -> Session {
     let address = Address::parse(url).expect("an address");
@@ -285,6 +288,54 @@ async fn a_server_that_may_lose_what_it_acknowledged_is_refused_unless_asked_for
         assert!(error.contains(words), "{error}");
     }
     session(&server.url()).await;
+}
+
+#[tokio::test]
+async fn a_pooler_that_keeps_no_sessions_is_refused_before_anything_is_set_or_written() {
+    let schema = fresh_schema();
+    let port = Address::parse(&schema.url)
+        .expect("an address")
+        .config
+        .get_ports()[0];
+    let pooler = Pooler::start(port, Pooling::Transaction).await;
+    // Of another program, which shares the connection to the server.
+    let other = client(&pooler.url(&schema.url)).await;
+    let settings = format!(
+        "SELECT name || ' ' || setting FROM pg_settings WHERE source = 'session' \
+         UNION ALL SELECT name FROM pg_prepared_statements \
+         UNION ALL SELECT nspname FROM pg_namespace WHERE nspname = '{}'",
+        schema.name
+    );
+    let inherited = async || {
+        let found = other.simple_query(&settings).await.expect("sound");
+        found
+            .iter()
+            .filter(|it| matches!(it, tokio_postgres::SimpleQueryMessage::Row(_)))
+            .count()
+    };
+    let before = inherited().await;
+    for _ in 0..3 {
+        let error =
+            crate::Store::open(&pooler.url(&schema.url), crate::StoreOptions::default()).await;
+        let error = error.expect_err("refused");
+        assert!(matches!(error, StoreError::CannotOpen { .. }), "{error:?}");
+        assert!(error.to_string().contains("pool_mode = session"), "{error}");
+        assert_eq!(inherited().await, before);
+    }
+}
+
+#[tokio::test]
+async fn a_pooler_that_keeps_sessions_is_taken() {
+    let schema = fresh_schema();
+    let port = Address::parse(&schema.url)
+        .expect("an address")
+        .config
+        .get_ports()[0];
+    let pooler = Pooler::start(port, Pooling::Session).await;
+    let store = crate::Store::open(&pooler.url(&schema.url), crate::StoreOptions::default()).await;
+    let store = store.expect("opens");
+    assert!(store.workers().await.expect("reads").is_empty());
+    store.close().await;
 }
 
 #[tokio::test]

@@ -58,6 +58,66 @@ async fn many_processes_make_one_store() {
 }
 
 #[tokio::test]
+async fn many_processes_make_one_store_in_a_schema_that_is_there() {
+    let schema = fresh_schema();
+    execute(&schema, &format!("CREATE SCHEMA {}", schema.quoted())).await;
+    let (a, b, c) = tokio::join!(open(&schema, NOW), open(&schema, NOW), open(&schema, NOW));
+    let channels = [a, b, c].map(|opened| opened.expect("opens").channel);
+    assert_eq!(channels[0], channels[1]);
+    assert_eq!(channels[0], channels[2]);
+}
+
+#[tokio::test]
+async fn a_stores_channel_cannot_be_guessed_from_its_name() {
+    let schema = fresh_schema();
+    let first = open(&schema, NOW).await.expect("opens").channel;
+    execute(&schema, &format!("DROP SCHEMA {} CASCADE", schema.quoted())).await;
+    let second = open(&schema, NOW).await.expect("opens").channel;
+    assert_ne!(first, second);
+    for channel in [first, second] {
+        // PostgreSQL refuses longer ones.
+        assert!(channel.len() < 64, "{channel}");
+        assert!(
+            channel
+                .strip_prefix("abide:")
+                .is_some_and(|random| random.len() == 36)
+        );
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_published_can_still_be_changed() {
+    let schema = fresh_schema();
+    open(&schema, NOW).await.expect("opens");
+    write_at(&schema, NOW).await;
+    let client = client(&schema.url).await;
+    let tables = client
+        .query(
+            "SELECT c.relname::text FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace \
+             WHERE s.nspname = $1 AND c.relkind IN ('r', 'p')",
+            &[&schema.name],
+        )
+        .await;
+    let tables = tables.expect("reads");
+    assert!(tables.len() > 10, "with partitions: {}", tables.len());
+    let tables: Vec<String> = tables
+        .iter()
+        .map(|row| format!("{}.{}", schema.quoted(), row.get::<_, String>(0)))
+        .collect();
+    let mut statements = vec!["BEGIN; CREATE PUBLICATION abide_test".to_owned()];
+    for table in &tables {
+        statements.push(format!("ALTER PUBLICATION abide_test ADD TABLE {table}"));
+    }
+    for table in &tables {
+        statements.push(format!("DELETE FROM {table}"));
+    }
+    // A publication is the whole database's.
+    statements.push("ROLLBACK".to_owned());
+    let all = statements.join("; ");
+    client.batch_execute(&all).await.expect("sound");
+}
+
+#[tokio::test]
 async fn who_only_looks_makes_nothing() {
     let schema = fresh_schema();
     let look = async || {
@@ -99,6 +159,41 @@ async fn a_newer_schema_is_refused() {
         error.contains("schema 99") && error.contains("upgrade"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_schema_of_a_build_that_was_never_published_is_refused_and_left_as_it_is() {
+    for earlier in [
+        // What told builds apart is younger than some of them; others had another text.
+        "ALTER TABLE ~store DROP COLUMN fingerprint",
+        "ALTER TABLE ~workers DROP COLUMN queues; UPDATE ~store SET fingerprint = '0123456789abcdef'",
+    ] {
+        let schema = fresh_schema();
+        open(&schema, NOW).await.expect("opens");
+        execute(&schema, earlier).await;
+        let before = everything(&schema).await;
+        let error = open(&schema, NOW).await.expect_err("another build's");
+        assert!(matches!(error, StoreError::Unpublished { .. }), "{error:?}");
+        let said = error.to_string();
+        for part in [
+            &name(&schema).to_string(),
+            "never published",
+            "set it aside",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert_eq!(everything(&schema).await, before);
+    }
+}
+
+/// Each column of each table with its number and type, and the row that says what the store is.
+async fn everything(schema: &Schema) -> Vec<String> {
+    let sql = "SELECT concat_ws(' ', c.relname, a.attname, a.attnum, a.atttypid) FROM pg_class c \
+               JOIN pg_namespace s ON s.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid \
+               WHERE s.nspname = $1 UNION ALL SELECT to_jsonb(s)::text || xmin FROM ~store s ORDER BY 1";
+    let sql = name(schema).qualify(sql);
+    let rows = client(&schema.url).await.query(&sql, &[&schema.name]).await;
+    rows.expect("reads").iter().map(|row| row.get(0)).collect()
 }
 
 #[tokio::test]

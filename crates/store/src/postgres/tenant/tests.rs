@@ -243,6 +243,66 @@ async fn a_role_can_do_everything_in_its_store_and_nothing_in_another() {
 }
 
 #[tokio::test]
+async fn another_tenants_role_holds_up_no_migration() {
+    let (own, hostile) = (fresh_schema(), fresh_schema());
+    let role = Role::of(&hostile);
+    let url = shared_url();
+    create_tenant(&url, &own.name, None).await.expect("made");
+    create_tenant(&url, &hostile.name, role.with_password())
+        .await
+        .expect("made");
+    let client = client(&role.url()).await;
+    let lock = format!(
+        "LOCK TABLE {}.store IN SHARE UPDATE EXCLUSIVE MODE",
+        own.quoted()
+    );
+    let error = client.batch_execute(&format!("BEGIN; {lock}")).await;
+    let error = error.expect_err("another's");
+    assert_eq!(error.code().expect("a code").code(), "42501", "{error}");
+    // Advisory locks are the whole database's: none of the name's may matter.
+    let hold = "ROLLBACK; SELECT pg_advisory_lock(hashtextextended(word || $1, 0)), pg_advisory_lock(hashtext(word || $1)) \
+                FROM unnest(ARRAY['', 'abide ', 'abide:', 'abide.']) AS word";
+    let (rollback, hold) = hold.split_once("; ").expect("two statements");
+    client.batch_execute(rollback).await.expect("rolls back");
+    client.query(hold, &[&own.name]).await.expect("holds");
+
+    let schema = SchemaName::new(&own.name).expect("a name");
+    let later = Timestamp(crate::system_now().0 + 200 * 86_400_000_000);
+    let impatient = abide_test_postgres::with_parameter(&url, "lock_timeout", "50");
+    let address = Address::parse(&impatient).expect("an address");
+    let mut session = connect(&address).await.expect("connects");
+    schema::migrate(session.client(), &schema, "db", false, later)
+        .await
+        .expect("makes partitions");
+    drop_tenant(&impatient, &own.name)
+        .await
+        .expect("dropped")
+        .expect("was there");
+    create_tenant(&impatient, &own.name, None)
+        .await
+        .expect("made again");
+    drop_tenant(&url, &hostile.name).await.expect("dropped");
+    role.drop().await;
+}
+
+#[tokio::test]
+async fn of_many_who_make_a_tenant_one_made_it() {
+    let schema = fresh_schema();
+    let role = Role::of(&schema);
+    let url = shared_url();
+    let make = || create_tenant(&url, &schema.name, role.with_password());
+    let (a, b, c) = tokio::join!(make(), make(), make());
+    let made = [a, b, c].map(|made| made.expect("is there"));
+    assert_eq!(made.iter().filter(|made| made.created).count(), 1);
+    assert_eq!(made.iter().filter(|made| made.role_created).count(), 1);
+    let drop = || drop_tenant(&url, &schema.name);
+    let (a, b, c) = tokio::join!(drop(), drop(), drop());
+    let dropped = [a, b, c].map(|dropped| dropped.expect("is gone"));
+    assert_eq!(dropped.iter().flatten().count(), 1);
+    role.drop().await;
+}
+
+#[tokio::test]
 async fn a_role_that_exists_keeps_its_password_and_may_have_several_stores() {
     let (a, b) = (fresh_schema(), fresh_schema());
     let role = Role::of(&a);

@@ -16,6 +16,7 @@ use abide_test_postgres::{Schema, fresh_schema};
 
 use crate::error::StoreError;
 use crate::graphs::GraphCache;
+use crate::net::Net;
 use crate::views::WorkflowKind;
 
 use super::super::address::Address;
@@ -114,11 +115,8 @@ impl Home {
             replies.push(self.apply_in(&mut working, request).await);
         }
         let (executions, tasks, effects) = working.into_effects();
-        let statements = write::statements(self.now(), &executions, &tasks, &effects);
-        session
-            .run(statements.expect("sound"))
-            .await
-            .expect("written");
+        let net = Net::of(self.now(), &executions, &tasks, &effects).expect("sound");
+        session.run(write::statements(&net)).await.expect("written");
         run(session, COMMIT, Vec::new()).await;
         replies
     }
@@ -149,7 +147,9 @@ impl Home {
     pub(super) async fn version(&self, graph: &Arc<Graph>) -> VersionId {
         let (session, name) = (&self.session, &graph.fingerprint());
         let kind = WorkflowKind::Graph;
+        begin(session).await;
         let id = maintenance::ensure_version(session, self.now(), "w", name, kind, graph).await;
+        commit(session).await;
         id.expect("recorded")
     }
 
@@ -233,6 +233,37 @@ pub(super) async fn run(session: &Session, sql: &'static str, params: Vec<Param<
     answers.expect("runs").pop().expect("an answer")
 }
 
+/// How many pages a statement looks at.
+pub(super) async fn pages_of(home: &Home, statement: Statement<'_>) -> u64 {
+    let explain = Statement {
+        sql: format!(
+            "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) {}",
+            statement.sql
+        )
+        .into(),
+        params: statement.params,
+    };
+    let answers = home.session.run(vec![explain]).await.expect("runs");
+    let lines = answers
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|value| match value {
+            Value::Text(line) => Some(line),
+            _ => None,
+        });
+    let plan = lines.collect::<Vec<_>>().join("\n");
+    let of_all = plan.split("Buffers: shared ").nth(1).expect("buffers");
+    let words = of_all.lines().next().expect("a line").split(' ');
+    let of_word = |word: &str| {
+        let (_, number) = ["hit", "read"]
+            .contains(&word.split('=').next()?)
+            .then(|| word.split_once('='))??;
+        Some(number.parse::<u64>().expect("a number"))
+    };
+    words.filter_map(of_word).sum()
+}
+
 /// The process of the server that a session has.
 pub(super) async fn backend(session: &Session) -> i64 {
     let rows = run(session, "SELECT pg_backend_pid()::bigint", Vec::new()).await;
@@ -256,8 +287,8 @@ pub(super) async fn roll_back(session: &Session) {
 
 /// Writes effects in a transaction of their own, or in the one that is open.
 pub(super) async fn write_on(session: &Session, now: Timestamp, effects: &Effects) {
-    let statements = write::statements(now, &[], &[], effects).expect("sound");
-    session.run(statements).await.expect("written");
+    let net = Net::of(now, &[], &[], effects).expect("sound");
+    session.run(write::statements(&net)).await.expect("written");
 }
 
 /// A graph with a node of the same name for each task, and these edges.
@@ -283,6 +314,7 @@ pub(super) fn held(claimed: &Claimed) -> Held {
 pub(super) fn finish(claimed: &Claimed, outcome: Outcome) -> Request {
     Request::Finish(Box::new(Finish {
         held: held(claimed),
+        given_back: Vec::new(),
         outcome,
         offer: None,
     }))

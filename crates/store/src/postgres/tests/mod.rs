@@ -9,4 +9,6 @@ mod plans;
 mod queries;
 mod queue;
 mod sets;
+mod silence;
+mod telling;
 mod upkeep;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use abide_core::graph::Graph;
-use abide_core::ids::{ExecutionId, TaskKey, WorkerId};
-use abide_core::kernel::{Await, Claimed, IfExists, Need, Request, Signal, Working};
+use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
+use abide_core::kernel::{Await, Claimed, IfExists, Need, Request, Signal, Subject, Working};
 use abide_core::payload::Payload;
 use abide_core::step::{Operation, StepId, StepKind};
 
 use crate::error::StoreError;
+use crate::graphs::GraphCache;
 
 use super::super::load::{Plan, located, lock_free};
 use super::super::low_water::LowWater;
@@ -49,6 +50,27 @@ async fn every_kind_of_need_is_read() {
     assert_eq!(numbers, [70]);
 }
 
+#[test]
+fn a_head_that_no_priority_has_is_the_trouble_of_those_who_look_at_its_queue() {
+    let (graphs, low_water) = (GraphCache::default(), LowWater::default());
+    let mut working = Working::new(Timestamp(1));
+    let heads = |queues: &[i64]| Need::ReadyHead(queues.iter().copied().map(VersionId).collect());
+    let needs = [heads(&[1, 2]), heads(&[2, 3])];
+    let mut plan = Plan::new(&working, &graphs, &low_water, Timestamp(1), &needs);
+    assert_eq!(plan.statements().len(), 1);
+    let rows = vec![
+        vec![Value::Int(1), Value::Int(100_000)],
+        vec![Value::Int(2), Value::Int(5)],
+    ];
+    let failed = plan.fill(vec![rows], &mut working, &graphs).expect("read");
+    assert_eq!(failed.len(), 1);
+    let (need, error) = &failed[0];
+    assert_eq!(*need, needs[0]);
+    assert!(error.is_content(), "{error}");
+    assert!(!working.has(&needs[0]));
+    assert!(working.has(&needs[1]));
+}
+
 /// An execution whose first task waits for the signal `go`, with both of its claims.
 async fn one_that_waits(home: &Home) -> (ExecutionId, Vec<Claimed>) {
     let id = home.start(&three_tasks()).await;
@@ -68,6 +90,7 @@ async fn one_that_waits(home: &Home) -> (ExecutionId, Vec<Claimed>) {
     };
     let await_go = Request::Await(Await {
         held: held(&claimed[0]),
+        given_back: Vec::new(),
         operations: vec![wait],
         next_order: 1,
         evict: false,
@@ -174,8 +197,8 @@ async fn who_waited_for_a_generation_that_was_followed_by_another_runs_again() {
     let mut working = Working::new(home.now());
     let (loaded, ()) = tokio::join!(home.load(&mut working, &needs), async {
         waits_for_a_lock(&other).await;
-        let next = "INSERT INTO ~executions SELECT $1, instance, 2, workflow_version, status, reason, open, failed, \
-             priority, start_at, deadline_at, grace_until, graph, input, input_hash, tags, version, created_at, \
+        let next = "INSERT INTO ~executions SELECT $1, instance, 2, workflow_version, status, reason, stop_cause, \
+             failed_task, open, failed, priority, start_at, deadline_at, grace_until, graph, input, input_hash, tags, version, created_at, \
              started_at, closed_at, changed_at, history_pruned_at FROM ~executions";
         run(&other, next, vec![Param::Int(Some(start.id.0))]).await;
         commit(&other).await;
@@ -218,16 +241,16 @@ async fn what_is_locked_is_known_by_id_and_by_instance_without_waiting() {
     let hold = "SELECT 1 FROM ~executions WHERE id = $1 FOR NO KEY UPDATE";
     run(&other, hold, vec![Param::Int(Some(stuck.0))]).await;
     for rows in [by_id, by_name] {
-        let mut needs = vec![
-            Need::Instance("nobody".into()),
-            Need::Execution(ExecutionId(1)),
+        let mut subjects = vec![
+            Subject::Instance("nobody".into()),
+            Subject::Execution(ExecutionId(1)),
         ];
-        needs.extend(rows.iter().map(|row| match &row[..] {
-            [_, Value::Text(instance)] => Need::Instance(instance.as_str().into()),
-            [Value::Int(id), _] => Need::Execution(ExecutionId(*id)),
+        subjects.extend(rows.iter().map(|row| match &row[..] {
+            [_, Value::Text(instance)] => Subject::Instance(instance.as_str().into()),
+            [Value::Int(id), _] => Subject::Execution(ExecutionId(*id)),
             other => panic!("{other:?}"),
         }));
-        let ask = vec![located(&needs), lock_free(&needs)];
+        let ask = vec![located(&subjects), lock_free(&subjects)];
         let answers = home.session.run(ask).await.expect("runs");
         assert_eq!(answers[0], rows);
         assert_eq!(answers[1], [[Value::Int(free.0)]]);

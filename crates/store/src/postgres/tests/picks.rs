@@ -10,14 +10,15 @@ use tokio::sync::oneshot;
 
 use crate::flush::Picked;
 use crate::job::Job;
+use crate::net::Net;
 
 use super::super::connect::{BEGIN_READ, Session};
 use super::super::low_water::LowWater;
 use super::super::maintenance::register_worker;
 use super::super::pick;
-use super::super::statement::{Execute, Statement, Value};
+use super::super::statement::{Execute, Value};
 use super::super::write;
-use super::home::{Home, begin, commit, roll_back, run};
+use super::home::{Home, begin, commit, pages_of, roll_back, run};
 
 const SECOND: i64 = 1_000_000;
 
@@ -53,10 +54,10 @@ async fn picked(
     session: &Session,
     low_water: &LowWater,
     job: &Job,
-    stuck: &[ExecutionId],
+    locked_executions: &[ExecutionId],
 ) -> Picked {
-    let stuck: FxHashSet<ExecutionId> = stuck.iter().copied().collect();
-    let statements = pick::statements(job, home.now(), low_water, &stuck);
+    let locked: FxHashSet<ExecutionId> = locked_executions.iter().copied().collect();
+    let statements = pick::statements(job, home.now(), low_water, &locked);
     let answers = session.run(statements).await.expect("runs");
     pick::picked(job, home.now(), low_water, answers.into_iter()).expect("reads")
 }
@@ -147,7 +148,9 @@ async fn a_row_goes_by_its_key_although_the_server_takes_the_queue_for_empty() {
     run(&home.session, "VACUUM ~task_outbox", Vec::new()).await;
     let new: Vec<_> = (1..=5).map(|task| row(&home, 1, 0, 0, task)).collect();
     home.write(&effects(Change::Add, &new)).await;
-    let removal = write::outbox(&effects(Change::Remove, &new).outbox);
+    let removed = effects(Change::Remove, &new);
+    let net = Net::of(home.now(), &[], &[], &removed).expect("sound");
+    let removal = write::statements(&net);
     let [removal] = <[_; 1]>::try_from(removal).expect("one statement");
     let read = pages_of(&home, removal).await;
     assert!(read < 100, "{read} pages");
@@ -181,37 +184,6 @@ async fn sleeper_with_dead_rows(home: &Home) -> Session {
 async fn pages(home: &Home, low_water: &LowWater, job: &Job) -> u64 {
     let ready = pick::statements(job, home.now(), low_water, &FxHashSet::default());
     pages_of(home, ready.into_iter().nth(1).expect("the second")).await
-}
-
-/// How many pages a statement looks at.
-async fn pages_of(home: &Home, statement: Statement<'_>) -> u64 {
-    let explain = Statement {
-        sql: format!(
-            "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) {}",
-            statement.sql
-        )
-        .into(),
-        params: statement.params,
-    };
-    let answers = home.session.run(vec![explain]).await.expect("runs");
-    let lines = answers
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|value| match value {
-            Value::Text(line) => Some(line),
-            _ => None,
-        });
-    let plan = lines.collect::<Vec<_>>().join("\n");
-    let of_all = plan.split("Buffers: shared ").nth(1).expect("buffers");
-    let words = of_all.lines().next().expect("a line").split(' ');
-    let of_word = |word: &str| {
-        let (_, number) = ["hit", "read"]
-            .contains(&word.split('=').next()?)
-            .then(|| word.split_once('='))??;
-        Some(number.parse::<u64>().expect("a number"))
-    };
-    words.filter_map(of_word).sum()
 }
 
 #[tokio::test]

@@ -12,13 +12,16 @@ use abide_core::payload::Payload;
 use abide_core::step::{StepEnd, StepId, StepKind, StepRecord};
 use abide_core::timer::{Timer, TimerKind};
 
+use crate::activity::{BlockedOn, ExecutionSubStatus};
+use crate::net::Net;
+use crate::queries;
 use crate::views::{EventFilter, ExecutionFilter};
 
 use super::super::load::Plan;
 use super::super::low_water::LowWater;
 use super::super::statement::{Execute, Row, Statement};
 use super::super::{maintenance, write};
-use super::home::{Home, begin, roll_back, run};
+use super::home::{Home, begin, pages_of, roll_back, run};
 
 /// Executions in the filled tables, with ids from 1.
 const EXECUTIONS: i64 = 20_000;
@@ -112,6 +115,7 @@ async fn needs_are_found_by_indexes() {
             needs.extend([
                 Need::Execution(id),
                 Need::Instance(instance.clone()),
+                Need::WorkflowName(VersionId(1)),
                 Need::Task(key),
                 Need::Graph(id, VersionId(1), true),
                 Need::OpenTasks(id),
@@ -120,6 +124,7 @@ async fn needs_are_found_by_indexes() {
                 Need::Waits(key),
                 Need::StepCount(key),
                 Need::Step(key, 2),
+                Need::SignalRead(key, 2),
                 Need::Mailbox(id, go.clone()),
                 Need::SignalNumber(instance, go.clone()),
                 Need::SignalWaiters(id, go),
@@ -136,6 +141,49 @@ async fn needs_are_found_by_indexes() {
             &needs,
         );
         check(&home, plan.statements()).await;
+    }
+}
+
+/// Mailboxes of one instance, 20,000 signals in each: those that its first execution left unread, those that its
+/// second one read, and three that the second one has yet to read.
+const MAILBOXES: &[&str] = &[
+    "INSERT INTO ~signals (instance, name, number, execution, payload, sent_at) \
+     SELECT 'box', 'go', k, 90001, '1', 0 FROM generate_series(1, 20000) k",
+    "INSERT INTO ~signals (instance, name, number, execution, payload, sent_at, read_execution, read_task, read_operation) \
+     SELECT 'box', 'go', k, 90002, '1', 0, 90002, 1, k FROM generate_series(20001, 40000) k",
+    "INSERT INTO ~signals (instance, name, number, execution, payload, sent_at) \
+     SELECT 'box', 'go', k, 90002, '1', 0 FROM generate_series(40001, 40003) k",
+    "ANALYZE ~signals",
+];
+
+#[tokio::test]
+async fn what_is_next_in_a_mailbox_is_found_beside_what_others_left_and_what_was_read() {
+    let home = filled().await;
+    let other = home.session().await;
+    for sql in MAILBOXES {
+        run(&other, sql, Vec::new()).await;
+    }
+    let go: Arc<str> = "go".into();
+    let needs = [
+        Need::Mailbox(ExecutionId(90001), go.clone()),
+        Need::Mailbox(ExecutionId(90002), go.clone()),
+        Need::SignalNumber("box".into(), go),
+    ];
+    for mode in [
+        "SET plan_cache_mode = force_generic_plan",
+        "SET plan_cache_mode = force_custom_plan",
+    ] {
+        run(&home.session, mode, Vec::new()).await;
+        for need in &needs {
+            let working = Working::new(home.now());
+            let need = std::slice::from_ref(need);
+            let low_water = LowWater::default();
+            let mut plan = Plan::new(&working, &home.graphs, &low_water, home.now(), need);
+            let [statement] = plan.statements().try_into().expect("one statement");
+            // A way down an index and a page or two of rows, of more than 200 pages of each kind.
+            let pages = pages_of(&home, statement).await;
+            assert!(pages <= 10, "{need:?} looks at {pages} pages, {mode}");
+        }
     }
 }
 
@@ -161,18 +209,19 @@ async fn rows_that_change_are_found_by_indexes() {
                 instance: format!("i{}", id.0).into(),
                 name: "go".into(),
                 number: 1,
-                by: key,
-                operation: 1,
+                by: Some((key, 1)),
             });
             let supersede = Supersede { failed: 1, from: 2 };
             effects.steps.extend([
                 StepChange::Write(answer(key)),
                 StepChange::Withdraw(TaskKey::new(id, 2), 3),
+                StepChange::GiveBack(TaskKey::new(id, 2), 4),
+                StepChange::HandOver(TaskKey::new(id, 2), 5, Payload::from_json("2")),
                 StepChange::Supersede(TaskKey::new(id, 2), supersede),
             ]);
         }
-        let statements = write::statements(home.now(), &[], &[], &effects);
-        check(&home, statements.expect("sound")).await;
+        let net = Net::of(home.now(), &[], &[], &effects).expect("sound");
+        check(&home, write::statements(&net)).await;
         moves(&home, count).await;
     }
 }
@@ -182,19 +231,23 @@ async fn moves(home: &Home, count: i64) {
     let (mut executions, mut tasks) = (Vec::new(), Vec::new());
     for id in ids(count) {
         let reader = home.reader();
-        let view = reader.execution(id).await.expect("reads").expect("exists");
+        let view = reader
+            .one(queries::execution(id, Timestamp(0)))
+            .await
+            .expect("reads")
+            .expect("exists");
         executions.push(changed(view.execution));
-        let views = reader.tasks(id, 1, 1).await.expect("reads");
+        let views = reader.all(queries::tasks(id, 1, 1)).await.expect("reads");
         tasks.extend(views.into_iter().map(|view| changed(view.task)));
     }
     let mut effects = Effects::default();
-    let statements = write::statements(home.now(), &executions, &tasks, &effects);
-    check(home, statements.expect("sound")).await;
+    let net = Net::of(home.now(), &executions, &tasks, &effects).expect("sound");
+    check(home, write::statements(&net)).await;
     effects
         .task_ends
         .extend(tasks.iter().map(|row| (row.value.key, end())));
-    let statements = write::statements(home.now(), &[], &tasks, &effects);
-    check(home, statements.expect("sound")).await;
+    let net = Net::of(home.now(), &[], &tasks, &effects).expect("sound");
+    check(home, write::statements(&net)).await;
 }
 
 fn changed<T>(value: T) -> abide_core::kernel::Row<T> {
@@ -286,18 +339,36 @@ async fn queries_are_answered_from_indexes() {
         begin(&home.session).await;
         let reader = home.reader();
         let id = ExecutionId(5001);
-        reader.execution(id).await.expect("reads").expect("exists");
         reader
-            .latest("i5001")
+            .one(queries::execution(id, Timestamp(0)))
+            .await
+            .expect("reads")
+            .expect("exists");
+        reader
+            .one(queries::latest("i5001", Timestamp(0)))
             .await
             .expect("reads")
             .expect("exists");
         let any = ExecutionFilter::default();
-        let page = reader.executions(&any, Some(id), 10).await.expect("reads");
+        let page = reader
+            .executions(&any, Some(id), 10, Timestamp(0))
+            .await
+            .expect("reads");
         assert_eq!(page.len(), 10);
-        reader.tasks(id, 0, 10).await.expect("reads");
-        reader.steps(TaskKey::new(id, 1)).await.expect("reads");
+        let waiting = ExecutionFilter {
+            sub_statuses: vec![ExecutionSubStatus::Deferred, ExecutionSubStatus::Scheduled],
+            blocked_on: vec![BlockedOn::Signal],
+            ..ExecutionFilter::default()
+        };
+        let page = reader.executions(&waiting, None, 10, home.now()).await;
+        page.expect("reads");
+        reader.all(queries::tasks(id, 0, 10)).await.expect("reads");
+        reader
+            .all(queries::steps(TaskKey::new(id, 1)))
+            .await
+            .expect("reads");
         reader.held_by(WorkerId(3)).await.expect("reads");
+        reader.notices_for(WorkerId(3)).await.expect("reads");
         reader.summary(id, home.now()).await.expect("reads");
         let all = EventFilter::default();
         let of_one = EventFilter {
@@ -310,13 +381,17 @@ async fn queries_are_answered_from_indexes() {
             reader.feed(Some(&cursor), filter, 5).await.expect("reads");
         }
         reader.last_position().await.expect("reads");
+        maintenance::active_of(&home.session, WorkerId(3))
+            .await
+            .expect("asked");
         maintenance::left_behind(&home.session)
             .await
             .expect("asked");
         maintenance::look(&home.session, None, home.now())
             .await
             .expect("asked");
-        maintenance::waiting_for_code(&home.session)
+        home.reader()
+            .all(queries::waiting_for_code())
             .await
             .expect("asked");
         assert_eq!(home.rows(SCANNED).await, Vec::<Row>::new(), "{mode}");

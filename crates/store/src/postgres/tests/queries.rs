@@ -2,12 +2,13 @@
 
 use abide_core::context::{Changes, SOURCE_COST};
 use abide_core::graph::Uses;
-use abide_core::ids::{ExecutionId, TaskKey};
+use abide_core::ids::{ExecutionId, TaskKey, Timestamp};
 use abide_core::kernel::{Outcome, Request};
 use abide_core::payload::Payload;
 use abide_core::status::{ExecutionStatus, Phase};
 use abide_core::trigger::Ending;
 
+use crate::queries;
 use crate::views::ExecutionFilter;
 
 use super::home::{Home, completed, finish, graph, run};
@@ -25,7 +26,7 @@ async fn a_list_leaves_out_what_cannot_be_read_and_fills_its_place() {
     run(&home.session, spoil, Vec::new()).await;
     let found = home
         .reader()
-        .executions(&ExecutionFilter::default(), None, 3)
+        .executions(&ExecutionFilter::default(), None, 3, Timestamp(0))
         .await;
     let found: Vec<_> = found
         .expect("reads")
@@ -34,7 +35,7 @@ async fn a_list_leaves_out_what_cannot_be_read_and_fills_its_place() {
         .collect();
     assert_eq!(found, ids[1..]);
     home.reader()
-        .execution(ids[0])
+        .one(queries::execution(ids[0], Timestamp(0)))
         .await
         .expect_err("cannot be read");
 }
@@ -60,7 +61,7 @@ async fn an_end_has_its_output_or_the_error_that_nothing_caught() {
     let failed = Outcome::Failed {
         failure: failure.clone(),
         random: 0.0,
-        supersede: None,
+        rerun: None,
     };
     home.flush(&[
         finish(&claimed[0], completed("7")),
@@ -84,7 +85,7 @@ async fn an_end_has_its_output_or_the_error_that_nothing_caught() {
         (Some("a"), Some(failure))
     );
     assert!(reader.held_by(home.worker).await.expect("reads").is_empty());
-    let tasks = reader.tasks(bad, 0, 10).await.expect("reads");
+    let tasks = reader.all(queries::tasks(bad, 0, 10)).await.expect("reads");
     assert_eq!(
         (tasks[0].task.phase, tasks[0].node.as_str()),
         (Phase::Failed, "a")
@@ -93,7 +94,13 @@ async fn an_end_has_its_output_or_the_error_that_nothing_caught() {
         tasks[0].error.as_ref().map(|error| error.message.as_str()),
         Some("on purpose")
     );
-    assert!(reader.tasks(bad, 1, 10).await.expect("reads").is_empty());
+    assert!(
+        reader
+            .all(queries::tasks(bad, 1, 10))
+            .await
+            .expect("reads")
+            .is_empty()
+    );
     let (view, rollup) = reader
         .summary(bad, home.now())
         .await

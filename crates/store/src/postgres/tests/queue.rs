@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use abide_core::ids::VersionId;
-use abide_core::kernel::{Need, Reply, Request, Signal};
+use abide_core::kernel::{Reply, Request, Signal, Subject};
 use abide_core::payload::Payload;
 use abide_test_postgres::fresh_schema;
 use tokio::sync::oneshot;
@@ -125,7 +125,7 @@ async fn what_is_split_off_keeps_its_own_waiting_and_nobody_elses() {
     let queue = Queue::new("db".to_owned());
     let _asked = [ask(&queue, "a", "a1"), ask(&queue, "b", "b1")];
     let mut batch = take(&queue).await;
-    let apart = batch.under_way.split_off(&Need::Instance("a".into()));
+    let apart = batch.under_way.split_off(&Subject::Instance("a".into()));
     drop(batch);
     let _more = [ask(&queue, "a", "a2"), ask(&queue, "b", "b2")];
     let next = take(&queue).await;

@@ -10,7 +10,7 @@ use abide_core::kernel::{
     Change, Effects, OutboxRow, SignalRead, SignalWrite, StepChange, StepWrite, Supersede, TaskEnd,
 };
 use abide_core::payload::Payload;
-use abide_core::step::{StepEnd, StepId, StepKind, StepRecord};
+use abide_core::step::{StepEnd, StepId, StepKind, StepRecord, StepState};
 use abide_core::timer::{Timer, TimerKind};
 use proptest::prelude::*;
 
@@ -202,8 +202,7 @@ async fn a_signal_read_in_the_flush_that_sends_it_is_stored_as_read() {
         instance: "i".into(),
         name: "go".into(),
         number,
-        by: TaskKey::new(ExecutionId(3), 1),
-        operation: number as u32,
+        by: Some((TaskKey::new(ExecutionId(3), 1), number as u32)),
     };
     let mut first = Effects::default();
     first.signals.extend([signal(1), signal(2)]);
@@ -227,6 +226,8 @@ enum Asked {
     Done(u32, u32),
     Answer(u32, u32),
     Withdraw(u32, u32),
+    GiveBack(u32, u32),
+    HandOver(u32, u32),
     Supersede(u32, u32, u32),
 }
 
@@ -237,6 +238,8 @@ fn asked() -> impl Strategy<Value = Asked> {
         (task.clone(), number.clone()).prop_map(|(task, n)| Asked::Done(task, n)),
         (task.clone(), number.clone()).prop_map(|(task, n)| Asked::Answer(task, n)),
         (task.clone(), number.clone()).prop_map(|(task, n)| Asked::Withdraw(task, n)),
+        (task.clone(), number.clone()).prop_map(|(task, n)| Asked::GiveBack(task, n)),
+        (task.clone(), number.clone()).prop_map(|(task, n)| Asked::HandOver(task, n)),
         (task, number.clone(), number).prop_map(|(task, n, m)| Asked::Supersede(task, n, m)),
     ]
 }
@@ -244,7 +247,7 @@ fn asked() -> impl Strategy<Value = Asked> {
 /// The changes that rules could ask for: nothing is written where something is, only waits are
 /// answered.
 fn sound(id: ExecutionId, asked: &[Asked]) -> Vec<StepChange> {
-    let mut stored: std::collections::BTreeMap<(u32, u32), bool> = Default::default();
+    let mut stored: std::collections::BTreeMap<(u32, u32), StepState> = Default::default();
     let mut changes = Vec::new();
     for (at, asked) in asked.iter().enumerate() {
         let step = |task, number, end: StepEnd, answers| {
@@ -272,26 +275,35 @@ fn sound(id: ExecutionId, asked: &[Asked]) -> Vec<StepChange> {
         let done = || StepEnd::Done(Payload::from_json(at.to_string()));
         match *asked {
             Asked::Wait(task, n) if !stored.contains_key(&(task, n)) => {
-                stored.insert((task, n), true);
+                stored.insert((task, n), StepState::Waiting);
                 changes.push(step(task, n, StepEnd::Waiting { due_at }, false));
             }
             Asked::Done(task, n) if !stored.contains_key(&(task, n)) => {
-                stored.insert((task, n), false);
                 let end = match at % 2 {
                     0 => done(),
                     _ => StepEnd::Failed(Failure::new("flaky", "on purpose")),
                 };
+                stored.insert((task, n), end.state());
                 changes.push(step(task, n, end, false));
             }
-            Asked::Answer(task, n) if stored.get(&(task, n)) == Some(&true) => {
-                stored.insert((task, n), false);
+            Asked::Answer(task, n) if stored.get(&(task, n)) == Some(&StepState::Waiting) => {
+                stored.insert((task, n), StepState::Done);
                 changes.push(step(task, n, done(), true));
             }
             Asked::Withdraw(task, n) => {
-                if stored.get(&(task, n)) == Some(&true) {
+                let state = stored.get(&(task, n));
+                if matches!(state, Some(StepState::Waiting | StepState::GivenBack)) {
                     stored.remove(&(task, n));
                 }
                 changes.push(StepChange::Withdraw(TaskKey::new(id, task), n));
+            }
+            Asked::GiveBack(task, n) if stored.get(&(task, n)) == Some(&StepState::Done) => {
+                stored.insert((task, n), StepState::GivenBack);
+                changes.push(StepChange::GiveBack(TaskKey::new(id, task), n));
+            }
+            Asked::HandOver(task, n) if stored.get(&(task, n)) == Some(&StepState::Done) => {
+                let payload = Payload::from_json(format!("\"handed over {at}\""));
+                changes.push(StepChange::HandOver(TaskKey::new(id, task), n, payload));
             }
             Asked::Supersede(task, failed, from) => {
                 stored.retain(|at, _| at.0 != task || (at.1 != failed && at.1 < from));
@@ -327,7 +339,7 @@ fn changes_of_steps_come_to_the_same_however_they_are_cut_into_flushes() {
         failure_persistence: None,
         ..ProptestConfig::default()
     });
-    let outcome = runner.run(&(cases, 1..40_usize), |(asked, cut)| {
+    let same = |(asked, cut): (Vec<Asked>, usize)| {
         let changes = sound(ExecutionId(3), &asked);
         runtime.block_on(async {
             let mut stored = Vec::new();
@@ -342,7 +354,16 @@ fn changes_of_steps_come_to_the_same_however_they_are_cut_into_flushes() {
             prop_assert_eq!(&stored[0], &stored[2]);
             Ok(())
         })
-    });
+    };
+    // A withdrawal that comes too late, and then the answer is given back.
+    let late = [
+        Asked::Wait(2, 1),
+        Asked::Answer(2, 1),
+        Asked::Withdraw(2, 1),
+        Asked::GiveBack(2, 1),
+    ];
+    same((late.to_vec(), 2)).expect("the same");
+    let outcome = runner.run(&(cases, 1..40_usize), same);
     outcome.expect("the same");
 }
 
@@ -367,8 +388,7 @@ async fn what_superseded_steps_read_is_unread_again() {
             instance: instance.clone(),
             name: "go".into(),
             number,
-            by: key,
-            operation: number as u32,
+            by: Some((key, number as u32)),
         });
     }
     home.write(&effects).await;

@@ -3,6 +3,7 @@
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{AddTasks, Change, Effects, OutboxRow, PIECE, Request};
 
+use crate::queries;
 use crate::views::WorkflowKind;
 
 use super::super::connect::Session;
@@ -31,7 +32,14 @@ async fn a_lease_lasts_by_the_databases_clock_and_ends_once() {
         .expect("registered");
     let renewed = heartbeat(session, None, short, 0).await.expect("asked");
     assert!(renewed.expect("alive") >= began);
-    assert_eq!(home.reader().workers().await.expect("reads").len(), 2);
+    assert_eq!(
+        home.reader()
+            .all(queries::workers())
+            .await
+            .expect("reads")
+            .len(),
+        2
+    );
     assert_eq!(expired(session, None).await, [short]);
     assert!(!look(session, None, began).await.expect("asked").ended);
     assert!(!declare_dead(session, None, long).await.expect("asked"));
@@ -119,6 +127,7 @@ async fn two_that_record_a_version_at_once_get_the_same_id() {
     let waiting = backend(&other).await;
     begin(&home.session).await;
     let first = ensure_version(&home.session, home.now(), "w", "1", kind, &graph).await;
+    begin(&other).await;
     let second = tokio::join!(
         ensure_version(&other, home.now(), "w", "1", kind, &graph),
         async {
@@ -130,6 +139,7 @@ async fn two_that_record_a_version_at_once_get_the_same_id() {
     assert_eq!(second.0.expect("recorded"), first);
     let again = ensure_version(&other, home.now(), "w", "1", kind, &graph).await;
     assert_eq!(again.expect("recorded"), first);
+    commit(&other).await;
 }
 
 /// Waits until that backend waits for somebody.

@@ -2,13 +2,26 @@
 
 use abide_core::event::EventType;
 use abide_core::ids::{ExecutionId, TaskKey, WorkerId};
-use abide_core::kernel::{Notice, Offer};
+use abide_core::kernel::{Notice, Offer, Request};
 use abide_core::status::{ExecutionStatus, Phase};
+
+use crate::fixture::Ask;
 
 use super::offers::Offers;
 use super::said::{Said, Taken};
 use super::state::{Told, Who};
 use super::{Note, Oracle, Queued};
+
+/// The slots that an end leaves to the queue.
+fn offer_to_fill(ask: &Ask) -> Option<&Offer> {
+    let Ask::Apply(request) = ask else {
+        return None;
+    };
+    match &**request {
+        Request::Finish(finish) => finish.offer.as_ref().filter(|offer| offer.fills),
+        _ => None,
+    }
+}
 
 impl Oracle {
     /// A worker claims what is still as it was found, and empties its inbox.
@@ -62,6 +75,35 @@ impl Oracle {
             .collect();
         claimed.sort_by_key(|taken| taken.key);
         claimed
+    }
+
+    /// What is still as it was found goes into the slots that recorded ends left, first come, first served.
+    pub(super) fn fill(&mut self, asks: &[Ask], said: &mut [Said], left: &[Queued]) {
+        let offers: Vec<Option<&Offer>> = asks.iter().map(offer_to_fill).collect();
+        let slots: usize = offers.iter().flatten().map(|it| it.slots as usize).sum();
+        let of_queues = |row: &&Queued| {
+            let mut offers = offers.iter().flatten();
+            offers.any(|offer| offer.queues.contains(&row.queue))
+        };
+        for row in left.iter().filter(of_queues).take(slots) {
+            let mut ends = offers.iter().zip(said.iter_mut());
+            let found = ends.find_map(|(offer, said)| match said {
+                Said::Finished {
+                    recorded: true,
+                    claimed,
+                    ..
+                } => offer
+                    .filter(|offer| claimed.len() < offer.slots as usize)
+                    .map(|offer| (offer, claimed)),
+                _ => None,
+            });
+            if let Some((offer, claimed)) = found
+                && self.queue().contains(row)
+            {
+                claimed.push(self.take(row.key, offer.worker, 1));
+                claimed.sort_by_key(|taken| taken.key);
+            }
+        }
     }
 
     /// A worker takes a task: the first one starts the execution.

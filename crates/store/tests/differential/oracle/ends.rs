@@ -3,9 +3,11 @@
 use abide_core::event::EventType;
 use abide_core::failure::{Failure, RetryHint, kinds};
 use abide_core::ids::{TaskKey, Timestamp, WorkerId};
-use abide_core::kernel::{Finish, Held, Outcome as End, Recovered, Supersede};
+use abide_core::kernel::{Finish, Held, Outcome as End, Recovered, Rerun, Supersede};
+use abide_core::payload::Payload;
 use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::status::Phase;
+use abide_core::task::Death;
 use abide_core::timer::NEVER;
 use serde_json::json;
 
@@ -23,6 +25,7 @@ impl Oracle {
         if self.require_held(held).is_err() {
             return Ok(self.finish_late(held, &finish.outcome));
         }
+        self.give_back(key, &finish.given_back);
         let mut ready = Vec::new();
         if self.run(key.execution).is_stopping() {
             // Whatever came of it.
@@ -56,6 +59,10 @@ impl Oracle {
             let data = Told::Value(json!({ "epoch": held.epoch, "outcome": word }));
             let kind = EventType::TaskLateResultDiscarded;
             node.happened(kind, Some(node.phase), data, Who::worker(held.worker), now);
+            // That process had not died.
+            if !node.phase.is_terminal() && node.crashes > 0 {
+                node.crashes -= 1;
+            }
         }
         Said::Finished {
             recorded,
@@ -68,21 +75,32 @@ impl Oracle {
         let (now, who) = (self.now, Who::worker(held.worker));
         match outcome {
             End::Completed {
-                output, changes, ..
+                output,
+                changes,
+                checkpoint,
             } => {
                 let node = self.node(held.key);
-                let digest = output.as_ref().map(|output| output.digest());
-                let data = match digest {
-                    Some(digest) => Told::Value(json!({ "output": digest })),
-                    None => Told::Nothing,
+                let changed = changes.as_ref().filter(|changes| !changes.0.is_empty());
+                let changed = changed.map(|changes| json!(changes).to_string());
+                let mut left = serde_json::Map::new();
+                for (name, payload) in [
+                    ("output", output.clone()),
+                    ("changes", changed.map(Payload::from_json)),
+                    ("checkpoint", checkpoint.clone()),
+                ] {
+                    if let Some(payload) = payload {
+                        left.insert(name.to_owned(), json!(payload.digest()));
+                    }
+                }
+                let data = match left.is_empty() {
+                    true => Told::Nothing,
+                    false => Told::Value(left.into()),
                 };
                 node.becomes(Phase::Completed, EventType::TaskCompleted, data, who, now);
                 node.output.clone_from(output);
                 node.changes = changes.clone().unwrap_or_default().0;
             }
-            End::Failed {
-                failure, supersede, ..
-            } => self.fail(held, failure, *supersede),
+            End::Failed { failure, rerun, .. } => self.fail(held, failure, rerun.as_ref()),
             End::Cancelled => {
                 let said = "the task stopped although nobody asked it to";
                 self.fail(held, &Failure::fatal(kinds::CANCELLED, said), None);
@@ -108,7 +126,7 @@ impl Oracle {
         }
     }
 
-    fn fail(&mut self, held: Held, failure: &Failure, supersede: Option<Supersede>) {
+    fn fail(&mut self, held: Held, failure: &Failure, rerun: Option<&Rerun>) {
         let (now, who) = (self.now, Who::worker(held.worker));
         let graph = self.run(held.key.execution).graph.clone();
         let policy = &graph.task_of(held.key.number).retry;
@@ -120,7 +138,10 @@ impl Oracle {
             return;
         };
         let (retry_at, from) = (now.plus_us(delay_us), node.phase);
-        let next = json!({ "retry_at": retry_at, "next_attempt": node.attempt + 1 });
+        let mut next = json!({ "retry_at": retry_at, "next_attempt": node.attempt + 1 });
+        if let Some(rerun) = rerun.filter(|rerun| !rerun.operations.is_empty()) {
+            next["runs_again"] = json!(rerun.operations);
+        }
         node.becomes_ready(EventType::TaskFailed, failed, who.clone(), now);
         let kind = EventType::TaskRetryScheduled;
         node.happened(kind, Some(from), Told::Value(next), who, now);
@@ -128,7 +149,8 @@ impl Oracle {
         node.crashes = 0;
         node.ready_at = Some(retry_at);
         node.waits_to_retry = retry_at > now;
-        if let Some(Supersede { failed, from }) = supersede {
+        if let Some(rerun) = rerun {
+            let Supersede { failed, from } = rerun.supersede;
             self.forget(held.key, |number| number == failed || number >= from);
         }
     }
@@ -155,20 +177,31 @@ impl Oracle {
                 held.extend(worker.map(|worker| (run.key(node.number), worker)));
             }
         }
-        for (key, worker) in held {
-            self.recover(key, worker, crash_cap, GONE);
+        let active = |worker: WorkerId| {
+            let nodes = self.runs.values().flat_map(|run| &run.nodes);
+            let held = nodes.filter(|node| node.worker == Some(worker));
+            held.filter(|node| node.phase == Phase::Active).count()
+        };
+        let company: Vec<usize> = held.iter().map(|(_, worker)| active(*worker)).collect();
+        for ((key, worker), active) in held.into_iter().zip(company) {
+            let death = Death {
+                alone: active <= 1,
+                crash_cap,
+                reason: GONE,
+            };
+            self.recover(key, worker, &death);
         }
         self.inbox.retain(|note| !dead.contains(&note.worker));
     }
 
-    /// A task of a dead worker can be claimed again. An attempt is charged if it was Active; if that
-    /// happened too often without a new step in between, it is abandoned.
+    /// A task of a dead worker can be claimed again. An attempt is charged if it was Active. A third crash
+    /// without a new step in between, and each after it, counts only if nothing else was Active there; if
+    /// it happened too often, and nothing else can be to blame, the task is abandoned.
     pub(super) fn recover(
         &mut self,
         key: TaskKey,
         worker: WorkerId,
-        crash_cap: u32,
-        reason: &str,
+        death: &Death<'_>,
     ) -> Recovered {
         let now = self.now;
         let stopping = self.run(key.execution).is_stopping();
@@ -183,14 +216,21 @@ impl Oracle {
         }
         let (was_active, steps) = (node.phase == Phase::Active, node.steps.len() as u32);
         if was_active {
-            let got_further = steps > node.crash_steps;
-            node.crashes = 1 + if got_further { 0 } else { node.crashes };
+            if steps > node.crash_steps {
+                node.crashes = 0;
+            }
+            if death.alone || node.crashes <= 1 {
+                node.crashes += 1;
+            }
             node.crash_steps = steps;
         }
         let mut data = json!({
-            "reason": reason, "crashes": node.crashes, "steps": steps, "lost_by": worker,
+            "reason": death.reason, "crashes": node.crashes, "steps": steps, "lost_by": worker,
         });
-        if was_active && node.crashes > crash_cap {
+        if was_active {
+            data["alone"] = json!(death.alone);
+        }
+        if was_active && death.alone && node.crashes > death.crash_cap {
             let kind = EventType::TaskAbandoned;
             node.becomes(
                 Phase::Abandoned,

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use abide_core::event::EventType;
-use abide_core::execution::REASON_DEADLINE;
 use abide_core::ids::ExecutionId;
 use abide_core::status::{ExecutionStatus, Phase};
 use abide_core::trigger::{ContextOp, Trigger};
@@ -45,20 +44,23 @@ impl Oracle {
             return;
         }
         let (status, kind) = match run.is_stopping() {
-            true if run.reason.as_deref() == Some(REASON_DEADLINE) => {
+            true if run.stop_cause == Some("deadline") => {
                 (ExecutionStatus::TimedOut, EventType::ExecutionTimedOut)
             }
             true => (ExecutionStatus::Cancelled, EventType::ExecutionCancelled),
             false => match run.uncaught() {
                 None => (ExecutionStatus::Completed, EventType::ExecutionCompleted),
-                Some(reason) => {
+                Some((number, reason)) => {
                     run.reason = Some(reason);
+                    run.failed_task = Some(number);
                     (ExecutionStatus::Failed, EventType::ExecutionFailed)
                 }
             },
         };
         let data = match status {
-            ExecutionStatus::Failed => Told::Value(json!({ "reason": run.reason })),
+            ExecutionStatus::Failed => {
+                Told::Value(json!({ "reason": run.reason, "failed_task": run.failed_task }))
+            }
             _ => Told::Nothing,
         };
         run.becomes(status, kind, data, Who::engine(), now);
@@ -160,7 +162,7 @@ impl Run {
     }
 
     /// The first failed node that no completed dependent's rule names, in words.
-    fn uncaught(&self) -> Option<String> {
+    fn uncaught(&self) -> Option<(u32, String)> {
         let failed = self.nodes.iter().filter(|node| node.has_failed());
         let mut uncaught = failed.filter(|failed| {
             !self.nodes.iter().any(|handler| {
@@ -172,7 +174,7 @@ impl Run {
         });
         let node = uncaught.next()?;
         let id = self.graph.node_id(node.number);
-        Some(format!("task `{id}`: {}", node.phase))
+        Some((node.number, format!("task `{id}`: {}", node.phase)))
     }
 
     fn catches(&self, handler: u32, failed: u32) -> bool {

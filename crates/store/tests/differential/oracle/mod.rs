@@ -26,6 +26,7 @@ use std::rc::Rc;
 
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{Held, Refusal, Request};
+use abide_core::task::Death;
 
 use self::offers::Offers;
 use self::said::Said;
@@ -93,33 +94,42 @@ impl Witness for Shared {
 
 impl Oracle {
     /// One transaction: what a claim or a firing may take is what is there when it begins, then
-    /// each request sees what those before it did.
+    /// each request sees what those before it did. At the end, slots that are left are filled with what was
+    /// there when it began.
     fn asked(&mut self, now: Timestamp, worker: WorkerId, asks: &[Ask], answers: &[Answer]) {
         self.now = now;
         let (queue, inbox) = (self.queue(), self.inbox.clone());
         let mut due = Timers::new(self.timers(), now);
-        let mut offers = Offers::new(queue.clone());
+        let mut offers = Offers::new(&queue);
+        let mut left = queue.clone();
+        let mut said = Vec::new();
         for (ask, answer) in asks.iter().zip(answers) {
-            let engine = Said::of(answer);
             let own = match ask {
                 Ask::Claim(queues, max) => {
                     let inbox = inbox.iter().filter(|note| note.worker == worker);
                     let rows = queue.iter().filter(|row| queues.contains(&row.queue));
-                    self.claim(worker, rows.take(*max as usize), inbox)
+                    let rows: Vec<_> = rows.take(*max as usize).collect();
+                    left.retain(|row| !rows.contains(&row));
+                    self.claim(worker, rows.into_iter(), inbox)
                 }
                 Ask::Fire(limit) => self.fire(due.take(*limit)),
                 Ask::Apply(request) => {
-                    let said = self.apply(request, &mut offers, &engine);
+                    let said = self.apply(request, &mut offers, &Said::of(answer));
                     said.unwrap_or_else(Said::Refused)
                 }
             };
             offers.look(&self.queue());
+            said.push(own);
+        }
+        self.fill(asks, &mut said, &left);
+        for ((ask, answer), own) in asks.iter().zip(answers).zip(said) {
+            let engine = Said::of(answer);
             if own != engine {
                 let complaint = format!("{ask:?}\nthe oracle: {own:?}\nthe engine: {engine:?}");
                 self.complaints.push(complaint);
             }
         }
-        self.complaints.extend(offers.complaints());
+        self.complaints.extend(offers.complaints);
     }
 
     fn apply(&mut self, request: &Request, offers: &mut Offers, engine: &Said) -> Outcome {
@@ -130,17 +140,21 @@ impl Oracle {
             Request::Defer(defer) => self.defer(defer),
             Request::Resume(resume) => self.resume(resume),
             Request::Await(request) => self.await_operations(request),
-            Request::Evict(held) => self.evict(*held),
+            Request::Watch(watch) => self.watch(watch),
+            Request::Evict(evict) => self.evict(evict.held),
             Request::Record(record) => self.record(record),
             Request::Progress(progress) => self.progress(progress),
             Request::Signal(signal) => self.signal(signal),
-            Request::Cancel(cancel) => self.cancel(cancel),
+            Request::Act(act) => self.act(act),
             Request::Recover(recover) => {
                 let recovered = self.recover(
                     recover.key,
                     recover.worker,
-                    recover.crash_cap,
-                    &recover.reason,
+                    &Death {
+                        alone: recover.alone,
+                        crash_cap: recover.crash_cap,
+                        reason: &recover.reason,
+                    },
                 );
                 Ok(Said::Recovered(recovered))
             }

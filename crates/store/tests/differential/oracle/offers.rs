@@ -1,8 +1,8 @@
 //! Slots that come with a request. The promises say who may be claimed into them: what the very
-//! request made ready, never past something in the queue of higher priority, and among several those of
-//! higher priority. They don't say in which order the requests of a transaction that are about
-//! different executions take effect. So the oracle takes over whom the engine claimed, and at the end
-//! of the transaction asks for each task that was made ready whether that was right.
+//! request made ready, never past something of higher priority that was in the queue when the
+//! transaction began or that a request before it in the same transaction put there, and among several
+//! those of higher priority. They don't say which of several of the same priority. So the oracle takes
+//! over whom the engine claimed, and asks for each task that was made ready whether that was right.
 
 use std::collections::BTreeSet;
 
@@ -14,33 +14,32 @@ use super::said::Said;
 
 /// The offers of one transaction.
 pub(super) struct Offers {
-    /// The queue when the transaction began.
-    before: Vec<Queued>,
-    /// What was in it at any time since.
+    /// What was in the queue at any time since the transaction began.
     seen: BTreeSet<Queued>,
     /// Whom the engine claimed for the request that is looked at.
     claimed: Vec<TaskKey>,
-    made: Vec<Made>,
+    /// What was not right.
+    pub(super) complaints: Vec<String>,
 }
 
 /// A task that was made ready by a request with an offer.
-struct Made {
+struct Made<'a> {
     row: Queued,
     claimed: bool,
     /// What the same request made ready, itself included.
-    beside: Vec<TaskKey>,
+    beside: &'a [Queued],
     /// What was claimed of that.
-    with: Vec<Queued>,
-    offer: Offer,
+    with: &'a [Queued],
+    offer: &'a Offer,
 }
 
 impl Offers {
-    pub(super) fn new(before: Vec<Queued>) -> Offers {
+    /// Those of a transaction that begins with this queue.
+    pub(super) fn new(queue: &[Queued]) -> Offers {
         Offers {
-            seen: before.iter().copied().collect(),
-            before,
+            seen: queue.iter().copied().collect(),
             claimed: Vec::new(),
-            made: Vec::new(),
+            complaints: Vec::new(),
         }
     }
 
@@ -60,28 +59,25 @@ impl Offers {
             .copied()
             .collect();
         for row in ready {
-            self.made.push(Made {
+            let made = Made {
                 row: *row,
                 claimed: with.contains(row),
-                beside: ready.iter().map(|row| row.key).collect(),
-                with: with.clone(),
-                offer: offer.clone(),
-            });
+                beside: ready,
+                with: &with,
+                offer,
+            };
+            let complaint = self.complaint(&made);
+            self.complaints.extend(complaint);
         }
         with.iter().map(|row| row.key).collect()
     }
 
-    /// What was not right.
-    pub(super) fn complaints(&self) -> Vec<String> {
-        let complaints = self.made.iter().filter_map(|made| self.complaint(made));
-        complaints.collect()
-    }
-
-    fn complaint(&self, made: &Made) -> Option<String> {
+    fn complaint(&self, made: &Made<'_>) -> Option<String> {
         let (row, slots) = (made.row, made.offer.slots as usize);
-        let beside = |other: &Queued| made.beside.contains(&other.key);
-        let goes_first =
-            |other: &&Queued| made.offer.queues.contains(&other.queue) && other.rank < row.rank;
+        let goes_first = self.seen.iter().find(|other| {
+            let is_other = !made.beside.contains(other);
+            is_other && made.offer.queues.contains(&other.queue) && other.rank < row.rank
+        });
         if made.offer.hop >= MAX_HOPS {
             return made
                 .claimed
@@ -91,17 +87,15 @@ impl Offers {
             if made.with.len() > slots {
                 return Some(format!("{:?} were claimed into {slots} slots", made.with));
             }
-            let passed = self.before.iter().find(goes_first)?;
+            let passed = goes_first?;
             return Some(format!("{row:?} was claimed past {passed:?}"));
         }
         if made.with.len() == slots {
             let lower = made.with.iter().find(|other| other.rank > row.rank)?;
             return Some(format!("a slot went to {lower:?} instead of to {row:?}"));
         }
-        let others = self.seen.iter().filter(|other| !beside(other));
-        match others.chain(&self.before).any(|other| goes_first(&other)) {
-            true => None,
-            false => Some(format!("{row:?} was not claimed into a free slot")),
-        }
+        goes_first
+            .is_none()
+            .then(|| format!("{row:?} was not claimed into a free slot"))
     }
 }

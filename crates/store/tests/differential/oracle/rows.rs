@@ -82,6 +82,8 @@ fn execution(run: &Run) -> Row {
         .with("workflow_version", run.workflow.0)
         .with("status", run.status.as_str())
         .with("reason", run.reason.as_deref())
+        .with("stop_cause", run.stop_cause)
+        .with("failed_task", run.failed_task)
         .with("open", open.count())
         .with("failed", failed.count())
         .with("priority", run.priority)
@@ -115,7 +117,7 @@ fn task(run: &Run, node: &Node) -> Row {
     let unmet = run
         .ended_before(node.number)
         .filter(|phase| *phase != Phase::Completed);
-    let spent = spent(&node.history);
+    let spent = spent(&node.history, node.attempt);
     let closes = |fact: &Fact| {
         let to = Phase::parse(fact.to);
         to.is_some_and(Phase::is_terminal)
@@ -146,6 +148,7 @@ fn task(run: &Run, node: &Node) -> Row {
         .with("changed_at", last(&node.history))
         .with("queued_us", spent.queued)
         .with("active_us", spent.active)
+        .with("attempt_active_us", spent.attempt_active)
         .with("deferred_us", spent.deferred)
         .with("retry_wait_us", spent.retry_wait)
         .with("input", text(run.node_inputs.get(&node.number)))
@@ -233,11 +236,12 @@ fn signal(letter: &Letter) -> Row {
 struct Spent {
     queued: i64,
     active: i64,
+    attempt_active: i64,
     deferred: i64,
     retry_wait: i64,
 }
 
-fn spent(history: &[Fact]) -> Spent {
+fn spent(history: &[Fact], attempt: u32) -> Spent {
     let mut spent = Spent::default();
     // A task whose retry was scheduled waits for that first, then is queued.
     let mut due = Timestamp(0);
@@ -252,7 +256,11 @@ fn spent(history: &[Fact]) -> Spent {
                 spent.retry_wait += waited;
                 spent.queued += elapsed - waited;
             }
-            Some(Phase::Active) => spent.active += elapsed,
+            Some(Phase::Active) => {
+                spent.active += elapsed;
+                let is_present = after.attempt == Some(attempt);
+                spent.attempt_active += if is_present { elapsed } else { 0 };
+            }
             Some(Phase::Deferred | Phase::Evicted) => spent.deferred += elapsed,
             _ => {}
         }

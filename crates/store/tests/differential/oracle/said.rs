@@ -36,7 +36,7 @@ pub(super) enum Said {
         execution: ExecutionId,
         number: i64,
     },
-    Cancelled {
+    Acted {
         status: ExecutionStatus,
         changed: bool,
     },
@@ -64,12 +64,29 @@ pub(super) struct Taken {
     pub(super) hop: u8,
 }
 
+/// The oracle knows workflows by their versions. In a world each has one version.
+fn without_names(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::OtherWorkflow {
+            instance,
+            execution,
+            ..
+        } => Refusal::OtherWorkflow {
+            instance,
+            execution,
+            found: String::new(),
+            asked: String::new(),
+        },
+        refusal => refusal,
+    }
+}
+
 impl Said {
     pub(super) fn of(answer: &Answer) -> Said {
         let reply = match answer {
             Answer::Reply(Ok(reply)) => reply,
             Answer::Reply(Err(ApplyError::Refused(refusal))) => {
-                return Said::Refused(refusal.clone());
+                return Said::Refused(without_names(refusal.clone()));
             }
             Answer::Reply(Err(error)) => return Said::Strange(format!("{error:?}")),
             Answer::Fired(fired) => return Said::Fired(fired.fired),
@@ -97,7 +114,10 @@ impl Said {
                 let results = answered.results.iter();
                 Said::Answered {
                     results: results
-                        .map(|result| (result.number, result.payload.as_str().to_owned()))
+                        .map(|answer| {
+                            let payload = answer.result.as_ref().expect("no wait fails");
+                            (answer.number, payload.as_str().to_owned())
+                        })
                         .collect(),
                     phase: answered.phase,
                     cancelling: answered.cancelling,
@@ -107,12 +127,12 @@ impl Said {
                 execution: signalled.execution,
                 number: signalled.number,
             },
-            Reply::Cancelled(cancelled) => Said::Cancelled {
-                status: cancelled.status,
-                changed: cancelled.changed,
+            Reply::Acted(acted) => Said::Acted {
+                status: acted.status(),
+                changed: acted.is_changed(),
             },
             Reply::Recovered(recovered) => Said::Recovered(*recovered),
-            Reply::Done => Said::Done,
+            Reply::Done(()) => Said::Done,
             other => Said::Strange(format!("{other:?}")),
         }
     }

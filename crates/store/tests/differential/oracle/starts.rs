@@ -11,8 +11,8 @@ use super::state::{Fact, Node, Run, Told, Who};
 use super::{Oracle, Outcome};
 
 impl Oracle {
-    /// The same input gets the execution that is there, whatever its status; another is refused. A
-    /// new generation only follows one that has ended.
+    /// The same workflow with the same input gets the execution that is there, whatever its status;
+    /// another is refused. A new generation only follows one that has ended.
     pub(super) fn start(&mut self, start: &Start, offers: &mut Offers) -> Outcome {
         let of_instance = |run: &&Run| run.instance == start.instance;
         let latest = self.runs.values().filter(of_instance);
@@ -20,7 +20,7 @@ impl Oracle {
         let mut generation = 1;
         if let Some(latest) = latest {
             let anew = start.if_exists == IfExists::StartAnew && latest.status.is_terminal();
-            if !anew {
+            if !anew || latest.workflow != start.workflow {
                 return is_there(latest, start);
             }
             generation = latest.generation + 1;
@@ -95,6 +95,8 @@ impl Oracle {
             grace_passed: false,
             status: ExecutionStatus::Pending,
             reason: None,
+            stop_cause: None,
+            failed_task: None,
             history: vec![created],
             nodes: numbers.map(|number| Node::new(number, self.now)).collect(),
         }
@@ -110,6 +112,15 @@ fn is_there(latest: &Run, start: &Start) -> Outcome {
             instance,
             execution,
             status,
+        });
+    }
+    if latest.workflow != start.workflow {
+        return Err(Refusal::OtherWorkflow {
+            instance,
+            execution,
+            // See `without_names`.
+            found: String::new(),
+            asked: String::new(),
         });
     }
     if latest.input_hash != start.input_hash {

@@ -35,6 +35,8 @@ pub(super) struct Run {
     pub(super) grace_passed: bool,
     pub(super) status: ExecutionStatus,
     pub(super) reason: Option<String>,
+    pub(super) stop_cause: Option<&'static str>,
+    pub(super) failed_task: Option<u32>,
     pub(super) history: Vec<Fact>,
     pub(super) nodes: Vec<Node>,
 }

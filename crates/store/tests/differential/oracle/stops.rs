@@ -1,9 +1,8 @@
 //! Stopping: on request, at the deadline, and by force when the grace period is over.
 
 use abide_core::event::EventType;
-use abide_core::execution::REASON_DEADLINE;
 use abide_core::ids::{ExecutionId, TaskKey};
-use abide_core::kernel::{Cancel, Refusal};
+use abide_core::kernel::{Act, Action, Refusal, Subject};
 use abide_core::status::{ExecutionStatus, Phase};
 use serde_json::json;
 
@@ -15,45 +14,57 @@ use super::{Oracle, Outcome};
 const DEADLINE_GRACE_US: i64 = 30_000_000;
 
 impl Oracle {
-    pub(super) fn cancel(&mut self, cancel: &Cancel) -> Outcome {
-        let id = cancel.execution;
+    pub(super) fn act(&mut self, act: &Act) -> Outcome {
+        let Subject::Execution(id) = act.subject else {
+            unreachable!("worlds act on executions");
+        };
+        let Action::Cancel { grace_us } = act.action;
         let status = self.run(id).status;
         let changed = match status {
             ExecutionStatus::Cancelling | ExecutionStatus::Cancelled => false,
             status if status.is_terminal() => {
-                return Err(Refusal::Ended {
+                return Err(Refusal::NotAllowed {
                     execution: id,
                     status,
                     action: "cancelled",
+                    allowed: Vec::new(),
                 });
             }
             _ => {
-                let who = Who::actor(cancel.actor.clone());
-                self.stop(id, &cancel.reason, cancel.grace_us, who);
+                let who = Who::actor(act.actor.clone());
+                self.stop(id, &act.reason, "cancel", grace_us, who);
                 true
             }
         };
         let status = self.run(id).status;
-        Ok(Said::Cancelled { status, changed })
+        Ok(Said::Acted { status, changed })
     }
 
     pub(super) fn time_out(&mut self, id: ExecutionId) {
         if self.run(id).may_run() {
             let who = Who::actor(Some("deadline".into()));
-            self.stop(id, REASON_DEADLINE, DEADLINE_GRACE_US, who);
+            self.stop(id, "deadline", "deadline", DEADLINE_GRACE_US, who);
         }
     }
 
-    fn stop(&mut self, id: ExecutionId, reason: &str, grace_us: i64, who: Who) {
+    fn stop(
+        &mut self,
+        id: ExecutionId,
+        reason: &str,
+        cause: &'static str,
+        grace_us: i64,
+        who: Who,
+    ) {
         let now = self.now;
         let run = self.run(id);
         run.reason = Some(reason.to_owned());
-        let data = Told::Value(json!({ "reason": reason }));
+        run.stop_cause = Some(cause);
+        let data = Told::Value(json!({ "reason": reason, "stop_cause": cause }));
         if run.status == ExecutionStatus::Pending {
             for key in self.open(id) {
                 self.cancel_node(key, Who::engine());
             }
-            let (status, kind) = match reason == REASON_DEADLINE {
+            let (status, kind) = match cause == "deadline" {
                 true => (ExecutionStatus::TimedOut, EventType::ExecutionTimedOut),
                 false => (ExecutionStatus::Cancelled, EventType::ExecutionCancelled),
             };

@@ -2,7 +2,9 @@
 
 use abide_core::event::EventType;
 use abide_core::ids::TaskKey;
-use abide_core::kernel::{Await, Defer, Held, Progress, Record, Refusal, Resume, Signal};
+use abide_core::kernel::{
+    Await, Defer, GivenBack, Held, Progress, Record, Refusal, Resume, Signal, Watch,
+};
 use abide_core::status::Phase;
 use abide_core::step::{Operation, StepEnd, StepKind, StepState};
 use serde_json::json;
@@ -14,6 +16,7 @@ use super::{Oracle, Outcome};
 impl Oracle {
     pub(super) fn defer(&mut self, defer: &Defer) -> Outcome {
         self.require_held(defer.held)?;
+        self.give_back(defer.held.key, &defer.given_back);
         let wait = Told::Value(json!(defer.wait));
         self.give_slot_away(defer.held, wait);
         Ok(self.answer(defer.held.key, Vec::new()))
@@ -22,6 +25,7 @@ impl Oracle {
     pub(super) fn resume(&mut self, resume: &Resume) -> Outcome {
         let held = resume.held;
         self.require_held(held)?;
+        self.give_back(held.key, &resume.given_back);
         let results = self.take_over(held.key, resume.next_order);
         let stopping = self.run(held.key.execution).is_stopping();
         let goes_on = resume.always || !results.is_empty() || stopping;
@@ -39,28 +43,7 @@ impl Oracle {
     pub(super) fn await_operations(&mut self, request: &Await) -> Outcome {
         let (held, key) = (request.held, request.held.key);
         self.require_held(held)?;
-        let node = self.node(key);
-        for Operation { id, .. } in &request.operations {
-            let recorded = node.steps.get(&id.number);
-            if let Some(step) = recorded.filter(|step| step.state != StepState::Waiting) {
-                return Err(taken(key, step));
-            }
-        }
-        let named = |number| request.operations.iter().any(|of| of.id.number == number);
-        node.steps
-            .retain(|number, step| step.state != StepState::Waiting || named(*number));
-        let now = self.now;
-        for Operation { id, due_at } in &request.operations {
-            let step = Step {
-                id: id.clone(),
-                state: StepState::Waiting,
-                order: 0,
-                due_at: *due_at,
-                result: None,
-                recorded_at: now,
-            };
-            self.node(key).steps.entry(id.number).or_insert(step);
-        }
+        self.record_waits(key, &request.operations, &request.given_back)?;
         let results = self.take_over(key, request.next_order);
         if results.is_empty() {
             self.give_slot_away(held, Told::Words);
@@ -69,6 +52,53 @@ impl Oracle {
             }
         }
         Ok(self.answer(key, results))
+    }
+
+    /// The same, but the task stays where it is.
+    pub(super) fn watch(&mut self, watch: &Watch) -> Outcome {
+        let key = watch.held.key;
+        self.require_held(watch.held)?;
+        self.record_waits(key, &watch.operations, &watch.given_back)?;
+        let results = self.take_over(key, watch.next_order);
+        Ok(self.answer(key, results))
+    }
+
+    fn record_waits(
+        &mut self,
+        key: TaskKey,
+        operations: &[Operation],
+        given_back: &[GivenBack],
+    ) -> Result<(), Refusal> {
+        let node = self.node(key);
+        for Operation { id, .. } in operations {
+            let recorded = node.steps.get(&id.number);
+            let recorded = recorded.filter(|step| step.state != StepState::Waiting);
+            if let Some(step) = recorded.filter(|step| step.state != StepState::GivenBack) {
+                return Err(taken(key, step));
+            }
+        }
+        self.give_back(key, given_back);
+        let node = self.node(key);
+        let named = |number| operations.iter().any(|of| of.id.number == number);
+        node.steps
+            .retain(|number, step| step.state != StepState::Waiting || named(*number));
+        let now = self.now;
+        for Operation { id, due_at } in operations {
+            let step = Step {
+                id: id.clone(),
+                state: StepState::Waiting,
+                order: 0,
+                due_at: *due_at,
+                result: None,
+                recorded_at: now,
+            };
+            let steps = &mut self.node(key).steps;
+            let stands = steps.get(&id.number);
+            if stands.is_none_or(|step| step.state == StepState::GivenBack) {
+                steps.insert(id.number, step);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn evict(&mut self, held: Held) -> Outcome {
@@ -186,14 +216,22 @@ impl Oracle {
         self.require_held(record.held)?;
         let node = self.node(key);
         let mut numbers = record.steps.iter().map(|step| step.id.number);
-        if let Some(step) = numbers.find_map(|number| node.steps.get(&number)) {
+        let stands = |number| {
+            let step: Option<&Step> = node.steps.get(&number);
+            step.filter(|step| step.state != StepState::GivenBack)
+        };
+        if let Some(step) = numbers.find_map(stands) {
             return Err(taken(key, step));
         }
+        self.give_back(key, &record.given_back);
+        let node = self.node(key);
         for step in &record.steps {
             let result = match &step.end {
                 StepEnd::Done(payload) => payload.as_str().to_owned(),
                 StepEnd::Failed(failure) => json!(failure).to_string(),
-                StepEnd::Waiting { .. } => panic!("waits are recorded by those who wait"),
+                StepEnd::Waiting { .. } | StepEnd::GivenBack => {
+                    panic!("waits are recorded by those who wait")
+                }
             };
             let recorded = Step {
                 id: step.id.clone(),
@@ -228,13 +266,7 @@ impl Oracle {
             });
         }
         let execution = latest.id;
-        let waits_for_it =
-            |step: &Step| step.id.kind == StepKind::Signal && *step.id.name == *signal.name;
-        let waiters = latest
-            .nodes
-            .iter()
-            .filter(|node| node.waits().any(waits_for_it));
-        let waiters: Vec<TaskKey> = waiters.map(|node| latest.key(node.number)).collect();
+        let waiters = waiters(latest, &signal.name);
         let number = 1 + self.mailbox(signal).max().unwrap_or(0);
         self.letters.push(Letter {
             instance: signal.instance.clone(),
@@ -246,14 +278,57 @@ impl Oracle {
             sent_at: self.now,
             read_by: None,
         });
+        self.wake_or_notify(waiters, &Who::actor(signal.actor.clone()));
+        Ok(Said::Signalled { execution, number })
+    }
+
+    /// The operations take nothing. What they and their heirs were given goes to the heirs, the
+    /// oldest first; the rest is unread, and others who wait for it hear of it.
+    pub(super) fn give_back(&mut self, key: TaskKey, given_back: &[GivenBack]) {
+        for GivenBack { operations, heirs } in given_back {
+            let reads = |letter: &&mut Letter, numbers: &[u32]| match letter.read_by {
+                Some((by, number)) => by == key && numbers.contains(&number),
+                None => false,
+            };
+            let all: Vec<u32> = operations.iter().chain(heirs).copied().collect();
+            let mut letters: Vec<&mut Letter> = self.letters.iter_mut().collect();
+            if !letters.iter_mut().any(|letter| reads(letter, operations)) {
+                continue;
+            }
+            letters.retain_mut(|letter| reads(letter, &all));
+            letters.sort_by_key(|letter| letter.number);
+            let had = |number: &u32| letters.iter().any(|of| of.read_by == Some((key, *number)));
+            let heirs: Vec<u32> = heirs.iter().copied().filter(had).collect();
+            let given_up: Vec<u32> = operations.iter().copied().filter(had).collect();
+            let name = letters[0].name.clone();
+            let mut kept = Vec::new();
+            for (at, letter) in letters.into_iter().enumerate() {
+                letter.read_by = heirs.get(at).map(|heir| (key, *heir));
+                kept.extend(heirs.get(at).map(|heir| (*heir, letter.payload.clone())));
+            }
+            let steps = &mut self.node(key).steps;
+            for (heir, payload) in kept {
+                let step = steps.get_mut(&heir).expect("it was answered");
+                step.result = Some(payload.as_str().to_owned());
+            }
+            for number in given_up {
+                let step = steps.get_mut(&number).expect("it was answered");
+                (step.state, step.result) = (StepState::GivenBack, None);
+            }
+            let mut waiters = waiters(self.run(key.execution), &name);
+            waiters.retain(|waiter| *waiter != key);
+            self.wake_or_notify(waiters, &Who::engine());
+        }
+    }
+
+    fn wake_or_notify(&mut self, waiters: Vec<TaskKey>, who: &Who) {
         for key in waiters {
             match self.node(key).phase {
-                Phase::Evicted => self.wake(key, Who::actor(signal.actor.clone())),
+                Phase::Evicted => self.wake(key, who.clone()),
                 Phase::Active | Phase::Deferred => self.notify(key),
                 _ => {}
             }
         }
-        Ok(Said::Signalled { execution, number })
     }
 
     /// The numbers of what was sent to the same mailbox.
@@ -264,6 +339,14 @@ impl Oracle {
             .filter(|letter| letter.instance == signal.instance && letter.name == signal.name);
         sent.map(|letter| letter.number)
     }
+}
+
+/// The tasks that wait for a signal of that name.
+fn waiters(run: &Run, name: &str) -> Vec<TaskKey> {
+    let waits_for_it = |step: &Step| step.id.kind == StepKind::Signal && step.id.name == name;
+    let nodes = run.nodes.iter();
+    let waiters = nodes.filter(|node| node.waits().any(waits_for_it));
+    waiters.map(|node| run.key(node.number)).collect()
 }
 
 fn taken(key: TaskKey, step: &Step) -> Refusal {
