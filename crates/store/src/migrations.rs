@@ -12,9 +12,6 @@ pub(crate) struct Migrations {
     pub(crate) steps: &'static [&'static str],
     /// The fingerprint of each version before the newest, as it was published. A published step never changes.
     pub(crate) published: &'static [&'static str],
-    /// What the newest version makes, as PostgreSQL's catalogs describe it (`postgres/catalog`).
-    #[cfg(feature = "postgres")]
-    pub(crate) catalog: &'static str,
     pub(crate) dialect: Dialect,
 }
 
@@ -105,7 +102,6 @@ mod tests {
         Migrations {
             steps,
             published,
-            catalog: "",
             dialect: Dialect::Sqlite,
         }
     }

@@ -14,7 +14,6 @@ use crate::migrations::Migrations;
 static MIGRATIONS: Migrations = Migrations {
     steps: &[include_str!("schema.sql")],
     published: &[],
-    catalog: include_str!("catalog.txt"),
     dialect: Dialect::Postgres,
 };
 

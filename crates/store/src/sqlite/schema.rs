@@ -21,8 +21,6 @@ const MARK: &str = "abide_schema";
 static MIGRATIONS: Migrations = Migrations {
     steps: &[include_str!("schema.sql")],
     published: &[],
-    #[cfg(feature = "postgres")]
-    catalog: "",
     dialect: Dialect::Sqlite,
 };
 
