@@ -5,9 +5,7 @@ use abide_core::graph::GraphError;
 use abide_core::text::{NameError, PayloadError};
 use thiserror::Error;
 
-use super::builder::TaskBuilder;
-use super::erased::{TypeInfo, WorkflowSpec};
-use super::task::{NodesOnly, Task, Workflow};
+use super::type_info::TypeInfo;
 
 /// Why a workflow, or a graph built at run time, was refused.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -102,60 +100,22 @@ pub enum AuthoringError {
 }
 
 impl AuthoringError {
-    /// Whether a [`Task`] implementation and its builder agree.
-    pub(super) fn check_task<T: Task>(task: &TaskBuilder) -> Result<(), AuthoringError> {
-        if task.spec.id != T::ID {
-            return Err(AuthoringError::Id {
-                said: T::ID.to_owned(),
-                is: task.spec.id.clone(),
-            });
+    /// Refuses an implementation that says another type than its function has. `what` is `input` or
+    /// `output`.
+    pub(super) fn check_type(
+        name: &str,
+        what: &'static str,
+        said: TypeInfo,
+        is: TypeInfo,
+    ) -> Result<(), AuthoringError> {
+        match said == is {
+            true => Ok(()),
+            false => Err(AuthoringError::Type {
+                name: name.to_owned(),
+                what,
+                said: said.name,
+                is: is.name,
+            }),
         }
-        let input = task.needs.input.unwrap_or(TypeInfo::of::<()>());
-        check_type(T::ID, "input", TypeInfo::of::<T::Input>(), input)?;
-        check_type(T::ID, "output", TypeInfo::of::<T::Output>(), task.output)
-    }
-
-    /// Whether a [`Workflow`] implementation and its builder agree.
-    pub(super) fn check_workflow<W: Workflow>(spec: &WorkflowSpec) -> Result<(), AuthoringError> {
-        if spec.name != W::NAME {
-            return Err(AuthoringError::Id {
-                said: W::NAME.to_owned(),
-                is: spec.name.clone(),
-            });
-        }
-        let said = TypeInfo::of::<W::Input>();
-        // A workflow that only graphs start may use this type even if its tasks share one input
-        // type.
-        if said != TypeInfo::of::<NodesOnly>() {
-            check_type(
-                W::NAME,
-                "input",
-                said,
-                spec.input.unwrap_or(TypeInfo::of::<NodesOnly>()),
-            )?;
-        }
-        check_type(
-            W::NAME,
-            "output",
-            TypeInfo::of::<W::Output>(),
-            spec.output_type,
-        )
-    }
-}
-
-fn check_type(
-    name: &str,
-    what: &'static str,
-    said: TypeInfo,
-    is: TypeInfo,
-) -> Result<(), AuthoringError> {
-    match said == is {
-        true => Ok(()),
-        false => Err(AuthoringError::Type {
-            name: name.to_owned(),
-            what,
-            said: said.name,
-            is: is.name,
-        }),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use abide_core::retry;
 
-use super::builder::micros;
+use crate::clock::us_of;
 
 /// How the wait before a retry grows from attempt to attempt.
 ///
@@ -27,7 +27,7 @@ impl Backoff {
     pub fn fixed(delay: Duration) -> Backoff {
         Backoff {
             growth: retry::Backoff::Fixed {
-                delay_us: micros(delay),
+                delay_us: us_of(delay),
             },
             max_us: None,
         }
@@ -37,7 +37,7 @@ impl Backoff {
     pub fn linear(delay: Duration) -> Backoff {
         Backoff {
             growth: retry::Backoff::Linear {
-                delay_us: micros(delay),
+                delay_us: us_of(delay),
             },
             max_us: None,
         }
@@ -46,7 +46,7 @@ impl Backoff {
     /// `delay` before the second attempt, then each wait twice the one before.
     pub fn exponential(delay: Duration) -> Backoff {
         let growth = retry::Backoff::Exponential {
-            delay_us: micros(delay),
+            delay_us: us_of(delay),
             factor: 2.0,
         };
         Backoff {
@@ -66,7 +66,7 @@ impl Backoff {
 
     /// The longest wait. Default: no limit.
     pub fn max(mut self, delay: Duration) -> Backoff {
-        self.max_us = Some(micros(delay));
+        self.max_us = Some(us_of(delay));
         self
     }
 

@@ -3,15 +3,18 @@
 
 use abide_core::context::Changes;
 
-use super::builder::TaskBuilder;
+use super::box_future::BoxFuture;
+use super::call::Call;
 use super::context::Context;
-use super::erased::{BoxFuture, Produced, TypeInfo};
-use super::extract::{Call, Needs};
-use super::task::PartOf;
+use super::needs::Needs;
+use super::produced::Produced;
+use super::task_builder::TaskBuilder;
 use super::task_error::TaskError;
+use super::type_info::TypeInfo;
+use super::workflow::PartOf;
 use crate::handle::TaskHandle;
 
-pub use super::extract::produced;
+pub use super::produced::produced;
 
 /// A task whose parameters were given one by one.
 pub fn task<O: 'static>(

@@ -9,9 +9,7 @@ use abide_core::trigger::Ending;
 use serde::de::DeserializeOwned;
 
 use super::erased::DependencyOutput;
-use super::output::Outputs;
 use super::state::StateMap;
-use super::task::Task;
 use super::task_error::TaskError;
 
 /// The error kind of a task that takes the output of a dependency that has none.
@@ -29,6 +27,9 @@ pub(super) struct Given {
     pub(super) state: Arc<StateMap>,
 }
 
+/// Nodes in declared order: those that completed with their outputs, and how the others ended.
+pub(super) type NodesOfTask<O> = (Vec<(String, O)>, Vec<(String, Ending)>);
+
 impl Given {
     pub(super) fn input<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
         self.read(self.input.as_deref(), || "its input".to_owned())
@@ -45,58 +46,62 @@ impl Given {
         })
     }
 
-    /// The output of the one node of `T`; none if it didn't complete or there is no such node.
-    pub(super) fn output_if_completed<T: Task>(&self) -> Result<Option<T::Output>, TaskError> {
+    /// The output of the one node of `task`; none if it didn't complete or there is no such node.
+    pub(super) fn output_if_completed<O: DeserializeOwned>(
+        &self,
+        task: &str,
+    ) -> Result<Option<O>, TaskError> {
         let mut completed = self
-            .nodes_of::<T>()
+            .nodes_of(task)
             .filter(|node| node.ending == Ending::Completed);
         let Some(node) = completed.next() else {
             return Ok(None);
         };
         match completed.count() {
-            0 => self.output_of::<T>(node).map(Some),
+            0 => self.output_of(node).map(Some),
             others => {
                 let count = others + 1;
-                let found = format!(
-                    "has {count} nodes before this one: take `Outputs<{}>`",
-                    T::ID
-                );
-                Err(self.missing::<T>(&found))
+                let found = format!("has {count} nodes before this one: take `Outputs<{task}>`");
+                Err(self.missing(task, &found))
             }
         }
     }
 
-    /// The output of the one node of `T`, which must have completed.
-    pub(super) fn output<T: Task>(&self) -> Result<T::Output, TaskError> {
-        self.output_if_completed::<T>()?
-            .ok_or_else(|| match self.nodes_of::<T>().next() {
-                Some(node) => self.missing::<T>(&format!(
-                    "ended {}: take `Option<Output<{}>>`",
-                    node.ending,
-                    T::ID
-                )),
-                None => self.missing::<T>("is not before it in this graph"),
+    /// The output of the one node of `task`, which must have completed.
+    pub(super) fn output<O: DeserializeOwned>(&self, task: &str) -> Result<O, TaskError> {
+        self.output_if_completed(task)?
+            .ok_or_else(|| match self.nodes_of(task).next() {
+                Some(node) => {
+                    let found = format!("ended {}: take `Option<Output<{task}>>`", node.ending);
+                    self.missing(task, &found)
+                }
+                None => self.missing(task, "is not before it in this graph"),
             })
     }
 
-    /// The outputs of every node of `T`, in declared order.
-    pub(super) fn outputs<T: Task>(&self) -> Result<Outputs<T>, TaskError> {
-        let (completed, others): (Vec<_>, Vec<_>) = self
-            .nodes_of::<T>()
-            .partition(|node| node.ending == Ending::Completed);
-        let completed = completed
-            .into_iter()
-            .map(|node| Ok((node.node.to_string(), self.output_of::<T>(node)?)))
-            .collect::<Result<Vec<_>, TaskError>>()?;
-        Ok(Outputs::new(completed)
-            .with_others(others.into_iter().map(|node| (&*node.node, node.ending))))
+    /// The nodes of `task`.
+    pub(super) fn outputs<O: DeserializeOwned>(
+        &self,
+        task: &str,
+    ) -> Result<NodesOfTask<O>, TaskError> {
+        let (mut completed, mut others) = (Vec::new(), Vec::new());
+        for node in self.nodes_of(task) {
+            let id = node.node.to_string();
+            match node.ending {
+                Ending::Completed => completed.push((id, self.output_of(node)?)),
+                ending => others.push((id, ending)),
+            }
+        }
+        Ok((completed, others))
     }
 
-    fn nodes_of<T: Task>(&self) -> impl Iterator<Item = &DependencyOutput> {
-        self.outputs.iter().filter(|output| *output.task == *T::ID)
+    fn nodes_of(&self, task: &str) -> impl Iterator<Item = &DependencyOutput> {
+        self.outputs
+            .iter()
+            .filter(move |output| *output.task == *task)
     }
 
-    fn output_of<T: Task>(&self, node: &DependencyOutput) -> Result<T::Output, TaskError> {
+    fn output_of<O: DeserializeOwned>(&self, node: &DependencyOutput) -> Result<O, TaskError> {
         self.read(node.output.as_deref(), || {
             format!("the output of `{}`", node.node)
         })
@@ -118,11 +123,10 @@ impl Given {
         })
     }
 
-    fn missing<T: Task>(&self, found: &str) -> TaskError {
+    fn missing(&self, task: &str, found: &str) -> TaskError {
         let message = format!(
-            "task `{}` takes the output of `{}`, which {found}",
-            self.task,
-            T::ID
+            "task `{}` takes the output of `{task}`, which {found}",
+            self.task
         );
         refused(MISSING_OUTPUT, message)
     }
@@ -135,20 +139,6 @@ fn refused(kind: &str, message: String) -> TaskError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authoring::TaskBuilder;
-
-    struct Hash;
-
-    impl Task for Hash {
-        const ID: &'static str = "hash";
-        type Input = String;
-        type Output = u32;
-        type Error = TaskError;
-
-        fn builder() -> TaskBuilder {
-            TaskBuilder::new(Self::ID, async || Ok::<u32, TaskError>(1))
-        }
-    }
 
     fn given(outputs: &[(&str, &str, Ending, Option<&str>)]) -> Given {
         let outputs = outputs
@@ -211,25 +201,30 @@ mod tests {
             ("c", "hash", Ending::Failed, None),
             ("d", "hash", Ending::Skipped, None),
         ]);
-        let outputs = given.outputs::<Hash>().expect("reads");
-        assert_eq!(outputs.iter().collect::<Vec<_>>(), [("b", &2), ("a", &1)]);
+        let (completed, others) = given.outputs::<u32>("hash").expect("reads");
+        assert_eq!(completed, [("b".to_owned(), 2), ("a".to_owned(), 1)]);
+        let (failed, skipped) = ("c".to_owned(), "d".to_owned());
         assert_eq!(
-            outputs.others().collect::<Vec<_>>(),
-            [("c", Ending::Failed), ("d", Ending::Skipped)]
+            others,
+            [(failed, Ending::Failed), (skipped, Ending::Skipped)]
         );
-        assert_eq!(outputs.get("a"), Some(&1));
-        assert_eq!((outputs.get("x"), outputs.get("c")), (None, None));
     }
 
     #[test]
     fn one_output_is_that_of_the_only_completed_node() {
         let one = given(&[("a", "hash", Ending::Completed, Some("1"))]);
-        assert_eq!(one.output::<Hash>().expect("completed"), 1);
-        assert_eq!(one.output_if_completed::<Hash>().expect("reads"), Some(1));
+        assert_eq!(one.output::<u32>("hash").expect("completed"), 1);
+        assert_eq!(
+            one.output_if_completed::<u32>("hash").expect("reads"),
+            Some(1)
+        );
 
         let skipped = given(&[("a", "hash", Ending::Skipped, None)]);
-        assert_eq!(skipped.output_if_completed::<Hash>().expect("reads"), None);
-        let (kind, message) = refusal(skipped.output::<Hash>());
+        assert_eq!(
+            skipped.output_if_completed::<u32>("hash").expect("reads"),
+            None
+        );
+        let (kind, message) = refusal(skipped.output::<u32>("hash"));
         assert_eq!(kind, MISSING_OUTPUT);
         assert_eq!(
             message,
@@ -240,13 +235,13 @@ mod tests {
             ("a", "hash", Ending::Completed, Some("1")),
             ("b", "hash", Ending::Completed, Some("2")),
         ]);
-        let (_, message) = refusal(two.output_if_completed::<Hash>());
+        let (_, message) = refusal(two.output_if_completed::<u32>("hash"));
         assert!(
             message.ends_with("has 2 nodes before this one: take `Outputs<hash>`"),
             "{message}"
         );
 
-        let (_, message) = refusal(given(&[]).output::<Hash>());
+        let (_, message) = refusal(given(&[]).output::<u32>("hash"));
         assert!(
             message.ends_with("is not before it in this graph"),
             "{message}"
@@ -255,8 +250,9 @@ mod tests {
 
     #[test]
     fn an_output_of_another_type_names_its_node() {
-        let (kind, message) =
-            refusal(given(&[("a", "hash", Ending::Completed, Some("true"))]).outputs::<Hash>());
+        let (kind, message) = refusal(
+            given(&[("a", "hash", Ending::Completed, Some("true"))]).outputs::<u32>("hash"),
+        );
         assert_eq!(kind, "undecodable");
         assert!(
             message.starts_with("task `report` can't read the output of `a` as u32: "),

@@ -10,9 +10,9 @@ use abide_core::text::check_payload;
 use serde::Serialize;
 
 use super::authoring_error::AuthoringError;
-use super::erased::WorkflowSpec;
 use super::placement::{NewNode, Placed};
-use super::task::{PartOf, Workflow};
+use super::workflow::{PartOf, Workflow};
+use super::workflow_spec::WorkflowSpec;
 
 /// A graph for one execution of workflow `W`.
 ///

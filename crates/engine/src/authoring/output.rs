@@ -193,3 +193,35 @@ impl<T: Task<Output: fmt::Debug>> fmt::Debug for Outputs<T> {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authoring::{TaskBuilder, TaskError};
+
+    struct Hash;
+
+    impl Task for Hash {
+        const ID: &'static str = "hash";
+        type Input = String;
+        type Output = u32;
+        type Error = TaskError;
+
+        fn builder() -> TaskBuilder {
+            TaskBuilder::new(Self::ID, async || Ok::<u32, TaskError>(1))
+        }
+    }
+
+    #[test]
+    fn outputs_are_found_by_the_ids_of_completed_nodes() {
+        let outputs = Outputs::<Hash>::new([("b", 2), ("a", 1)]);
+        let outputs = outputs.with_others([("c", Ending::Failed), ("d", Ending::Skipped)]);
+        assert_eq!(outputs.iter().collect::<Vec<_>>(), [("b", &2), ("a", &1)]);
+        assert_eq!(
+            outputs.others().collect::<Vec<_>>(),
+            [("c", Ending::Failed), ("d", Ending::Skipped)]
+        );
+        assert_eq!(outputs.get("a"), Some(&1));
+        assert_eq!((outputs.get("x"), outputs.get("c")), (None, None));
+    }
+}

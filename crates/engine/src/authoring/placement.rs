@@ -7,7 +7,7 @@ use std::ops::Range;
 use abide_core::graph::{Graph, GraphBuilder, GraphError, MAX_EDGES, TaskSpec};
 
 use super::authoring_error::AuthoringError;
-use super::erased::WorkflowSpec;
+use super::workflow_spec::WorkflowSpec;
 
 /// A node as the user gave it.
 pub(super) struct NewNode {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::erased::TypeInfo;
+use super::type_info::TypeInfo;
 
 /// The values that tasks can take, one for each type.
 ///

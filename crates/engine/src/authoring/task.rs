@@ -1,12 +1,12 @@
-//! The types that represent tasks and workflows, so that the compiler checks dependencies, starts
-//! and results. `#[task]` and `#[workflow]` implement these traits, and you can implement them too.
+//! The types that represent tasks, so that the compiler checks dependencies and results. `#[task]`
+//! implements the trait, and you can implement it too.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::authoring_error::AuthoringError;
-use super::builder::{TaskBuilder, WorkflowBuilder};
-use super::erased::WorkflowSpec;
+use super::task_builder::TaskBuilder;
+use super::type_info::TypeInfo;
 
 /// A task's types. `#[task]` implements it for a type with the function's name.
 ///
@@ -50,70 +50,15 @@ pub trait Task: Send + Sync + 'static {
     fn builder() -> TaskBuilder;
 }
 
-/// A workflow's types. `#[workflow]` implements it for `module::Workflow`, or for a type with
-/// the function's name.
-///
-/// You can also implement it yourself:
-///
-/// ```
-/// use abide::{Input, TaskBuilder, TaskError, Workflow, WorkflowBuilder};
-///
-/// pub struct Greeting;
-///
-/// impl Workflow for Greeting {
-///     const NAME: &'static str = "greeting";
-///     type Input = String;
-///     type Output = String;
-///     type Error = TaskError;
-///
-///     fn builder() -> WorkflowBuilder {
-///         let greet = TaskBuilder::new("greet", async |Input(name): Input<String>| {
-///             Ok::<_, TaskError>(format!("Hello, {name}!"))
-///         });
-///         WorkflowBuilder::new(Self::NAME).task(greet).output("greet")
-///     }
-/// }
-/// # assert!(Greeting::builder().build().is_ok());
-/// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a workflow",
-    label = "not a workflow",
-    note = "`#[workflow]` on a module makes the type `module::Workflow`, on a function a type of its name"
-)]
-pub trait Workflow: Sized + Send + Sync + 'static {
-    /// The name by which the workflow is started.
-    const NAME: &'static str;
-
-    /// The type of an execution's input; `()` if no task takes an input.
-    type Input: Serialize + DeserializeOwned + Send + 'static;
-
-    /// The execution's result: the output of one of its tasks, or `()`.
-    type Output: Serialize + DeserializeOwned + Send + 'static;
-
-    /// The type of a failed execution's error.
-    type Error;
-
-    /// The workflow with its options and its tasks.
-    fn builder() -> WorkflowBuilder;
-
-    /// The workflow, built and checked. The types of its functions are compared with the types of
-    /// this implementation.
-    fn spec() -> Result<WorkflowSpec, AuthoringError> {
-        let spec = Self::builder().build()?;
-        AuthoringError::check_workflow::<Self>(&spec)?;
-        Ok(spec)
+/// Whether a [`Task`] implementation and its builder agree.
+pub(super) fn check<T: Task>(task: &TaskBuilder) -> Result<(), AuthoringError> {
+    if task.spec.id != T::ID {
+        return Err(AuthoringError::Id {
+            said: T::ID.to_owned(),
+            is: task.spec.id.clone(),
+        });
     }
+    let input = task.needs.input.unwrap_or(TypeInfo::of::<()>());
+    AuthoringError::check_type(T::ID, "input", TypeInfo::of::<T::Input>(), input)?;
+    AuthoringError::check_type(T::ID, "output", TypeInfo::of::<T::Output>(), task.output)
 }
-
-/// Marks `Self` as a task of workflow `W`, so that a run-time graph of `W` takes only nodes of its
-/// own tasks. `#[workflow]` implements it for the tasks in the module.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a task of the workflow `{W}`",
-    label = "a task of another workflow"
-)]
-pub trait PartOf<W>: Task {}
-
-/// The input type of a workflow whose tasks take inputs of different types. It has no values. Start
-/// such a workflow with a graph built at run time, in which every node has its own input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
-pub enum NodesOnly {}
