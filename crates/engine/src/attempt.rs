@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use abide_core::graph::{Graph, TaskSpec};
-use abide_core::ids::TaskKey;
+use abide_core::ids::{TaskKey, WorkerId};
 use abide_core::kernel::{Claimed, Held};
 use tokio::sync::Notify;
 use tracing::Span;
 
 use crate::clock::Clock;
 use crate::handle::operations::{Operations, Sign};
-use crate::handle::progress::Reports;
-use crate::worker::Worker;
+use crate::handle::report_writer::ReportWriter;
+use crate::handle::reports::Reports;
 
 /// See the module's documentation.
 pub(crate) struct Attempt {
@@ -28,7 +28,7 @@ pub(crate) struct Attempt {
     /// The span in which the function and its driver run, on any thread.
     pub(crate) span: Span,
     /// Weak: a handle that outlives its task must not keep the store open.
-    pub(crate) worker: Weak<Worker>,
+    pub(crate) report_writer: Weak<ReportWriter>,
     operations: Mutex<Operations>,
     pub(crate) reports: Mutex<Reports>,
     cancelled: AtomicBool,
@@ -40,20 +40,29 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    pub(crate) fn new(claimed: &Claimed, worker: &Arc<Worker>) -> Attempt {
+    /// The attempt that was claimed, by this worker unless the claim names another one, of a task of
+    /// this workflow.
+    pub(crate) fn new(
+        claimed: &Claimed,
+        worker: WorkerId,
+        workflow: &str,
+        clock: Arc<dyn Clock>,
+        payload_limit_bytes: usize,
+        report_writer: &Arc<ReportWriter>,
+    ) -> Attempt {
         Attempt {
             held: Held {
                 key: claimed.task.key,
                 epoch: claimed.task.epoch,
-                worker: claimed.task.worker.unwrap_or_else(|| worker.id()),
+                worker: claimed.task.worker.unwrap_or(worker),
             },
             number: claimed.task.attempt,
             instance: Arc::clone(&claimed.instance),
             graph: Arc::clone(&claimed.graph),
-            clock: Arc::clone(&worker.clock),
-            payload_limit_bytes: worker.options.payload_limit_bytes,
-            span: span(claimed, worker),
-            worker: Arc::downgrade(worker),
+            clock,
+            payload_limit_bytes,
+            span: span(claimed, workflow),
+            report_writer: Arc::downgrade(report_writer),
             operations: Mutex::new(Operations::new()),
             reports: Mutex::new(Reports::default()),
             cancelled: AtomicBool::new(false),
@@ -130,13 +139,13 @@ impl Attempt {
 /// The span that tells in the log to which attempt a line belongs. Its level is the highest, so
 /// that no filter by level removes it. It is a root span, because the attempt belongs to its
 /// execution, not to the code that happened to claim it. Without a subscriber this costs nothing.
-fn span(claimed: &Claimed, worker: &Worker) -> Span {
+fn span(claimed: &Claimed, workflow: &str) -> Span {
     let key = claimed.task.key;
     tracing::error_span!(
         parent: None,
         "attempt",
         instance = %claimed.instance,
-        workflow = %worker.workflow_name(claimed.workflow),
+        %workflow,
         execution = %key.execution,
         task = %claimed.graph.task_of(key.number).id,
         node = %claimed.graph.node_id(key.number),

@@ -4,14 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use abide_store::{Store, StoreOptions};
-
 use crate::authoring::{StateMap, Workflow, WorkflowSpec};
-use crate::client::Client;
-use crate::clock::{Clock, StoreClock};
-use crate::engine::{self, Engine, Parts};
+use crate::clock::Clock;
+use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::options::Options;
+use crate::parts::Parts;
 use crate::registry::{RegistrationError, Registry};
 
 /// Configures an engine. [`start`](EngineBuilder::start) opens the store and runs tasks.
@@ -45,7 +43,6 @@ pub struct EngineBuilder {
     registry: Result<Registry, RegistrationError>,
     options: Options,
     clock: Option<Arc<dyn Clock>>,
-    create: bool,
 }
 
 impl EngineBuilder {
@@ -56,7 +53,6 @@ impl EngineBuilder {
             registry: Ok(Registry::new()),
             options: Options::default(),
             clock: None,
-            create: true,
         }
     }
 
@@ -232,37 +228,13 @@ impl EngineBuilder {
         Engine::without_worker(parts)
     }
 
-    /// Opens a store that exists, for a client.
-    pub(crate) async fn open_client(mut self) -> Result<Client, EngineError> {
-        self.create = false;
-        Ok(engine::client(self.open().await?))
-    }
-
     async fn open(self) -> Result<Parts, EngineError> {
         let registry = self.registry?;
-        check(&self.options)?;
-        let given = self.clock.clone();
-        let default = StoreOptions::default();
-        let store = StoreOptions {
-            now: given.map(|clock| -> abide_store::Clock { Arc::new(move || clock.now()) }),
-            busy_timeout: self.options.busy_timeout,
-            file_mode: self.options.file_mode.unwrap_or(default.file_mode),
-            poll: self.options.poll_interval,
-            payload_limit_bytes: self.options.payload_limit_bytes,
-            create: self.create,
-            ..default
-        };
-        let store = Store::open(&self.url, store).await?;
-        let mut options = self.options;
-        options.clock = match self.clock {
-            Some(given) => given,
-            None => Arc::new(StoreClock::new(store.clone())),
-        };
+        let parts = Parts::open(&self.url, self.options, self.clock, true).await?;
         Ok(Parts {
-            store,
             registry: Arc::new(registry),
             state: Arc::new(self.state),
-            options,
+            ..parts
         })
     }
 }
@@ -276,43 +248,4 @@ impl fmt::Debug for EngineBuilder {
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
-}
-
-fn check(options: &Options) -> Result<(), EngineError> {
-    const SHORTEST_LEASE: Duration = Duration::from_millis(300);
-    const SHORTEST_POLL: Duration = Duration::from_millis(100);
-    const MOST_TASKS: usize = 1_000_000;
-    // Less would refuse what the engine itself records, such as the `null` of a step.
-    const SMALLEST_PAYLOAD_LIMIT_BYTES: usize = 256;
-    // A database takes up to 1 GB in a field, and several copies are in memory on the way there.
-    const LARGEST_PAYLOAD_LIMIT_BYTES: usize = 256 * 1024 * 1024;
-    let wrong = |what: String| Err(EngineError::Option(what));
-    if options.max_concurrent_tasks == 0 {
-        return wrong("max_concurrent_tasks is 0: no task would ever run".to_owned());
-    }
-    if options.max_concurrent_tasks > MOST_TASKS {
-        let tasks = options.max_concurrent_tasks;
-        return wrong(format!(
-            "max_concurrent_tasks is {tasks}; the most is {MOST_TASKS}"
-        ));
-    }
-    let limit = options.payload_limit_bytes;
-    if !(SMALLEST_PAYLOAD_LIMIT_BYTES..=LARGEST_PAYLOAD_LIMIT_BYTES).contains(&limit) {
-        return wrong(format!(
-            "payload_limit is {limit}; it must be from {SMALLEST_PAYLOAD_LIMIT_BYTES} to {LARGEST_PAYLOAD_LIMIT_BYTES} bytes"
-        ));
-    }
-    if options.lease < SHORTEST_LEASE {
-        let lease = options.lease;
-        return wrong(format!(
-            "the lease is {lease:?}; it must be at least {SHORTEST_LEASE:?}"
-        ));
-    }
-    if options.poll_interval < SHORTEST_POLL {
-        let interval = options.poll_interval;
-        return wrong(format!(
-            "the poll interval is {interval:?}; it must be at least {SHORTEST_POLL:?}"
-        ));
-    }
-    Ok(())
 }

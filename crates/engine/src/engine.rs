@@ -5,15 +5,11 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
 use abide_core::ids::IdGenerator;
-use abide_store::Store;
 
-use crate::authoring::StateMap;
 use crate::builder::EngineBuilder;
 use crate::client::Client;
 use crate::error::EngineError;
-use crate::options::Options;
-use crate::random::Random;
-use crate::registry::Registry;
+use crate::parts::Parts;
 use crate::worker;
 
 /// Runs durable workflows. Cheap to clone; clones are the same engine.
@@ -27,14 +23,6 @@ use crate::worker;
 #[derive(Clone)]
 pub struct Engine {
     client: Client,
-}
-
-/// The parts of an engine.
-pub(crate) struct Parts {
-    pub(crate) store: Store,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) state: Arc<StateMap>,
-    pub(crate) options: Options,
 }
 
 impl Engine {
@@ -52,7 +40,7 @@ impl Engine {
 
     pub(crate) async fn with_worker(parts: Parts) -> Result<Engine, EngineError> {
         parts.registry.check(&parts.state)?;
-        let random = random(&parts.options);
+        let random = Arc::new(parts.options.random());
         let ids = Arc::new(Mutex::new(IdGenerator::new(random.bits())));
         let running = worker::start(&parts, random, Arc::clone(&ids)).await?;
         let client = Client::new(parts, ids, Some(running));
@@ -60,7 +48,7 @@ impl Engine {
     }
 
     pub(crate) fn without_worker(parts: Parts) -> Result<Engine, EngineError> {
-        let client = client(parts);
+        let client = Client::without_worker(parts);
         client.watch()?;
         Ok(Engine { client })
     }
@@ -83,26 +71,12 @@ impl Engine {
     }
 }
 
-/// A client without a worker, which does not watch for changes by other processes yet.
-pub(crate) fn client(parts: Parts) -> Client {
-    let random = random(&parts.options);
-    let ids = Arc::new(Mutex::new(IdGenerator::new(random.bits())));
-    Client::new(parts, ids, None)
-}
-
 impl Deref for Engine {
     type Target = Client;
 
     fn deref(&self) -> &Client {
         &self.client
     }
-}
-
-fn random(options: &Options) -> Arc<Random> {
-    Arc::new(match options.seed {
-        Some(seed) => Random::seeded(seed),
-        None => Random::unforeseen(),
-    })
 }
 
 impl fmt::Debug for Engine {

@@ -62,6 +62,7 @@ mod error;
 mod handle;
 mod options;
 mod panics;
+mod parts;
 mod random;
 mod registry;
 mod run;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use abide_core::payload::DEFAULT_PAYLOAD_LIMIT_BYTES;
 
 use crate::clock::{Clock, SystemClock};
+use crate::error::EngineError;
+use crate::random::Random;
 
 #[derive(Clone)]
 pub(crate) struct Options {
@@ -44,6 +46,56 @@ impl Default for Options {
             poll_interval: Duration::from_secs(10),
             clock: Arc::new(SystemClock),
             seed: None,
+        }
+    }
+}
+
+impl Options {
+    /// Refuses options that are out of range.
+    pub(crate) fn check(&self) -> Result<(), EngineError> {
+        const SHORTEST_LEASE: Duration = Duration::from_millis(300);
+        const SHORTEST_POLL: Duration = Duration::from_millis(100);
+        const MOST_TASKS: usize = 1_000_000;
+        // Less would refuse what the engine itself records, such as the `null` of a step.
+        const SMALLEST_PAYLOAD_LIMIT_BYTES: usize = 256;
+        // A database takes up to 1 GB in a field, and several copies are in memory on the way there.
+        const LARGEST_PAYLOAD_LIMIT_BYTES: usize = 256 * 1024 * 1024;
+        let wrong = |what: String| Err(EngineError::Option(what));
+        if self.max_concurrent_tasks == 0 {
+            return wrong("max_concurrent_tasks is 0: no task would ever run".to_owned());
+        }
+        if self.max_concurrent_tasks > MOST_TASKS {
+            let tasks = self.max_concurrent_tasks;
+            return wrong(format!(
+                "max_concurrent_tasks is {tasks}; the most is {MOST_TASKS}"
+            ));
+        }
+        let limit = self.payload_limit_bytes;
+        if !(SMALLEST_PAYLOAD_LIMIT_BYTES..=LARGEST_PAYLOAD_LIMIT_BYTES).contains(&limit) {
+            return wrong(format!(
+                "payload_limit is {limit}; it must be from {SMALLEST_PAYLOAD_LIMIT_BYTES} to {LARGEST_PAYLOAD_LIMIT_BYTES} bytes"
+            ));
+        }
+        if self.lease < SHORTEST_LEASE {
+            let lease = self.lease;
+            return wrong(format!(
+                "the lease is {lease:?}; it must be at least {SHORTEST_LEASE:?}"
+            ));
+        }
+        if self.poll_interval < SHORTEST_POLL {
+            let interval = self.poll_interval;
+            return wrong(format!(
+                "the poll interval is {interval:?}; it must be at least {SHORTEST_POLL:?}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The generator of random numbers that they ask for.
+    pub(crate) fn random(&self) -> Random {
+        match self.seed {
+            Some(seed) => Random::seeded(seed),
+            None => Random::unforeseen(),
         }
     }
 }

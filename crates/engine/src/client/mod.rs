@@ -12,11 +12,10 @@ use abide_store::{EventFilter, EventView, Store, StoreError, Transaction};
 use serde::Serialize;
 
 use crate::authoring::{GraphOf, Workflow};
-use crate::builder::EngineBuilder;
 use crate::clock::{Clock, us_of};
-use crate::engine::Parts;
 use crate::error::EngineError;
 use crate::options::Options;
+use crate::parts::Parts;
 use crate::run::Run;
 use crate::start::StartRequest;
 use crate::versions::{Asked, Versions};
@@ -88,7 +87,15 @@ impl Client {
     ///
     /// There is no such store, or it cannot be opened.
     pub async fn open(url: impl Into<String>) -> Result<Client, EngineError> {
-        EngineBuilder::new(url.into()).open_client().await
+        let parts = Parts::open(&url.into(), Options::default(), None, false).await?;
+        Ok(Client::without_worker(parts))
+    }
+
+    /// A client that does not watch for changes by other processes yet.
+    pub(crate) fn without_worker(parts: Parts) -> Client {
+        let random = parts.options.random();
+        let ids = Arc::new(Mutex::new(IdGenerator::new(random.bits())));
+        Client::new(parts, ids, None)
     }
 
     pub(crate) fn new(
@@ -306,7 +313,7 @@ impl Client {
     }
 
     /// Requests that an execution stops. Tasks that wait or have not begun are cancelled at once.
-    /// Running tasks are told to stop, and have the [grace period](EngineBuilder::cancel_grace) to
+    /// Running tasks are told to stop, and have the [grace period](crate::EngineBuilder::cancel_grace) to
     /// do so. Nothing changes if the execution is already stopping or cancelled. History and the
     /// execution's record show the reason.
     ///

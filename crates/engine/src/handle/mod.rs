@@ -1,12 +1,18 @@
 //! Durable operations: what a task with a [`TaskHandle`] can do. Each operation is a future that
 //! talks to the [`operations`] table of its attempt. The worker's driver writes the records.
+//!
+//! [`step`], [`wait`] (sleeps and signals) and [`defer`] with [`condition`] are the operations; [`place`]
+//! tells where they may be asked for. [`cancel`] is the token by which a function hears that it should
+//! stop. [`progress`] takes reports, [`reports`] keeps the latest, [`report_writer`] writes it.
 
 mod cancel;
 mod condition;
 mod defer;
 pub(crate) mod operations;
 pub(crate) mod place;
-pub(crate) mod progress;
+mod progress;
+pub(crate) mod report_writer;
+pub(crate) mod reports;
 mod step;
 mod wait;
 
@@ -21,7 +27,7 @@ pub use cancel::CancellationToken;
 pub use condition::{Condition, Immediate, Polled, Verdict};
 pub use defer::{Deadline, Deferred};
 pub use progress::ProgressError;
-pub(crate) use progress::Report;
+pub(crate) use reports::Report;
 
 /// A task's access to its own execution: waiting without a slot, recorded steps, durable sleeps and
 /// signals, progress, cancellation, and the ids of the task.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use abide_core::kernel::Outcome;
 
-use super::drive::Exit;
+use super::exit::Exit;
 use super::{Work, Worker};
 use crate::slot::Apart;
 

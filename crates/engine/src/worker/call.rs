@@ -12,7 +12,8 @@ use abide_store::{ContextView, StoreError, TaskInputs};
 use serde_json::{Map, Value};
 
 use super::Worker;
-use super::drive::{Exit, Function};
+use super::exit::Exit;
+use super::function::Function;
 use super::persist::{Backoff, is_about_the_request};
 use crate::attempt::Attempt;
 use crate::authoring::{DependencyOutput, Invocation};

@@ -1,24 +1,46 @@
-//! One tokio task per claimed task, from its call to the record of its end; and on with the first
-//! of the tasks that this made ready, in the same slot.
+//! One tokio task per claimed task, from its call to the record of its end. It goes on with the first
+//! of the tasks that were claimed with that record, in the same slot.
 
 use std::sync::Arc;
 
+use abide_core::kernel::Claimed;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
-use super::drive::{Drive, Exit};
+use super::drive::Drive;
+use super::exit::Exit;
 use super::{Work, Worker, apart, call, finish};
 use crate::panics::caught_in;
 
-/// Runs a task and what follows from it.
-pub(super) async fn run(worker: Arc<Worker>, work: Work) {
-    let mut next = Some(work);
-    while let Some(work) = next {
-        let span = work.registered.attempt.span.clone();
-        next = run_one(&worker, work).instrument(span).await;
+impl Worker {
+    /// Runs claimed tasks, each in one of the permits. Permits that are left over are returned.
+    pub(crate) fn launch(
+        self: &Arc<Self>,
+        claimed: impl IntoIterator<Item = Claimed>,
+        permits: impl IntoIterator<Item = OwnedSemaphorePermit>,
+    ) {
+        for work in self.works(claimed, permits) {
+            begin(self, work);
+        }
     }
 }
 
-async fn run_one(worker: &Arc<Worker>, mut work: Work) -> Option<Work> {
+fn begin(worker: &Arc<Worker>, work: Work) {
+    worker.runtime.spawn(run(Arc::clone(worker), work));
+}
+
+/// Runs a task and the tasks that were claimed with its end.
+async fn run(worker: Arc<Worker>, work: Work) {
+    let mut next = Some(work);
+    while let Some(work) = next {
+        let span = work.registered.attempt.span.clone();
+        let mut claimed = run_one(&worker, work).instrument(span).await.into_iter();
+        next = claimed.next();
+        claimed.for_each(|work| begin(&worker, work));
+    }
+}
+
+async fn run_one(worker: &Worker, mut work: Work) -> Vec<Work> {
     let ending = if worker.is_stopping() {
         Exit::released("claimed while the worker shut down")
     } else {
@@ -30,11 +52,11 @@ async fn run_one(worker: &Arc<Worker>, mut work: Work) -> Option<Work> {
     };
     match ending {
         Exit::Outcome(outcome) => finish::finish(worker, work, outcome).await,
-        Exit::Evicted | Exit::Lost => None,
+        Exit::Evicted | Exit::Lost => Vec::new(),
     }
 }
 
-async fn drive(worker: &Arc<Worker>, work: &mut Work) -> Exit {
+async fn drive(worker: &Worker, work: &mut Work) -> Exit {
     work.registered.alone().await;
     if let Err(ending) = apart::set_apart(worker, work).await {
         return ending;

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use abide_core::context::Changes;
 use abide_core::failure::{Failure, kinds};
@@ -23,87 +23,18 @@ use abide_core::text::check_payloads_within;
 use super::Worker;
 use super::attempts::ParkedPlace;
 use super::call::{Called, Inherited};
+use super::exit::Exit;
+use super::function::{Function, Returned};
+use super::timeout::Timeout;
 use crate::attempt::Attempt;
-use crate::authoring::{BoxFuture, Produced, TaskError};
-use crate::clock::{Clock, duration_of_us, us_of};
+use crate::authoring::{BoxFuture, Produced};
+use crate::clock::duration_of_us;
 use crate::handle::operations::{AfterFailure, Next, Sign};
-use crate::handle::place::Place;
-use crate::panics::{caught, drop_caught};
 use crate::slot::SlotToken;
 
 /// Polls of the function in a row, while recorded results are handed to it, before other tasks of
 /// the thread get their turn.
 const MAX_ROUNDS: u32 = 64;
-
-/// How an attempt left its worker's memory.
-pub(super) enum Exit {
-    /// With something to record.
-    Outcome(Outcome),
-    /// Its waits are in the store.
-    Evicted,
-    /// It is no longer this worker's.
-    Lost,
-}
-
-impl Exit {
-    pub(super) fn released(reason: &str) -> Exit {
-        let reason = reason.to_owned();
-        Exit::Outcome(Outcome::Released { reason })
-    }
-
-    pub(super) fn failed(failure: Failure, worker: &Worker) -> Exit {
-        Exit::Outcome(failed(failure, worker))
-    }
-}
-
-/// A failure that supersedes nothing of what is recorded.
-pub(super) fn failed(failure: Failure, worker: &Worker) -> Outcome {
-    Outcome::Failed {
-        failure: failure.recordable(worker.options.payload_limit_bytes),
-        random: worker.random.unit(),
-        rerun: None,
-    }
-}
-
-/// A task's function, as far as it has run.
-pub(super) struct Function {
-    future: Option<BoxFuture<'static, Result<Produced, TaskError>>>,
-    place: Place,
-}
-
-/// What a function returned. A panic is a failure as well.
-type Returned = Result<Produced, Failure>;
-
-impl Function {
-    pub(super) fn new(
-        future: BoxFuture<'static, Result<Produced, TaskError>>,
-        place: Place,
-    ) -> Function {
-        let future = Some(future);
-        Function { future, place }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Returned> {
-        let Some(future) = &mut self.future else {
-            return Poll::Pending;
-        };
-        match caught(|| self.place.run(|| future.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(|result| result.map_err(TaskError::into_failure)),
-            Err(panic) => Poll::Ready(Err(panic)),
-        }
-    }
-
-    /// Drops it, and with it all that it owns.
-    fn discard(&mut self) {
-        drop_caught(self.future.take());
-    }
-}
-
-impl Drop for Function {
-    fn drop(&mut self) {
-        self.discard();
-    }
-}
 
 /// See the module's documentation.
 pub(super) struct Drive<'a> {
@@ -469,48 +400,6 @@ impl<'a> Drive<'a> {
                 tracing::warn!(%task, instance, why, "a failed attempt is not retried");
                 failure.without_retry(&why)
             }
-        }
-    }
-}
-
-/// The active time that an attempt may take. It stands still while the task waits.
-struct Timeout {
-    limit_us: Option<i64>,
-    left_us: i64,
-    /// By [`Clock::elapsed`].
-    runs_since: Option<Duration>,
-    alarm: Option<BoxFuture<'static, ()>>,
-}
-
-impl Timeout {
-    fn new(limit_us: Option<i64>, spent_us: i64) -> Timeout {
-        Timeout {
-            limit_us,
-            left_us: limit_us.unwrap_or(0).saturating_sub(spent_us),
-            runs_since: None,
-            alarm: None,
-        }
-    }
-
-    /// Runs from now on. Does nothing if it does, or if there is no limit.
-    fn run(&mut self, clock: &dyn Clock) {
-        if self.limit_us.is_some() && self.runs_since.is_none() {
-            self.runs_since = Some(clock.elapsed());
-            self.alarm = Some(clock.sleep(duration_of_us(self.left_us)));
-        }
-    }
-
-    fn pause(&mut self, clock: &dyn Clock) {
-        if let Some(since) = self.runs_since.take() {
-            self.left_us -= us_of(clock.elapsed().saturating_sub(since));
-            self.alarm = None;
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.alarm {
-            Some(alarm) => alarm.as_mut().poll(cx),
-            None => Poll::Pending,
         }
     }
 }

@@ -9,7 +9,7 @@ use abide_core::kernel::{Finish, Finished, Offer, Outcome};
 use abide_store::{ApplyError, StoreError};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit};
 
-use super::drive::failed;
+use super::exit::failed;
 use super::persist::{Backoff, Blame};
 use super::{MAX_EXTRA_SLOTS, Work, Worker, report};
 use crate::attempt::Attempt;
@@ -17,8 +17,9 @@ use crate::attempt::Attempt;
 /// The kind of failure of a task whose outcome the store refuses.
 const UNRECORDABLE: &str = "unrecordable";
 
-/// Records the outcome, for as long as that takes. Returns the work that goes on in this slot.
-pub(super) async fn finish(worker: &Arc<Worker>, mut work: Work, outcome: Outcome) -> Option<Work> {
+/// Records the outcome, for as long as that takes. Returns the work that was claimed with it: the
+/// first goes on in this slot, the others in slots that were free.
+pub(super) async fn finish(worker: &Worker, mut work: Work, outcome: Outcome) -> Vec<Work> {
     let attempt = Arc::clone(&work.registered.attempt);
     let (offer, extra) = offer(worker, &work, &outcome);
     let mut finish = Finish {
@@ -42,14 +43,17 @@ pub(super) async fn finish(worker: &Arc<Worker>, mut work: Work, outcome: Outcom
     let finished = record(worker, &attempt, finish, &mut claims).await;
     // Whoever claims it again may begin.
     drop(work.registered);
-    let claimed = finished?.claimed;
+    let Some(Finished { claimed, .. }) = finished else {
+        return Vec::new();
+    };
     if claimed.len() < to_fill {
         worker.has_backlog.store(false, Ordering::Relaxed);
     }
-    let mut claimed = claimed.into_iter();
-    let first = claimed.next()?;
-    worker.launch(claimed, extra);
-    Some(worker.work(first, work.slot.take()))
+    if claimed.is_empty() {
+        return Vec::new();
+    }
+    let permits = work.slot.take().into_iter().chain(extra);
+    worker.works(claimed, permits)
 }
 
 /// The slot that the task leaves, and as many other free ones as it has dependents, within reason. Without

@@ -15,7 +15,7 @@ use abide_store::StoreError;
 use tokio::task::AbortHandle;
 
 use super::Worker;
-use super::recovery::begin_anew;
+use super::identity::begin_anew;
 use crate::error::EngineError;
 
 /// Renewals per lease.

@@ -1,7 +1,17 @@
-//! The worker: claims tasks and runs them. One [`dispatch`] loop asks the store for work; each
-//! claimed task is driven in a tokio task of its own ([`chain`], [`drive`]), which goes on with
-//! what its end made ready; [`timers`] and [`heartbeat`] keep time. Nothing here knows SQL or
-//! decides about states: it asks the store, and does as it is told.
+//! The worker: claims tasks and runs them. Nothing here knows SQL or decides about states: the worker
+//! asks the store, and does what the store answers.
+//!
+//! - [`running`] starts and stops a worker: its [`catalog`] of what it can run, its [`identity`] in the
+//!   store, its loops, its [`shutdown`].
+//! - The loops: [`dispatch`] claims work, [`timers`] fires timers, [`recovery`] takes back the tasks of
+//!   dead workers, [`reconcile`] compares the tasks of the worker and of the store, [`retention`]
+//!   removes old histories. Two threads: [`heartbeat`] renews the lease, [`lookout`] watches other
+//!   workers ([`reachability`]: whether this process may judge them).
+//! - [`chain`] runs claimed tasks, each in a tokio task of its own. [`apart`] waits until a suspect task
+//!   is alone, [`call`] calls its [`function`], [`drive`] polls it ([`persist`] writes what it did,
+//!   [`timeout`] limits it) until its [`exit`]; [`finish`] records its outcome, [`report`] logs it.
+//! - [`attempts`]: what is in memory. [`notice`]: what the store tells attempts. [`own`]: the runtime for
+//!   what callers wait for.
 //!
 //! Invariant: a task's function runs only after its claim is written, and in a slot; the slot is
 //! given away only after the store knows that the task waits, and taken before the store is told
@@ -14,9 +24,12 @@ mod catalog;
 mod chain;
 mod dispatch;
 mod drive;
+mod exit;
 mod finish;
+mod function;
 mod heartbeat;
-mod launch;
+mod identity;
+mod lookout;
 mod notice;
 mod own;
 mod persist;
@@ -25,7 +38,9 @@ mod reconcile;
 mod recovery;
 mod report;
 mod retention;
+mod running;
 mod shutdown;
+mod timeout;
 mod timers;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -41,6 +56,7 @@ use crate::attempt::Attempt;
 use crate::authoring::StateMap;
 use crate::clock::Clock;
 use crate::handle::operations::Sign;
+use crate::handle::report_writer::ReportWriter;
 use crate::options::Options;
 use crate::random::Random;
 use crate::slot::SlotToken;
@@ -50,7 +66,7 @@ use catalog::Catalog;
 use own::OwnRuntime;
 use reachability::Reachability;
 
-pub(crate) use launch::{Running, start};
+pub(crate) use running::{Running, start};
 
 /// The most free slots that are offered besides the one at hand, so that a fan-out begins in the
 /// transaction that makes it ready, but doesn't take every slot past the outbox's order.
@@ -75,6 +91,7 @@ pub(crate) struct Worker {
     queues: Arc<[VersionId]>,
     state: Arc<StateMap>,
     attempts: Arc<Attempts>,
+    report_writer: Arc<ReportWriter>,
     parked: Arc<Parked>,
     stopping: AtomicBool,
     stop: Notify,
@@ -186,28 +203,31 @@ impl Worker {
         WaitsForSlots(&self.waiting_for_slots)
     }
 
-    /// Runs what was claimed, each in one of the permits. Permits that are left over are returned.
-    pub(crate) fn launch(
-        self: &Arc<Self>,
+    /// Claimed tasks, each with one of the permits to run in.
+    fn works(
+        &self,
         claimed: impl IntoIterator<Item = Claimed>,
         permits: impl IntoIterator<Item = OwnedSemaphorePermit>,
-    ) {
+    ) -> Vec<Work> {
         let mut permits = permits.into_iter();
-        for claimed in claimed {
+        let claimed = claimed.into_iter();
+        let work = |claimed| {
             let permit = permits.next();
             debug_assert!(permit.is_some(), "no more is claimed than there are slots");
-            let work = self.work(claimed, permit);
-            self.runtime.spawn(chain::run(Arc::clone(self), work));
-        }
+            self.work(claimed, permit)
+        };
+        claimed.map(work).collect()
     }
 
-    /// The name of a workflow that this program can run.
-    pub(crate) fn workflow_name(&self, version: VersionId) -> &str {
-        self.catalog.name(version).unwrap_or_default()
-    }
-
-    fn work(self: &Arc<Self>, claimed: Claimed, permit: Option<OwnedSemaphorePermit>) -> Work {
-        let attempt = Attempt::new(&claimed, self);
+    fn work(&self, claimed: Claimed, permit: Option<OwnedSemaphorePermit>) -> Work {
+        let attempt = Attempt::new(
+            &claimed,
+            self.id(),
+            self.catalog.name(claimed.workflow).unwrap_or_default(),
+            Arc::clone(&self.clock),
+            self.options.payload_limit_bytes,
+            &self.report_writer,
+        );
         let registered = Registered::new(&self.attempts, attempt);
         if self.is_stopping() {
             // Whoever told the others may not have seen this one.

@@ -8,7 +8,7 @@ use abide_core::kernel::{Ask, Outcome, Refusal};
 use abide_store::{ApplyError, StoreError};
 
 use super::Worker;
-use super::drive::Exit;
+use super::exit::Exit;
 use crate::attempt::Attempt;
 use crate::random::Random;
 

@@ -1,11 +1,11 @@
 //! Starting a worker: versions, a row of its own, recovery of what dead ones left; then its loops.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use abide_core::ids::{IdGenerator, WorkerId};
-use abide_store::{NewWorker, StoreError};
+use abide_core::ids::IdGenerator;
+use abide_store::StoreError;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
@@ -13,13 +13,14 @@ use tokio::task::AbortHandle;
 use super::attempts::Parked;
 use super::catalog::Catalog;
 use super::heartbeat::Heartbeat;
+use super::identity::{next_worker_id, this_process};
+use super::lookout::Lookout;
 use super::own::OwnRuntime;
 use super::reachability::Reachability;
-use super::recovery::{self, Lookout};
-use super::{Worker, dispatch, reconcile, retention, timers};
-use crate::clock::Clock;
-use crate::engine::Parts;
+use super::{Worker, dispatch, reconcile, recovery, retention, timers};
 use crate::error::EngineError;
+use crate::handle::report_writer::ReportWriter;
+use crate::parts::Parts;
 use crate::random::Random;
 
 /// A worker and its loops. Dropping it stops them.
@@ -53,10 +54,16 @@ pub(crate) async fn start(
     store.record_queues(id, &catalog.queues()).await?;
     // Whatever is wrong with what others left, new work can be done.
     let left = recovery::take_over(store, options, id).await;
+    let (clock, runtime) = (Arc::clone(&options.clock), Handle::current());
     let worker = Arc::new(Worker {
+        report_writer: Arc::new(ReportWriter::new(
+            store.clone(),
+            Arc::clone(&clock),
+            runtime.clone(),
+        )),
         store: store.clone(),
-        clock: Arc::clone(&options.clock),
-        runtime: Handle::current(),
+        clock,
+        runtime,
         options: options.clone(),
         random,
         id: AtomicI64::new(id.0),
@@ -95,30 +102,6 @@ pub(crate) async fn start(
         lookout,
         shut_down: tokio::sync::Mutex::new(false),
     })
-}
-
-pub(super) fn next_worker_id(ids: &Mutex<IdGenerator>, clock: &dyn Clock) -> WorkerId {
-    let mut ids = ids.lock().unwrap_or_else(PoisonError::into_inner);
-    WorkerId(ids.next(clock.now()))
-}
-
-/// This process as a worker of that id.
-pub(super) fn this_process(id: WorkerId) -> NewWorker {
-    NewWorker {
-        id,
-        host: host(),
-        pid: std::process::id(),
-    }
-}
-
-/// The host's name, for people: nothing depends on it.
-fn host() -> String {
-    let named = std::env::var("HOSTNAME").ok();
-    let named = named.or_else(|| std::fs::read_to_string("/etc/hostname").ok());
-    let named = named.map(|name| name.trim().to_owned());
-    named
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "localhost".to_owned())
 }
 
 impl Running {
