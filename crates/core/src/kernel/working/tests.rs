@@ -107,6 +107,28 @@ fn claimed(reply: Reply) -> Vec<Claimed> {
     }
 }
 
+fn held(task: &Task) -> Held {
+    Held {
+        key: task.key,
+        epoch: task.epoch,
+        worker: WORKER,
+    }
+}
+
+fn complete(task: &Task, offer: Option<Offer>) -> Request {
+    let outcome = Outcome::Completed {
+        output: None,
+        changes: None,
+        checkpoint: None,
+    };
+    Request::from(Finish {
+        held: held(task),
+        given_back: Vec::new(),
+        outcome,
+        offer,
+    })
+}
+
 fn wait_for(number: u32, name: &str) -> Operation {
     Operation {
         id: StepId {
@@ -124,18 +146,13 @@ fn wait_for(number: u32, name: &str) -> Operation {
 fn walked_by(executions: i64) -> usize {
     let mut working = Working::new(Timestamp(1_000_000));
     let ids = 1..=executions;
-    let mut held = Vec::new();
+    let mut held_tasks = Vec::new();
     for id in ids.clone() {
         let reply = run(&mut working, &start(id, QUEUE, 0, offer(&[QUEUE])));
-        let task = claimed(reply).remove(0).task;
-        held.push(Held {
-            key: task.key,
-            epoch: task.epoch,
-            worker: WORKER,
-        });
+        held_tasks.push(held(&claimed(reply).remove(0).task));
     }
     for names in [vec!["paid", "sent"], vec!["paid"]] {
-        for &held in &held {
+        for &held in &held_tasks {
             let operations = names.iter().zip(1..).map(|(name, n)| wait_for(n, name));
             let request = Await {
                 held,
@@ -156,7 +173,7 @@ fn walked_by(executions: i64) -> usize {
         };
         run(&mut working, &Request::Signal(signal));
     }
-    for &held in &held {
+    for &held in &held_tasks {
         let resume = Resume {
             held,
             given_back: Vec::new(),
@@ -168,7 +185,7 @@ fn walked_by(executions: i64) -> usize {
             other => panic!("{other:?}"),
         }
     }
-    for held in &held {
+    for held in &held_tasks {
         let recover = Recover {
             key: held.key,
             worker: WORKER,
@@ -205,21 +222,7 @@ fn neither_an_end_nor_the_next_generation_writes_a_signal() {
     };
     run(&mut working, &Request::Signal(signal));
     for Claimed { task, .. } in claimed(reply) {
-        let finish = Finish {
-            held: Held {
-                key: task.key,
-                epoch: task.epoch,
-                worker: WORKER,
-            },
-            given_back: Vec::new(),
-            outcome: Outcome::Completed {
-                output: None,
-                changes: None,
-                checkpoint: None,
-            },
-            offer: None,
-        };
-        run(&mut working, &finish.into());
+        run(&mut working, &complete(&task, None));
     }
     let mut anew = start(2, QUEUE, 0, None);
     if let Request::Start(start) = &mut anew {
@@ -254,21 +257,7 @@ fn nothing_of_a_paused_execution_is_claimed_from_the_outbox_or_past_it() {
     }
     let task = claimed(run(&mut working, &request)).remove(0).task;
     pause(&mut working, 1);
-    let finish = Finish {
-        held: Held {
-            key: task.key,
-            epoch: task.epoch,
-            worker: WORKER,
-        },
-        given_back: Vec::new(),
-        outcome: Outcome::Completed {
-            output: None,
-            changes: None,
-            checkpoint: None,
-        },
-        offer: offer(&[chain]),
-    };
-    match run(&mut working, &finish.into()) {
+    match run(&mut working, &complete(&task, offer(&[chain]))) {
         Reply::Finished(finished) => assert_eq!(finished.claimed.len(), 0),
         other => panic!("{other:?}"),
     }
