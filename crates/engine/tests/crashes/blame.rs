@@ -1,24 +1,29 @@
 //! Who is to blame for the death of a process: a task that aborts it is abandoned, tasks that ran beside it are not,
 //! nor is a task whose process is killed from outside a few times.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use abide::authoring::WorkflowSpec;
 use abide::{Engine, Run, RunError, TaskBuilder, TaskError, TaskHandle, WorkflowBuilder};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
 
 use crate::child::Home;
 use crate::kill_points::lines;
 use crate::place::Place;
 use crate::scene::Log;
 
-/// How long is looked away between two looks at a file or a process.
-const LOOK: Duration = Duration::from_millis(2);
 /// Where a lease tells that a process is dead, it does so soon.
 const LEASE: Duration = Duration::from_secs(1);
 /// What the default of `max_crashes` is.
 const SURVIVED: usize = 5;
+/// The file that lets the sound task complete.
+const GATE: &str = "gate";
+/// The line that a process prints when the sound task has begun in it.
+const LONG_BEGAN: &str = "long began";
 
 fn function(task: TaskBuilder) -> WorkflowSpec {
     let spec = WorkflowBuilder::function(task).build();
@@ -29,31 +34,33 @@ fn begun(home: &Home, task: &str) -> usize {
     lines(home).iter().filter(|line| *line == task).count()
 }
 
-/// A sound task that takes as long as the test wants.
-fn long(home: &Home) -> WorkflowSpec {
+/// A sound task. It runs until its process ends, unless the gate is open when it begins.
+fn long(home: &Home, began: watch::Sender<bool>) -> WorkflowSpec {
     let home = home.clone();
     function(TaskBuilder::new("long", move || {
-        let home = home.clone();
+        let (home, began) = (home.clone(), began.clone());
         async move {
             Log::at(&home.log()).begin("long");
-            while !home.file("gate").exists() {
-                tokio::time::sleep(LOOK).await;
+            println!("\n{LONG_BEGAN}");
+            began.send_replace(true);
+            if !home.file(GATE).exists() {
+                std::future::pending::<()>().await;
             }
             Ok::<_, TaskError>("done")
         }
     }))
 }
 
-/// A task that takes its process down; at first when the other one runs.
-fn poison(home: &Home) -> WorkflowSpec {
+/// A task that takes its process down, twice while the other one runs.
+fn poison(home: &Home, long_began: watch::Receiver<bool>) -> WorkflowSpec {
     let home = home.clone();
     function(TaskBuilder::new("poison", move |handle: TaskHandle| {
-        let home = home.clone();
+        let (home, mut long_began) = (home.clone(), long_began.clone());
         async move {
             Log::at(&home.log()).begin("poison");
-            let attempt = handle.attempt() as usize;
-            while attempt <= 2 && begun(&home, "long") < attempt {
-                tokio::time::sleep(LOOK).await;
+            if handle.attempt() <= 2 {
+                let began = long_began.wait_for(|began| *began).await;
+                began.expect("the process lives, and so does the other task's function");
             }
             std::process::abort();
             #[expect(unreachable_code, reason = "it gives the body its type")]
@@ -62,58 +69,73 @@ fn poison(home: &Home) -> WorkflowSpec {
     }))
 }
 
-/// A worker, until it dies or is told to stop.
-pub(crate) async fn run(home: &Home) {
-    let engine = home.engine().lease(LEASE);
-    let engine = engine
-        .register_spec(long(home))
-        .register_spec(poison(home))
-        .start()
-        .await
-        .expect("starts");
-    while !home.file("stop").exists() {
-        tokio::time::sleep(LOOK).await;
-    }
-    engine.shutdown().await;
-    engine.store().close().await;
+/// Both tasks.
+fn workflows(home: &Home) -> [WorkflowSpec; 2] {
+    let (began, long_began) = watch::channel(false);
+    [long(home, began), poison(home, long_began)]
 }
 
-struct Process(Child);
+/// A worker, until its process dies.
+pub(crate) async fn run(home: &Home) {
+    let [long, poison] = workflows(home);
+    let engine = home.engine().lease(LEASE).register_spec(long);
+    let _engine = engine.register_spec(poison).start().await.expect("starts");
+    std::future::pending().await
+}
+
+/// A process, and the lines that it prints. The lines end when the process does.
+struct Process {
+    child: Child,
+    lines: UnboundedReceiver<String>,
+}
 
 impl Process {
     fn spawn(home: &Home) -> Process {
         let mut command = home.process("blame");
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        Process(command.spawn().expect("it can be started"))
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("it can be started");
+        let printed = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (send, lines) = unbounded_channel();
+        std::thread::spawn(move || {
+            for line in printed.lines().map_while(Result::ok) {
+                // An error means that the test reads no more.
+                send.send(line).ok();
+            }
+        });
+        Process { child, lines }
     }
 
-    fn has_ended(&mut self) -> bool {
-        self.0.try_wait().expect("it is ours").is_some()
+    async fn long_began(&mut self) {
+        while self.lines.recv().await.expect("it lives") != LONG_BEGAN {}
+    }
+
+    async fn ended(&mut self) {
+        while self.lines.recv().await.is_some() {}
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         // An error means that it has ended already.
-        self.0.kill().ok();
-        self.0.wait().ok();
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 
+fn open_gate(home: &Home) {
+    std::fs::write(home.file(GATE), "").expect("written");
+}
+
 async fn client(home: &Home) -> Engine {
-    let engine = home.engine().register_spec(long(home));
-    let engine = engine.register_spec(poison(home)).connect().await;
+    let [long, poison] = workflows(home);
+    let engine = home.engine().register_spec(long);
+    let engine = engine.register_spec(poison).connect().await;
     engine.expect("opens")
 }
 
 async fn begin(client: &Engine, workflow: &str) -> Run<Value> {
     let started = client.start_named(workflow, workflow, &()).await;
     started.expect("durable")
-}
-
-async fn has_ended(run: &Run<Value>) -> bool {
-    let status = run.status().await.expect("reads");
-    status.execution.status.is_terminal()
 }
 
 async fn assert_sound(client: &Engine) {
@@ -128,19 +150,22 @@ async fn a_task_that_aborts_its_process_is_abandoned_and_its_neighbour_completes
     let home = place.home();
     let client = client(&home).await;
     let (poison, long) = (begin(&client, "poison").await, begin(&client, "long").await);
-    while !(has_ended(&poison).await && has_ended(&long).await) {
-        let mut process = Process::spawn(&home);
-        while !process.has_ended() && !has_ended(&poison).await {
-            // It ends once it was not blamed for two deaths and runs again.
-            if begun(&home, "long") > 2 {
-                std::fs::write(home.file("gate"), "").expect("written");
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+    // Neither is blamed for the deaths that both were there for.
+    for _ in 1..=2 {
+        Process::spawn(&home).ended().await;
     }
+    open_gate(&home);
+    let mut process = Process::spawn(&home);
+    let result = loop {
+        tokio::select! {
+            result = poison.result() => break result,
+            () = process.ended() => process = Process::spawn(&home),
+        }
+    };
     assert_eq!(long.result().await.expect("completes"), json!("done"));
-    let error = poison.result().await.expect_err("abandoned");
+    let error = result.expect_err("abandoned");
     assert!(matches!(error, RunError::Failed { .. }), "{error}");
+    drop(process);
     assert_eq!(begun(&home, "poison"), SURVIVED + 1);
     assert_sound(&client).await;
 }
@@ -151,14 +176,10 @@ async fn a_sound_task_survives_that_its_process_is_killed_five_times() {
     let home = place.home();
     let client = client(&home).await;
     let long = begin(&client, "long").await;
-    for killed in 1..=SURVIVED {
-        let process = Process::spawn(&home);
-        while begun(&home, "long") < killed {
-            tokio::time::sleep(LOOK).await;
-        }
-        drop(process);
+    for _ in 1..=SURVIVED {
+        Process::spawn(&home).long_began().await;
     }
-    std::fs::write(home.file("gate"), "").expect("written");
+    open_gate(&home);
     let _last = Process::spawn(&home);
     assert_eq!(long.result().await.expect("completes"), json!("done"));
     assert_sound(&client).await;
