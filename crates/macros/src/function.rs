@@ -17,7 +17,7 @@ pub(crate) fn expand(mut options: Options, function: &ItemFn) -> TokenStream {
         options.mistakes.push(Error::new(task.span(), message));
     }
     let workflow_calls = options.workflow_calls();
-    // Of the whole execution, so not of its task.
+    // The priority is that of the execution, so its task has none of its own.
     options.priority = None;
     let name = &function.sig.ident;
     let cfgs = task::cfgs(&function.attrs);

@@ -1,5 +1,5 @@
-//! The checks that need every task of a module: ids once each, dependencies known, no cycles.
-//! Tasks under `#[cfg]` may not exist, so ids that only meet there are left to registration.
+//! The checks that need every task of a module: ids differ, dependencies are known, there are no
+//! cycles. Tasks under `#[cfg]` may not exist, so registration compares their ids.
 
 use proc_macro2::Span;
 use syn::{Error, LitStr};
@@ -9,9 +9,9 @@ pub(crate) struct Node {
     pub(crate) id: LitStr,
     /// Whether it exists only under some configuration.
     pub(crate) is_conditional: bool,
-    /// The nodes it waits for, and where it says so.
+    /// The nodes it waits for, and where the source names each.
     pub(crate) waits_for: Vec<(usize, Span)>,
-    /// What it waits for that isn't there.
+    /// The errors for dependencies that are no task of the module.
     pub(crate) unknown: Vec<Error>,
 }
 
@@ -47,7 +47,7 @@ fn selves(nodes: &[Node]) -> impl Iterator<Item = Error> {
     })
 }
 
-/// The first cycle of several tasks, told where its first task waits for another.
+/// The first cycle of several tasks, reported where its first task names the next.
 fn cycle(nodes: &[Node]) -> Option<Error> {
     let (start, path) =
         (0..nodes.len()).find_map(|start| Some((start, way_back(nodes, start)?)))?;
@@ -66,8 +66,8 @@ fn cycle(nodes: &[Node]) -> Option<Error> {
     ))
 }
 
-/// A shortest way from a node over its dependencies back to it, its end included; other than the
-/// step from the node to itself.
+/// A shortest path from a node over its dependencies back to the node, which ends the path. A node
+/// that waits for itself is no path.
 fn way_back(nodes: &[Node], start: usize) -> Option<Vec<usize>> {
     let mut from: Vec<Option<usize>> = vec![None; nodes.len()];
     let mut queue = std::collections::VecDeque::from([start]);

@@ -72,9 +72,9 @@ impl Members {
         Error::new(name.span(), message)
     }
 
-    /// The module's graph, with what names no task of it as an error. Paths into other modules are
-    /// left to the compiler, and what an output is taken of as well: it reports a type that doesn't
-    /// exist.
+    /// The module's graph, with an error for each dependency that is no task of it. The compiler
+    /// checks paths into other modules and the tasks of output parameters: it reports a missing
+    /// type.
     pub(crate) fn nodes(&self) -> Vec<Node> {
         let node = |member: &Member| {
             let outputs = member.outputs.iter();
@@ -108,8 +108,8 @@ impl Members {
         local.filter_map(|name| self.find(&name)).collect()
     }
 
-    /// The input that all tasks with an input share. Told by how it is written, as types aren't
-    /// known yet.
+    /// The input type that all tasks with an input share, compared as text, as types aren't known
+    /// yet.
     pub(crate) fn input(&self) -> TokenStream {
         let written = |ty: &Type| quote!(#ty).to_string();
         let mut inputs = self.0.iter().filter_map(|member| member.input.as_ref());

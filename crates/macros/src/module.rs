@@ -1,6 +1,6 @@
-//! `#[workflow]` on a module: the functions with `#[task]` in it are the workflow's tasks. What can
-//! only be seen with all of them in view is checked here (ids, dependencies, cycles, the output);
-//! each task's own options and signature are the business of its own attribute.
+//! `#[workflow]` on a module: the functions with `#[task]` in it are the workflow's tasks. The
+//! checks that need all of them (ids, dependencies, cycles, the output) are here; each task's own
+//! attribute checks its options and signature.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -16,7 +16,7 @@ use crate::names::{TaskName, plain};
 use crate::options::Options;
 use crate::task;
 
-/// The module, with what comes into it and every mistake as a compile error.
+/// The module with the items that are added to it, and every mistake as a compile error.
 pub(crate) fn expand(mut options: Options, mut module: ItemMod) -> TokenStream {
     let Some((_, mut items)) = module.content.take() else {
         let message = "`#[workflow]` needs the module's body here: `mod name { .. }`";
@@ -38,7 +38,7 @@ pub(crate) fn expand(mut options: Options, mut module: ItemMod) -> TokenStream {
     });
     let visibility = outside(&module.vis);
     let taken: Vec<Error> = items.iter().filter_map(taken).collect();
-    // Beside an item of the same name there would be nothing but more errors.
+    // An added item beside one of the same name would only cause more errors.
     let workflow = taken.is_empty().then(|| {
         let name = options.name.clone();
         let name = name.unwrap_or_else(|| LitStr::new(&plain(&module.ident), module.ident.span()));
@@ -81,7 +81,7 @@ fn is_empty(members: &Members, module: &Ident) -> Option<Error> {
         .then(|| Error::new(module.span(), message))
 }
 
-/// What has a name that the attribute needs for itself.
+/// The error for an item whose name the attribute needs.
 fn taken(item: &Item) -> Option<Error> {
     let (name, wanted) = match item {
         Item::Fn(function) => (&function.sig.ident, "graph"),
@@ -104,7 +104,8 @@ fn taken(item: &Item) -> Option<Error> {
     })
 }
 
-/// The name that is brought in under this one, if there is one. Globs give way to what is written.
+/// The name in an import that brings in `wanted`, if one does. An item takes precedence over a
+/// glob.
 fn imported<'a>(tree: &'a UseTree, wanted: &str) -> Option<&'a Ident> {
     let name = match tree {
         UseTree::Path(path) => return imported(&path.tree, wanted),
@@ -116,7 +117,7 @@ fn imported<'a>(tree: &'a UseTree, wanted: &str) -> Option<&'a Ident> {
     (name == wanted).then_some(name)
 }
 
-/// Tells a task what only the module knows, in its attribute.
+/// Adds to a task's attribute what only the module knows.
 fn tell(item: &mut Item, named: &[&Member], visibility: &Visibility) {
     let Item::Fn(function) = item else { return };
     let Some(attribute) = task::attribute_mut(&mut function.attrs) else {
@@ -133,7 +134,7 @@ fn tell(item: &mut Item, named: &[&Member], visibility: &Visibility) {
     attribute.meta = parse_quote!(#path(__within(#visibility #(, #functions = #ids)*), #said));
 }
 
-/// The module sees what stands around it, as if written there, unless it says so itself.
+/// An import of the surrounding module's items, unless the module has it already.
 fn surroundings(items: &[Item]) -> Option<Item> {
     fn is_super_glob(tree: &UseTree) -> bool {
         match tree {
@@ -145,7 +146,7 @@ fn surroundings(items: &[Item]) -> Option<Item> {
     let said = items
         .iter()
         .any(|item| matches!(item, Item::Use(item) if is_super_glob(&item.tree)));
-    // Nobody is told if it goes unused: that is not looked at in what macros write.
+    // The compiler does not warn if it goes unused, because a macro wrote it.
     (!said).then(|| {
         parse_quote!(
             use super::*;
@@ -193,7 +194,8 @@ fn workflow(
             ::abide::GraphOf::new()
         }
 
-        // A workflow that is never given a graph at run time doesn't leave an unused function.
+        // Uses the function, so that the compiler does not warn of a workflow that no graph is
+        // built for.
         const _: fn() -> ::abide::GraphOf<Workflow> = graph;
     }
 }

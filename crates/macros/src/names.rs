@@ -39,7 +39,7 @@ impl TaskName {
         }
     }
 
-    /// The name of a function in the same module, or what comes last of a path elsewhere.
+    /// The last segment of the path, or the id.
     pub(crate) fn text(&self) -> String {
         match self {
             TaskName::Path(path) => path
@@ -73,8 +73,8 @@ impl TaskName {
     }
 }
 
-/// A name for a variable that only the expansion sees, even if a task is called like it, or a macro of
-/// the user's wrote the task. What stands around it may point at the user's tokens.
+/// A name for a variable that only the expansion sees, even if a task has the same name, or a macro of the user's
+/// wrote the task.
 pub(crate) fn local(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
 }
@@ -85,8 +85,8 @@ pub(crate) fn plain(ident: &Ident) -> String {
     text.strip_prefix("r#").map(str::to_owned).unwrap_or(text)
 }
 
-/// Parses what stands in a group. A mistake there is the only one reported: what it left unread
-/// isn't held against the group as well.
+/// Parses the content of a group. After a mistake the rest is skipped, so that it is not reported
+/// as unexpected.
 pub(crate) fn inside<T>(
     content: &ParseBuffer<'_>,
     parse: impl FnOnce(ParseStream<'_>) -> Result<T>,
@@ -98,7 +98,7 @@ pub(crate) fn inside<T>(
     parsed
 }
 
-/// Checks a literal that names something.
+/// Checks a literal that is a name.
 pub(crate) fn name(literal: LitStr) -> Result<LitStr> {
     let text = literal.value();
     let refuse = |why: &str| Err(Error::new(literal.span(), why));

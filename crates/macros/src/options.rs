@@ -46,7 +46,7 @@ impl Place {
     }
 }
 
-/// What was said, of everything that can be.
+/// The options that were given.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) id: Option<LitStr>,
@@ -63,14 +63,15 @@ pub(crate) struct Options {
     pub(crate) priority: Option<TokenStream>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) tags: Vec<LitStr>,
-    /// What a `#[workflow]` module tells the tasks in it.
+    /// What a `#[workflow]` module adds to the attributes of its tasks.
     pub(crate) within: Option<Within>,
     pub(crate) mistakes: Vec<Error>,
 }
 
 /// What a task knows of the module it stands in.
 pub(crate) struct Within {
-    /// The most visible its type may be, or it would show types that only the module's parent sees.
+    /// The widest visibility that its type may have: a wider one could show types that only the
+    /// module's parent sees.
     pub(crate) visibility: Visibility,
     /// Functions this task names, with the ids of their tasks.
     pub(crate) ids: Vec<(Ident, LitStr)>,
@@ -164,7 +165,7 @@ impl Options {
         Ok(())
     }
 
-    /// What says how to retry says nothing if there are no retries.
+    /// Options of retries have no effect without `retries`.
     fn check_retries(&mut self, seen: &[(String, Span)]) {
         let has_retries = seen.iter().any(|(name, _)| name == "retries");
         let idle = seen
@@ -178,7 +179,7 @@ impl Options {
         }
     }
 
-    /// The calls on a `TaskBuilder` that say the options.
+    /// The calls on a `TaskBuilder` that set the options.
     pub(crate) fn task_calls(&self) -> TokenStream {
         let retries = self.retries.iter();
         let backoff = self.backoff.iter().map(Backoff::tokens);
@@ -191,7 +192,7 @@ impl Options {
         }
     }
 
-    /// The calls on a `WorkflowBuilder` that say the options.
+    /// The calls on a `WorkflowBuilder` that set the options.
     pub(crate) fn workflow_calls(&self) -> TokenStream {
         let version = self.version.iter();
         let priority = self.priority.iter();

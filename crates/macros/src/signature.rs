@@ -11,13 +11,13 @@ use syn::{
 
 use crate::names::local;
 
-/// What was found, and what is wrong with it.
+/// See the module's documentation.
 pub(crate) struct Signature {
     pub(crate) params: Vec<Param>,
     pub(crate) output: TokenStream,
     pub(crate) error: TokenStream,
-    /// What it returns, if that isn't spelt `Result<_, _>`: an alias, which only the compiler can
-    /// look through.
+    /// The return type, if it isn't written `Result<_, _>`: an alias, which only the compiler can
+    /// resolve.
     pub(crate) alias: Option<Type>,
     pub(crate) mistakes: Vec<Error>,
 }
@@ -36,7 +36,7 @@ pub(crate) enum Param {
     Bare(Type),
     /// `Output<task>`, `Outputs<task>` or `Option<Output<task>>`.
     Output(Type, Path),
-    /// Something that was reported.
+    /// A parameter whose mistake was reported.
     Wrong,
 }
 
@@ -122,8 +122,8 @@ impl Signature {
 }
 
 impl Param {
-    /// A statement that adds what the parameter needs to `needs`. Not called as methods: a trait of the
-    /// user's may have one of the name.
+    /// A statement that adds what the parameter needs to `needs`. Not called as a method: a trait of the user's may
+    /// have a method of the same name.
     pub(crate) fn need(&self) -> TokenStream {
         let (ty, add) = match self {
             Param::Context(ty) => (ty, quote!(context)),
@@ -171,7 +171,7 @@ fn input(ty: &Type, name: &Ident) -> TokenStream {
     }
 }
 
-/// What stands before the function's name, and its generic parameters.
+/// The mistakes in the function's qualifiers, such as `unsafe`, and its generic parameters.
 fn qualifiers(function: &ItemFn) -> Vec<Error> {
     let signature = &function.sig;
     let mut mistakes = Vec::new();
@@ -233,13 +233,13 @@ fn param(argument: &FnArg) -> Result<Param, Error> {
     }
 }
 
-/// Whether it could be a name of the handle's type; `str`, slices and trait objects can't.
+/// Whether the type could be the handle's; `str`, slices and trait objects can't.
 fn is_named(ty: &Type) -> bool {
     matches!(ty, Type::Path(path) if !path.path.is_ident("str"))
 }
 
-/// A parameter by the last name of its type. The engine's own types have one argument, so that a
-/// type of the user's with such a name and none is an input.
+/// A parameter by the last segment of its type. The engine's own types have one argument, so a
+/// user's type of the same name without arguments is an input.
 fn by_path(ty: &Type, path: &TypePath) -> Result<Param, Error> {
     let Some(last) = path.path.segments.last() else {
         return Ok(Param::Bare(ty.clone()));
@@ -264,7 +264,7 @@ fn by_path(ty: &Type, path: &TypePath) -> Result<Param, Error> {
     }
 }
 
-/// The type's one argument, if it has exactly one and that is a type.
+/// The type's argument, if it has exactly one and that is a type.
 fn argument(segment: &PathSegment) -> Option<&Type> {
     let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
         return None;

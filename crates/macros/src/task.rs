@@ -10,7 +10,7 @@ use crate::names::{TaskName, local, nearest, plain};
 use crate::options::Options;
 use crate::signature::{Param, Signature, param_name};
 
-/// The function with what comes beside it, and every mistake as a compile error.
+/// The function with the items that are added beside it, and every mistake as a compile error.
 pub(crate) fn expand(mut options: Options, function: &ItemFn) -> TokenStream {
     let mut signature = Signature::of(function);
     let mut mistakes = std::mem::take(&mut options.mistakes);
@@ -23,8 +23,8 @@ pub(crate) fn expand(mut options: Options, function: &ItemFn) -> TokenStream {
     quote!(#function #beside #(#mistakes)*)
 }
 
-/// The type and its implementation. If the function was refused, only its types are told, so that
-/// what uses them doesn't fail too.
+/// The type and its implementation. If the function was refused, only its types are given, so that
+/// code that uses them doesn't fail too.
 fn beside(
     options: &Options,
     function: &ItemFn,
@@ -119,9 +119,9 @@ fn builder(options: &Options, function: &ItemFn, signature: &Signature) -> Token
     }
 }
 
-/// One call: parameters out of it, the function, and what is left behind. The compiler's own errors
-/// point at what they are about: at the error's type if it doesn't convert, at the function's name
-/// if its future isn't Send.
+/// The closure that takes the parameters out of a call, runs the function and returns what it
+/// produced. The compiler's errors point at the error's type if it doesn't convert, at the
+/// function's name if its future isn't Send.
 fn body(
     name: &Ident,
     signature: &Signature,
@@ -134,8 +134,7 @@ fn body(
     let into_result = signature.alias.as_ref().map(|alias| {
         quote_spanned!(alias.span()=> let #result = <#alias as ::abide::__private::TaskReturn>::into_result(#result);)
     });
-    // Bound where nothing of the user's follows. A message about it points at the error's type, which
-    // it would not if it were a name of the expansion's.
+    // Not `local`: a message about this variable must point at the error's type. No code of the user's can see it.
     let error = Ident::new("error", signature.error.span());
     let convert = quote_spanned! {signature.error.span()=>
         (&&&&::abide::__private::convert::Of(&#error)).conversion_to_task_error().convert(#error)
@@ -189,9 +188,9 @@ pub(crate) fn cfgs(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute>
         .filter(|attribute| attribute.path().is_ident("cfg"))
 }
 
-/// As visible as the function, but in a workflow's module no more than the module itself is. The
-/// type shows the types of the function; a `pub fn` in a private module may have private ones,
-/// a `pub` type there may not.
+/// The visibility of the function, but in a workflow's module not wider than the module's. The type
+/// shows the types of the function; a `pub fn` in a private module may have private types, a `pub`
+/// type may not show them.
 fn visibility<'a>(options: &'a Options, function: &'a ItemFn) -> &'a Visibility {
     let own = &function.vis;
     match &options.within {
@@ -200,8 +199,7 @@ fn visibility<'a>(options: &'a Options, function: &'a ItemFn) -> &'a Visibility 
     }
 }
 
-/// Of `pub` and `pub(crate)` it is known that nothing but themselves is as wide; other visibilities
-/// are left as they are.
+/// Only `pub` and `pub(crate)` can be compared with every visibility; others are left as they are.
 fn is_wider(own: &Visibility, module: &Visibility) -> bool {
     let is_crate = |visibility: &Visibility| matches!(visibility, Visibility::Restricted(restricted) if restricted.path.is_ident("crate"));
     match own {
@@ -211,7 +209,8 @@ fn is_wider(own: &Visibility, module: &Visibility) -> bool {
     }
 }
 
-/// Whether a name is that of a task; in a module its functions are known, and others were reported.
+/// Whether a name is that of a task. In a module, the names of its tasks are known; the module
+/// reported the others.
 fn is_known(options: &Options, task: &TaskName) -> bool {
     match (&options.within, task.local()) {
         (Some(within), Some(local)) => within.ids.iter().any(|(function, _)| function == local),
@@ -229,7 +228,7 @@ fn id_of(options: &Options, task: &TaskName) -> TokenStream {
     }
 }
 
-/// A rule may name only what the task waits for: of others it is not known how they ended.
+/// A rule may name only tasks that its task waits for: others may not have ended yet.
 fn unknown_in_trigger(options: &Options, signature: &Signature) -> Vec<Error> {
     let text = |task: &TaskName| match (&options.within, task.local()) {
         (Some(within), Some(local)) => within
