@@ -1,5 +1,5 @@
-//! A task that was there again and again when its process died runs alone: nothing else runs in the
-//! worker for a while, so that the next death tells whether this task is the cause.
+//! A task that ran at several deaths of its process runs alone: no other task runs in the worker
+//! for a while, so that the next death tells whether this task is the cause.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use super::exit::Exit;
 use super::{Work, Worker};
 use crate::slot::Apart;
 
-/// How long the first attempt of a task may keep the others waiting. Each attempt may do so twice as
-/// long as the one before: a task that is the cause of the deaths is alone in the end, however late
-/// it does its harm, and a sound one soon lets the others go on.
+/// How long the first attempt of a suspect task may keep the other tasks waiting. Each attempt may take twice as long
+/// as the one before: a task that kills its process late is alone in the end, and a sound task soon lets the others
+/// run.
 const FIRST_PATIENCE: Duration = Duration::from_secs(15);
 const MOST_DOUBLINGS: u32 = 12;
 

@@ -1,4 +1,4 @@
-//! The attempts that are in this process's memory, and those of them that are parked.
+//! The attempts in this process's memory, and which of them are parked.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +17,8 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    /// Adds one. If an earlier claim of the same task is still in memory, it is returned: the new
-    /// one must not begin before that has left.
+    /// Adds an attempt. Returns an earlier claim of the same task that is still in memory: the new
+    /// attempt must not begin before the earlier one has left.
     fn insert(&self, attempt: &Arc<Attempt>) -> Option<Arc<Attempt>> {
         self.lock().insert(attempt.key(), Arc::clone(attempt))
     }
@@ -46,7 +46,7 @@ impl Attempts {
         self.lock().is_empty()
     }
 
-    /// Waits until there is none.
+    /// Waits until no attempt is in memory.
     pub(crate) async fn emptied(&self) {
         loop {
             let emptied = self.emptied.notified();
@@ -97,7 +97,7 @@ impl Drop for Registered {
     }
 }
 
-/// The parked attempts that could do without their futures, oldest first. At most so many stay.
+/// The parked attempts whose futures may be dropped, oldest first. At most `limit` stay.
 pub(crate) struct Parked {
     limit: usize,
     queue: Mutex<ParkedQueue>,
@@ -117,12 +117,12 @@ impl Parked {
         }
     }
 
-    /// Whether none may stay.
+    /// Whether the future of a parked attempt is dropped at once.
     pub(crate) fn evicts_at_once(&self) -> bool {
         self.limit == 0
     }
 
-    /// Adds one; if that is one too many, tells the oldest to leave memory.
+    /// Adds an attempt. If there are now too many, tells the oldest to leave memory.
     pub(crate) fn add(self: &Arc<Self>, attempt: &Arc<Attempt>) -> ParkedPlace {
         let mut queue = self.lock();
         let number = queue.next;

@@ -1,5 +1,5 @@
-//! From a claimed task to the future of its function: what the function asks for is read, nothing
-//! else.
+//! From a claimed task to the future of its function. Only what the function takes is read from the
+//! store.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::handle::TaskHandle;
 use crate::handle::place::Place;
 use crate::panics::caught;
 
-/// A function that is about to run, and what its end must be compared with.
+/// A function that is about to run, and what is needed at its end.
 pub(super) struct Called {
     pub(super) function: Function,
     pub(super) inherited: Option<Inherited>,
@@ -45,7 +45,7 @@ impl Inherited {
         }
     }
 
-    /// The checkpoint to record after a task that changed this, if one is due.
+    /// The checkpoint to record with the task's changes, if one is due.
     pub(super) fn checkpoint(mut self, changes: Option<&Changes>) -> Option<Payload> {
         let text = |changes: &Changes| serde_json::to_string(changes).expect("keys are strings");
         let own = changes.map_or(0, |changes| text(changes).len()) + SOURCE_COST;
@@ -101,7 +101,7 @@ async fn inputs(
     attempt: &Attempt,
     uses: Uses,
 ) -> Result<TaskInputs, Exit> {
-    // The start that claimed it had the input at hand.
+    // A start that claims its own task passes the input on.
     let at_hand = claimed.input.take();
     let missing = Uses {
         input: uses.input && at_hand.is_none(),
@@ -135,7 +135,7 @@ fn outputs(
     named.collect()
 }
 
-/// Reads until the store answers. What can't be decoded is this task's trouble and nobody else's.
+/// Reads until the store answers. A value that can't be decoded fails this task only.
 async fn read_patiently<T, R>(
     worker: &Worker,
     attempt: &Attempt,

@@ -1,5 +1,5 @@
-//! What this program can run: the stored workflow versions whose tasks it knows, each of which is
-//! a queue. Work of others is never looked at.
+//! What this program can run: the stored workflow versions whose tasks it knows, each of which is a
+//! queue. Other queues are never read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ pub(super) struct Catalog {
 }
 
 impl Catalog {
-    /// Stores the registered versions, and finds those stored before that this program can run
-    /// too. Those it can't run are named in the log if they have open executions. A registered
-    /// version that is stored with another graph is an error.
+    /// Stores the registered versions, and finds earlier stored versions that this program can run
+    /// too. Versions that it can't run are named in the log if they have open executions. A
+    /// registered version that is stored with another graph is an error.
     pub(super) async fn open(store: &Store, registry: &Registry) -> Result<Catalog, EngineError> {
         for workflow in registry.workflows() {
             let kind = stored_kind(workflow.kind);

@@ -1,5 +1,5 @@
-//! The loop that asks the store for work: when there may be some and a slot is free, it claims a
-//! batch that is never larger than the free slots. When nothing happens it does nothing.
+//! The loop that claims work: when there may be some and a slot is free, it claims a batch that is
+//! never larger than the free slots. Without a hint it does not ask the store.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,14 +13,14 @@ use super::persist::Backoff;
 /// The most tasks claimed at once, whatever the number of free slots.
 const MAX_BATCH: usize = 256;
 
-/// With every slot taken, news are looked at no more often than this.
+/// How long a claim waits for a slot before it only fetches the notices for running tasks.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs until the worker stops.
 pub(super) async fn run(worker: Arc<Worker>) {
     let hints = worker.store.hints();
     let mut backoff = Backoff::default();
-    // There may be work from before.
+    // The outbox may have rows from before the start.
     let mut backlog = true;
     loop {
         let first = tokio::select! {
@@ -29,7 +29,7 @@ pub(super) async fn run(worker: Arc<Worker>) {
             permit = slot(&worker), if backlog => Some(permit),
             () = hints.work.notified() => slot_soon(&worker).await,
         };
-        // The slot may be one that was waited for meanwhile.
+        // The worker may have stopped during the wait for a slot.
         if worker.is_stopping() {
             return;
         }
@@ -51,7 +51,7 @@ pub(super) async fn run(worker: Arc<Worker>) {
     }
 }
 
-/// Claims into these slots and runs what was claimed. Answers whether there may be more.
+/// Claims tasks into these slots and runs them. Returns whether the outbox may have more.
 async fn claim(worker: &Arc<Worker>, permits: Vec<OwnedSemaphorePermit>) -> Result<bool, ()> {
     let max = u32::try_from(permits.len()).expect("at most a batch");
     let queues = Arc::clone(&worker.queues);
@@ -66,7 +66,7 @@ async fn claim(worker: &Arc<Worker>, permits: Vec<OwnedSemaphorePermit>) -> Resu
     for notice in claims.notices {
         worker.notice(notice).await;
     }
-    // A full batch says nothing about what is left.
+    // A full batch does not tell whether more is left.
     let more = claims.more || claims.claimed.len() == permits.len();
     worker.has_backlog.store(more, Ordering::Relaxed);
     worker.launch(claims.claimed, permits);
@@ -78,8 +78,8 @@ async fn slot(worker: &Worker) -> OwnedSemaphorePermit {
     permit.expect("the worker's slots are never closed")
 }
 
-/// A slot if one is free, or gets free in a moment. Even without one there may be news of tasks
-/// that run already.
+/// A slot if one is free, or becomes free in a moment. A claim without a slot still fetches the
+/// notices for running tasks.
 async fn slot_soon(worker: &Worker) -> Option<OwnedSemaphorePermit> {
     match Arc::clone(&worker.slots).try_acquire_owned() {
         Ok(permit) => Some(permit),

@@ -1,6 +1,6 @@
 //! The driver of one attempt: polls the task's function and, whenever that waits, does what its
 //! [`Operations`](crate::handle::operations::Operations) ask for: records steps, suspends, takes
-//! the slot back, leaves memory. One loop, one thing at a time; while something is written the
+//! the slot back, leaves memory. One loop does one thing at a time: while a request is written, the
 //! function is not polled.
 
 use std::future::poll_fn;
@@ -208,7 +208,7 @@ impl<'a> Drive<'a> {
         self.ask(&request).await
     }
 
-    /// The store is about to know of these waits. Answers the place that the first result gets.
+    /// Notes the waits that are about to be recorded. Returns the place that the first result gets.
     fn awaits(&self, operations: &[Operation]) -> u32 {
         let mut known = self.attempt.operations();
         known.awaits(operations);
@@ -219,7 +219,7 @@ impl<'a> Drive<'a> {
     async fn resume(&mut self, always: bool) -> Result<(), Exit> {
         if !self.reclaims().await {
             if !always {
-                // The wake-up has not been looked at yet.
+                // The wake-up is not handled yet.
                 self.attempt.tell(Sign::Wake);
             }
             return Ok(());
@@ -235,7 +235,8 @@ impl<'a> Drive<'a> {
         self.ask(&request).await
     }
 
-    /// Leaves memory. The function goes first: once the store knows, somebody else may run it.
+    /// Leaves memory. The function is dropped first: once this is recorded, another worker may run
+    /// the task.
     async fn evict(&mut self) -> Result<(), Exit> {
         self.attempt.operations().leave(false);
         self.function.discard();
@@ -252,7 +253,7 @@ impl<'a> Drive<'a> {
         (self.attempt.held, given_back)
     }
 
-    /// Asks the store about waits, and goes where its answer says.
+    /// Applies a request about waits, and goes on, parks or leaves memory as the answer says.
     async fn ask(&mut self, request: &(impl Ask<Answer = Answered> + Clone)) -> Result<(), Exit> {
         let Answered {
             results,
@@ -298,7 +299,7 @@ impl<'a> Drive<'a> {
         };
     }
 
-    /// Gets a slot; false if something came up that must be looked at first.
+    /// Takes a slot; false if a sign came that must be handled first.
     async fn reclaims(&mut self) -> bool {
         let _waits = self.worker.waits_for_slots();
         let mut reclaim = pin!(self.slot.reclaim());
@@ -324,7 +325,7 @@ impl<'a> Drive<'a> {
             (operations.difference(), operations.unread())
         };
         let difference = match (&returned, difference) {
-            // What it went through to fail may well be what was different.
+            // A function that failed may have failed before it came to the rest of the record.
             (Ok(_), None) => unread,
             (_, difference) => difference,
         };
@@ -353,7 +354,7 @@ impl<'a> Drive<'a> {
         })
     }
 
-    /// That a text can be stored in which payloads stand that many levels deep.
+    /// Refuses a text that can't be stored. Payloads stand `levels` deep in it.
     fn check(&self, what: &str, json: &str, levels: usize) -> Result<(), Failure> {
         let limit = self.worker.options.payload_limit_bytes;
         let refuse = |kind, reason: String| {
@@ -390,7 +391,7 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// The failure of an attempt whose record no other attempt can go on from.
+    /// The failure of an attempt after which no other attempt can go on from the record.
     fn not_retried(&self, failure: Failure, why: String) -> Failure {
         let Attempt { number, .. } = **self.attempt;
         match self.attempt.task().retry.decide(number, &failure, 0.0) {

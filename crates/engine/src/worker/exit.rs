@@ -7,11 +7,11 @@ use super::Worker;
 
 /// See the module's documentation.
 pub(super) enum Exit {
-    /// With something to record.
+    /// With an outcome to record.
     Outcome(Outcome),
     /// Its waits are in the store.
     Evicted,
-    /// It is no longer this worker's.
+    /// The task is no longer this worker's.
     Lost,
 }
 
@@ -26,7 +26,7 @@ impl Exit {
     }
 }
 
-/// A failure that supersedes nothing of what is recorded.
+/// A failure after which the next attempt replays the whole record.
 pub(super) fn failed(failure: Failure, worker: &Worker) -> Outcome {
     Outcome::Failed {
         failure: failure.recordable(worker.options.payload_limit_bytes),

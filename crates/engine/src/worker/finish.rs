@@ -28,7 +28,7 @@ pub(super) async fn finish(worker: &Worker, mut work: Work, outcome: Outcome) ->
         outcome,
         offer,
     };
-    // Before the task is no longer held.
+    // Written while the worker still holds the task.
     if let Some(progress) = attempt.take_progress()
         && let Err(error) = worker.store.apply(progress).await
     {
@@ -41,7 +41,7 @@ pub(super) async fn finish(worker: &Worker, mut work: Work, outcome: Outcome) ->
     let filled = finish.offer.as_ref().filter(|offer| offer.fills);
     let to_fill = filled.map_or(0, |offer| offer.slots as usize);
     let finished = record(worker, &attempt, finish, &mut claims).await;
-    // Whoever claims it again may begin.
+    // Another claim of the task may begin.
     drop(work.registered);
     let Some(Finished { claimed, .. }) = finished else {
         return Vec::new();
@@ -56,8 +56,8 @@ pub(super) async fn finish(worker: &Worker, mut work: Work, outcome: Outcome) ->
     worker.works(claimed, permits)
 }
 
-/// The slot that the task leaves, and as many other free ones as it has dependents, within reason. Without
-/// dependents it is offered to what waits in the outbox.
+/// The offer of the slot that the task leaves, and of a few free slots for further dependents. Without dependents,
+/// the slot is offered to the outbox.
 fn offer(
     worker: &Worker,
     work: &Work,
@@ -81,7 +81,7 @@ fn offer(
     (Some(offer), extra)
 }
 
-/// What it offers may be claimed as long as `claims` says so, which is for one try.
+/// Writes the end until the store answers. Only the first try makes an offer and holds `claims`.
 async fn record(
     worker: &Worker,
     attempt: &Attempt,
@@ -106,7 +106,7 @@ async fn record(
             ApplyError::Store(StoreError::Closed) => return None,
             ApplyError::Store(error) if !error.is_definite() => {
                 worker.reconcile.notify_one();
-                // If that can't be told either, asking again does no harm.
+                // If the store can't tell, writing again does no harm.
                 if !worker.is_held(attempt).await.unwrap_or(true) {
                     return None;
                 }

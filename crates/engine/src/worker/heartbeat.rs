@@ -105,7 +105,7 @@ impl Silence {
     }
 }
 
-/// Names the tasks that keep a thread of the runtime, each once for as long as it does.
+/// Warns of tasks that keep a thread of the runtime, once for each poll that does.
 fn name_blocking(worker: &Worker, now: Instant, named: &mut HashMap<TaskKey, Instant>) {
     let mut blocking = HashMap::new();
     for attempt in worker.attempts.all() {

@@ -36,7 +36,8 @@ fn host() -> String {
         .unwrap_or_else(|| "localhost".to_owned())
 }
 
-/// The worker was declared dead: whatever it ran is somebody else's now. It goes on under a new id.
+/// Gives a worker that was declared dead a new id. The tasks that it ran belong to other workers
+/// now.
 pub(super) async fn begin_anew(worker: Weak<Worker>, lost: WorkerId) {
     let Some(worker) = worker.upgrade() else {
         return;
@@ -45,7 +46,7 @@ pub(super) async fn begin_anew(worker: Weak<Worker>, lost: WorkerId) {
         return;
     };
     let lease = worker.options.lease;
-    // Whoever saw that may have looked at an id that was not recorded yet, or is past.
+    // The caller may have looked at an id that was not recorded yet, or is no longer used.
     let is_dead = async || {
         let store = &worker.store;
         store.is_lost(lost) || matches!(store.heartbeat(lost, lease).await, Ok(false))
@@ -68,18 +69,19 @@ pub(super) async fn begin_anew(worker: Weak<Worker>, lost: WorkerId) {
     while let Err(error) = worker.store.register_worker(this_process(id), lease).await {
         tracing::warn!(%error, "the worker could not be registered again; trying again");
         backoff.pause(&worker.random).await;
-        // It may have been written all the same.
+        // The id may have been recorded all the same.
         id = next_worker_id(&worker.ids, &*worker.clock);
         worker.id.store(id.0, Ordering::Release);
     }
     if let Err(error) = worker.store.record_queues(id, &worker.queues).await {
-        // Only verification misses it.
+        // Only verification reads it.
         tracing::warn!(%error, "what the worker knows was not recorded");
     }
     drop(alone);
-    // Nothing was claimed under an id that was not known yet.
+    // No claim succeeded before the id was registered.
     worker.store.hints().work.notify_one();
-    // Others may take them back before; but nobody here is in their way any more.
+    // Other workers may take the tasks back before this, but only now can this process run them
+    // again.
     for attempt in of_lost {
         attempt.left().await;
     }

@@ -1,5 +1,4 @@
-//! A thread of its own watches the other workers, by real time, so that a busy runtime leaves nobody's
-//! tasks behind.
+//! The thread that watches the other workers. It goes by real time, so that a busy runtime does not delay recovery.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -13,14 +12,14 @@ use super::identity::begin_anew;
 use super::reachability::Reachability;
 use crate::error::EngineError;
 
-/// How often the others' locks are tried.
+/// How often the locks of other workers are tried.
 const LOCKS_EVERY: Duration = Duration::from_millis(150);
 
-/// How often the others' heartbeats are looked at: a death is noticed within a lease, one look that sees
-/// the last heartbeat, and one that sees it still.
+/// How often the heartbeats of other workers are read. A death is noticed within a lease and two looks: one reads the
+/// last heartbeat, the other finds it unchanged.
 const HEARTBEATS_EVERY: Duration = Duration::from_secs(1);
 
-/// Looks per lease at the least: at the others' heartbeats, or thoroughly at what locks don't show.
+/// The fewest looks per lease: at heartbeats, or thorough ones for what locks don't show.
 const PER_LEASE: u32 = 3;
 
 /// The thread that looks.
@@ -37,7 +36,7 @@ impl Lookout {
         let watch = move || {
             let mut looks = Looks::new(liveness, lease, Instant::now());
             loop {
-                // Processes that started together need not look together.
+                // Jitter, so that processes that started together look at different times.
                 let jitter = match weak.upgrade() {
                     Some(worker) => 0.5 + worker.random.unit() / 2.0,
                     None => return,
@@ -63,7 +62,7 @@ impl Lookout {
         Ok(Lookout { stop })
     }
 
-    /// Looks no more.
+    /// Stops looking.
     pub(super) fn stop(&self) {
         // An error means that the thread has ended already.
         self.stop.send(()).ok();
@@ -92,9 +91,8 @@ impl Looks {
         }
     }
 
-    /// Whether to look now, and whether thoroughly. Who was stopped, or could not reach the database,
-    /// doesn't know whether everybody was: they have a lease's time to show that they live. A lock
-    /// needs no such patience.
+    /// Whether to look now, and whether thoroughly. A process that was stopped or cut off can't tell whether the
+    /// others were too: they get a lease's time to renew theirs. Locks need no such wait.
     fn next(&mut self, now: Instant, reachability: &Reachability) -> Option<bool> {
         match self.liveness {
             Liveness::Leases => reachability.is_steady(now, self.lease).then_some(true),

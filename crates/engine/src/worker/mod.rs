@@ -79,13 +79,13 @@ pub(crate) struct Worker {
     pub(crate) runtime: Handle,
     pub(crate) options: Options,
     pub(crate) random: Arc<Random>,
-    /// Whoever the store knows this process as; another one after a lost lease.
+    /// The id under which the worker claims. It changes after a lost lease.
     id: AtomicI64,
     ids: Arc<Mutex<IdGenerator>>,
     slots: Arc<Semaphore>,
-    /// The single place for a task that runs alone.
+    /// The single permit of a task that runs alone.
     apart: Arc<Semaphore>,
-    /// Runs what callers wait for, however busy the runtime of the tasks is.
+    /// Runs starts, however busy the runtime of the tasks is.
     own: OwnRuntime,
     catalog: Catalog,
     queues: Arc<[VersionId]>,
@@ -95,29 +95,30 @@ pub(crate) struct Worker {
     parked: Arc<Parked>,
     stopping: AtomicBool,
     stop: Notify,
-    /// Held for reading from before something may be claimed until all that was is in memory.
+    /// Held for reading from before a claim until all that was claimed is in memory.
     claims: Arc<tokio::sync::RwLock<()>>,
-    /// The store and this worker may disagree about what it holds: an answer or a connection was lost.
+    /// Notified when the store and this worker may disagree about what it holds, because an answer or a connection
+    /// was lost.
     reconcile: Notify,
-    /// The last claim left something in the outbox.
+    /// Whether the last claim left rows in the outbox.
     has_backlog: AtomicBool,
     /// How many tasks in memory wait for slots. They come before what is in the outbox.
     waiting_for_slots: AtomicUsize,
-    /// Another worker may have died.
+    /// Notified when another worker may have died.
     death: Notify,
     reachability: Reachability,
-    /// Held while it changes its id.
+    /// Held while the worker changes its id.
     beginning_anew: tokio::sync::Mutex<()>,
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // No attempt is left: others may take back what it could not give back itself.
+        // No attempt is left: other workers may take back what this one could not give back.
         self.store.leave_worker(self.id());
     }
 }
 
-/// That a task in memory waits for slots.
+/// Counts a task in memory that waits for a slot, until this is dropped.
 struct WaitsForSlots<'a>(&'a AtomicUsize);
 
 impl Drop for WaitsForSlots<'_> {
@@ -134,17 +135,17 @@ struct Work {
 }
 
 impl Worker {
-    /// The id under which it claims.
+    /// The id under which the worker claims.
     pub(crate) fn id(&self) -> WorkerId {
         WorkerId(self.id.load(Ordering::Acquire))
     }
 
-    /// Whether it claims no more.
+    /// Whether the worker claims no more.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Ends when it claims no more.
+    /// Waits until the worker claims no more.
     async fn stopping(&self) {
         loop {
             let stop = self.stop.notified();
@@ -157,17 +158,18 @@ impl Worker {
         }
     }
 
-    /// The runtime for what callers wait for.
+    /// The runtime for starts.
     pub(crate) fn own(&self) -> &Handle {
         self.own.handle()
     }
 
-    /// Says that the store and the worker may disagree about what it holds.
+    /// Has the store's and the worker's lists of held tasks compared soon.
     pub(crate) fn reconcile_soon(&self) {
         self.reconcile.notify_one();
     }
 
-    /// That something may be claimed. Not while somebody in doubt waits until nothing is.
+    /// Leave to claim, for as long as this is kept. None while a comparison waits for claims under
+    /// way.
     pub(crate) fn may_claim(&self) -> Option<OwnedRwLockReadGuard<()>> {
         Arc::clone(&self.claims).try_read_owned().ok()
     }
@@ -230,7 +232,7 @@ impl Worker {
         );
         let registered = Registered::new(&self.attempts, attempt);
         if self.is_stopping() {
-            // Whoever told the others may not have seen this one.
+            // The sign may have been sent before this attempt was registered.
             registered.attempt.tell(Sign::Leave);
         }
         let slots = Arc::clone(&self.slots);
@@ -245,7 +247,7 @@ impl Worker {
         }
     }
 
-    /// Up to so many slots, if they are free right now.
+    /// Up to `most` slots that are free right now.
     fn free_slots(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
         let free = || Arc::clone(&self.slots).try_acquire_owned().ok();
         std::iter::from_fn(free).take(most).collect()

@@ -8,8 +8,8 @@ use crate::attempt::Attempt;
 use crate::handle::operations::Sign;
 
 impl Worker {
-    /// Passes a notice on to the attempt it is about. One that is not in memory has nobody to
-    /// tell: it ended meanwhile, or was evicted, and then the store has woken it.
+    /// Passes a notice on to its attempt. An attempt that is not in memory has ended, or was
+    /// evicted and the store has woken it.
     pub(super) async fn notice(&self, notice: Notice) {
         let (Notice::Wake(key) | Notice::Stop(key) | Notice::Lost(key)) = notice;
         let Some(attempt) = self.attempts.get(key) else {
@@ -22,7 +22,7 @@ impl Worker {
             Notice::Lost(_) => match self.is_held(&attempt).await {
                 Ok(true) => {}
                 Ok(false) => attempt.stop(Sign::Lost),
-                // Its next write finds out.
+                // The attempt's next write finds out.
                 Err(error) => {
                     let key = attempt.key();
                     tracing::warn!(%key, %error, "can't tell whether this worker still holds a task");

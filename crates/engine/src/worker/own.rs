@@ -1,11 +1,11 @@
-//! A runtime of the engine's own, with a single thread: for what a caller waits for and must come about
-//! even if the tasks keep every thread of their runtime.
+//! A runtime of the engine's own, with a single thread, for starts: they proceed even if the tasks keep every thread
+//! of their runtime.
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::EngineError;
 
-/// The runtime. It ends with this, without waiting for anything.
+/// The runtime. Dropping this ends it without waiting.
 pub(crate) struct OwnRuntime(Option<Runtime>, Handle);
 
 impl OwnRuntime {

@@ -1,5 +1,5 @@
-//! Writing what a held task has to say, for as long as it takes: a store that is busy, full or
-//! away is asked again until it answers or the task is no longer this worker's.
+//! Writing the requests of a held task. A store that is busy, full or away is asked again until it
+//! answers or the task is no longer this worker's.
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ impl Backoff {
         self.tries = 0;
     }
 
-    /// Waits. This is about a disk or another process, so it goes by real time, whatever the
-    /// engine's clock.
+    /// Waits by real time, not by the engine's clock, since the store waits for a disk or another
+    /// process.
     pub(super) async fn pause(&mut self, random: &Random) {
         let whole = FIRST_PAUSE * 2_u32.pow(self.tries.min(8));
         self.tries += 1;
@@ -40,7 +40,7 @@ impl Backoff {
 const UNWRITABLE: &str = "unwritable";
 
 impl Worker {
-    /// Applies a request of a running attempt; says how the attempt ends if it can't be.
+    /// Applies a request of a running attempt. The error is how the attempt ends.
     pub(super) async fn apply_held<R>(
         &self,
         attempt: &Attempt,
@@ -57,7 +57,7 @@ impl Worker {
             tracing::warn!(%error, "what a task did could not be written");
             match error {
                 StoreError::Closed => return Err(Exit::Lost),
-                // Whether it was written or not: the record tells the next run.
+                // The next run reads whether it was written.
                 error if !error.is_definite() => {
                     return Err(Exit::released("the answer to a write was lost"));
                 }
@@ -79,7 +79,7 @@ fn refused(refusal: Refusal) -> Exit {
     tracing::warn!(%refusal, "the store refuses what a task did: this run of the task ends");
     match refusal {
         Refusal::LeaseLost { .. } => Exit::Lost,
-        // Somebody wrote what this run doesn't know: the next one reads it.
+        // Another run wrote a record that this one doesn't know: the next one reads it.
         Refusal::StepTaken { .. } => Exit::released("another record was found"),
         refusal => {
             let failure = Failure::fatal(UNWRITABLE, refusal.to_string());
@@ -92,7 +92,7 @@ fn refused(refusal: Refusal) -> Exit {
     }
 }
 
-/// What tells whether a request that can't be written is itself the cause.
+/// Tells whether a request that can't be written is itself the cause.
 #[derive(Debug, Default)]
 pub(super) struct Blame {
     /// How many transactions had been written when the request first failed for no known reason.
@@ -100,8 +100,8 @@ pub(super) struct Blame {
 }
 
 impl Blame {
-    /// Whether the request is the cause of an error that it failed with. Of one that nobody foresaw it
-    /// is the cause only if others were written since: otherwise the store may take nothing at all.
+    /// Whether the request is the cause of its error. Of an unexpected error it is the cause only if other requests
+    /// were written since: otherwise the store may refuse them all.
     pub(super) fn falls_on_request(&mut self, worker: &Worker, error: &StoreError) -> bool {
         if !matches!(error, StoreError::Unexpected { .. }) {
             return is_about_the_request(error);

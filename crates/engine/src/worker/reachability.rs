@@ -15,7 +15,7 @@ struct Told {
 }
 
 impl Reachability {
-    /// Begins with an answer.
+    /// Begins as if a heartbeat was answered.
     pub(super) fn new(now: Instant) -> Reachability {
         Reachability(Mutex::new(Told {
             since: Some(now),
@@ -23,8 +23,8 @@ impl Reachability {
         }))
     }
 
-    /// A heartbeat was answered. After a silence as long as a lease it is as if it had been lost.
-    /// Answers whether reachability is back that was lost.
+    /// A heartbeat was answered. A silence longer than a lease counts as a loss. Returns whether
+    /// the database is back after a loss.
     pub(super) fn heard(&self, now: Instant, lease: Duration) -> bool {
         let mut told = self.told();
         let is_back = told.since.is_none() || now - told.last > lease;
@@ -40,7 +40,8 @@ impl Reachability {
         self.told().since = None;
     }
 
-    /// Whether it has lasted for a lease: whoever lives has renewed its own meanwhile.
+    /// Whether the database was reachable for a whole lease: every live worker has renewed its own
+    /// meanwhile.
     pub(super) fn is_steady(&self, now: Instant, lease: Duration) -> bool {
         let told = self.told();
         let lasts = told.since.is_some_and(|since| now - since >= lease);

@@ -43,7 +43,8 @@ pub(super) async fn run(worker: Arc<Worker>) {
 
 /// Compares once, as soon as the store answers.
 async fn compare(worker: &Worker) {
-    // Read before the store is: a run that begins meanwhile is no run without a task.
+    // Read before the store is: a run that begins meanwhile must not be taken for one without a
+    // task.
     let runs = worker.attempts.all();
     let (held, notices) = patiently(worker).await;
     stop_lost(worker, runs, &held).await;
@@ -55,7 +56,7 @@ async fn compare(worker: &Worker) {
     }
 }
 
-/// What the store counts as this worker's, and what these tasks have to hear, once it answers.
+/// The tasks that the store counts as this worker's, and the notices for them, once it answers.
 async fn patiently(worker: &Worker) -> (Vec<Held>, Vec<Notice>) {
     let mut backoff = Backoff::default();
     loop {
@@ -89,7 +90,7 @@ async fn stop_lost(worker: &Worker, runs: Vec<Arc<Attempt>>, held: &[Held]) {
     }
 }
 
-/// The tasks among these that are not in memory, also once everything that was being claimed is there.
+/// The tasks of `held` that are not in memory, even after every claim under way has been answered.
 async fn unknown(worker: &Worker, held: Vec<Held>) -> Vec<Held> {
     let is_unknown = |held: &Held| {
         let attempt = worker.attempts.get(held.key);

@@ -9,16 +9,16 @@ use super::Worker;
 use super::persist::Backoff;
 use crate::options::Options;
 
-/// What a starting worker could not do of what earlier processes left to it. It is tried again.
+/// The parts of taking over that failed when the worker started. They are tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Undone {
     recovery: bool,
     waking_for_code: bool,
 }
 
-/// Takes over what earlier processes left, as far as that goes.
+/// Takes over what earlier processes left. Returns the parts that failed.
 pub(super) async fn take_over(store: &Store, options: &Options, id: WorkerId) -> Undone {
-    // Where the others can't be judged yet, the lookout does that a lease's time from now.
+    // If other workers can't be judged yet, the lookout judges them a lease's time from now.
     let recovered = match store.is_settled(options.lease).await {
         Ok(true) => recover(store, options, id).await,
         Ok(false) => true,
@@ -33,7 +33,7 @@ pub(super) async fn take_over(store: &Store, options: &Options, id: WorkerId) ->
     }
 }
 
-/// Recovers what dead workers left. Answers whether that went well.
+/// Recovers the tasks of dead workers. Returns whether that succeeded.
 async fn recover(store: &Store, options: &Options, own: WorkerId) -> bool {
     match store.recover(options.max_crashes, own).await {
         Ok(recovered) => {
@@ -49,7 +49,7 @@ async fn recover(store: &Store, options: &Options, own: WorkerId) -> bool {
     }
 }
 
-/// Wakes what waits for other code. Answers whether that went well.
+/// Wakes tasks that wait for other code. Returns whether that succeeded.
 async fn wake_for_code(store: &Store) -> bool {
     match store.wake_for_code().await {
         Ok(0) => true,
@@ -64,8 +64,8 @@ async fn wake_for_code(store: &Store) -> bool {
     }
 }
 
-/// Does what the start left undone, then recovers what dead workers left, whenever one may have died;
-/// runs until it is aborted. Whatever fails is tried again.
+/// Does what the start left undone, then recovers tasks whenever a worker may have died. Runs until it is aborted;
+/// what fails is tried again.
 pub(super) async fn run(worker: Arc<Worker>, mut undone: Undone) {
     let (store, options) = (&worker.store, &worker.options);
     let mut backoff = Backoff::default();
@@ -84,7 +84,7 @@ pub(super) async fn run(worker: Arc<Worker>, mut undone: Undone) {
         }
         if undone.recovery {
             let recovered = recover(store, options, worker.id()).await;
-            // Whether leases may be judged again, the lookout says.
+            // The lookout says when leases may be judged again.
             undone.recovery = !recovered && store.liveness() == Liveness::Locks;
         }
         if undone.waking_for_code {

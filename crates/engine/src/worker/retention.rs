@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::Worker;
 
-/// How often, give or take a half: processes that share a store take turns that way.
+/// The pause between two looks, plus or minus a half, so that processes that share a store take
+/// turns.
 const EVERY: Duration = Duration::from_secs(3600);
 
 /// Runs until it is aborted.

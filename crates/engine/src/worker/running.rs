@@ -1,4 +1,5 @@
-//! Starting a worker: versions, a row of its own, recovery of what dead ones left; then its loops.
+//! A worker with its loops. At its start it stores its versions, registers itself and takes over
+//! what dead workers left.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex};
@@ -52,7 +53,7 @@ pub(crate) async fn start(
         }
     };
     store.record_queues(id, &catalog.queues()).await?;
-    // Whatever is wrong with what others left, new work can be done.
+    // An error of recovery must not keep the worker from new work.
     let left = recovery::take_over(store, options, id).await;
     let (clock, runtime) = (Arc::clone(&options.clock), Handle::current());
     let worker = Arc::new(Worker {

@@ -1,4 +1,4 @@
-//! Stopping a worker: what runs may finish until the deadline, the rest is given back.
+//! Stopping a worker: running tasks may finish until the deadline, the others are given back.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -48,9 +48,10 @@ impl Worker {
         }
     }
 
-    /// Ends the worker. What it could not give back is recovered by whoever looks next.
+    /// Ends the worker. Other workers recover the tasks that it could not give back.
     pub(super) async fn retire(&self) {
-        // Nobody wakes it any more, but somebody here may still wait for the end of an execution.
+        // The worker needs no hints any more, but callers may still wait for the end of an
+        // execution.
         if let Err(error) = self.store.watch_others(true) {
             tracing::warn!(%error, "ends of executions that others run may go unnoticed");
         }
@@ -65,8 +66,7 @@ impl Worker {
         }
     }
 
-    /// Stops at once, as well as that goes without waiting: attempts give back what they hold as
-    /// long as the runtime lives.
+    /// Stops at once, without waiting: attempts give back their tasks as long as the runtime lives.
     pub(super) fn abandon_all(&self) {
         self.stop_claiming();
         self.tell_all(Sign::Kill);

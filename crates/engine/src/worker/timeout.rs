@@ -25,7 +25,7 @@ impl Timeout {
         }
     }
 
-    /// Runs from now on. Does nothing if it does, or if there is no limit.
+    /// Lets the time run. Does nothing if it runs already, or if there is no limit.
     pub(super) fn run(&mut self, clock: &dyn Clock) {
         if self.limit_us.is_some() && self.runs_since.is_none() {
             self.runs_since = Some(clock.elapsed());

@@ -13,7 +13,7 @@ const BATCH: u32 = 500;
 pub(super) async fn run(worker: Arc<Worker>) {
     let hints = worker.store.hints();
     let mut backoff = Backoff::default();
-    // Some may be due from before; and this reads when the next one is.
+    // Timers may be due from before the start; and firing reads when the next one is due.
     let mut due = true;
     while !worker.is_stopping() {
         if due {

@@ -39,7 +39,7 @@ impl Operations {
     /// The function was polled and is done.
     pub(crate) fn end_poll(&mut self) {
         self.polling = false;
-        // What it dropped last does not count as done.
+        // The operations that it dropped last do not count as done.
         self.settle_dropped();
     }
 
@@ -86,14 +86,14 @@ impl Operations {
             return self.idle();
         }
         if self.signs.stop {
-            // A condition hears of the stop by itself, at the latest when it is polled next.
+            // A condition sees the stop by itself, at the latest when it is polled next.
             return if conditions {
                 Next::Idle
             } else {
                 Next::Cancelled
             };
         }
-        // Whatever woke the task until now is covered by the look that recording a wait takes.
+        // Recording a wait also checks whether it is over, so earlier wake-ups are covered.
         self.signs.wake = false;
         Next::Suspend {
             operations: self.operations(),
@@ -101,8 +101,8 @@ impl Operations {
         }
     }
 
-    /// A step runs, so that the task keeps its slot. What other branches wait for is recorded all
-    /// the same, and looked at when it may be over.
+    /// A step runs, so that the task keeps its slot. The waits of other branches are recorded all
+    /// the same, and checked when they may be over.
     fn next_running(&mut self) -> Next {
         if !self.is_waiting() {
             return self.idle();
@@ -136,7 +136,7 @@ impl Operations {
             return match only_waits {
                 true => Next::Cancelled,
                 false if wants_slot || has_result => Next::Resume { always: true },
-                // What it does to clean up does not wait for a slot.
+                // A function that cleans up does not wait for a slot.
                 false => Next::Idle,
             };
         }
@@ -163,7 +163,7 @@ impl Operations {
         self.idle()
     }
 
-    /// There is nothing to do; but what the function did not take does not wait until there is.
+    /// Nothing is to be done, but signals that the function did not take go back at once.
     fn idle(&mut self) -> Next {
         match self.given_back.is_empty() {
             true => Next::Idle,
@@ -172,7 +172,7 @@ impl Operations {
     }
 
     fn record(&mut self, steps: Vec<StepRecord>) -> Next {
-        // A signal that goes back may be for another wait of the task, and no record looks at waits.
+        // A signal that goes back may answer another wait of the task, which a record does not check.
         self.signs.wake |= !self.given_back.is_empty();
         Next::Record(steps)
     }
@@ -224,7 +224,7 @@ impl Operations {
     pub(crate) fn activate(&mut self) {
         self.active = true;
         self.signs.evict = false;
-        // Should a step run from here on, the driver keeps time only for waits it was told of anew.
+        // Once a step runs, the driver keeps time only for waits that are recorded again.
         self.watched &= self.running > 0;
         for condition in &mut self.conditions {
             wake(&mut condition.waker);
@@ -236,8 +236,8 @@ impl Operations {
         }
     }
 
-    /// No result can be handed out now: steps that stood behind results begin. Answers whether
-    /// there are any.
+    /// No result can be handed out now: steps that wait behind results begin. Returns whether there
+    /// are any.
     fn give_turns(&mut self) -> bool {
         let mut given = false;
         for alive in self.alive.values_mut() {
@@ -250,8 +250,7 @@ impl Operations {
         given
     }
 
-    /// The function is gone: operations that others still hold, in tasks it spawned, end with an
-    /// error rather than never.
+    /// The function is gone: operations that its spawned tasks still hold end with an error.
     pub(crate) fn close(&mut self) {
         self.closed = true;
         for alive in self.alive.values_mut() {
@@ -259,20 +258,20 @@ impl Operations {
         }
     }
 
-    /// Whether a parked task could do without its future: all it waits for is in the store.
+    /// Whether the future of a parked task may be dropped: all of its waits are in the store.
     pub(crate) fn is_evictable(&self) -> bool {
         self.conditions.is_empty() && self.is_waiting()
     }
 
-    /// When the first of the waits is over, if that is a matter of time.
+    /// When the first of the waits is due, if one has a due time.
     pub(crate) fn due_at(&self) -> Option<Timestamp> {
         self.waiting()
             .filter_map(|operation| operation.due_at)
             .min()
     }
 
-    /// When the first of the waits is over that a running step must not hold up. Without such a
-    /// step the function is about to end, to wait, or to run one.
+    /// When the first of the waits beside a running step is due. Without a running step the
+    /// function is about to end, to wait, or to run one.
     pub(crate) fn watched_due_at(&self) -> Option<Timestamp> {
         (self.running > 0).then(|| self.due_at()).flatten()
     }
@@ -282,17 +281,17 @@ impl Operations {
         self.difference.clone()
     }
 
-    /// How a function that returned differs from the record: there is more in it than it asked
-    /// for.
+    /// How a function that returned differs from the record: the record has more operations than it
+    /// built.
     pub(crate) fn unread(&self) -> Option<String> {
         let unread = self.recorded.range(self.number..);
         let unread: Vec<StepId> = unread.map(|(_, recorded)| recorded.id.clone()).collect();
         unread_difference(&unread)
     }
 
-    /// What becomes of the record when this attempt ended with `failure`. The next one runs the
-    /// operation again that gave this very error; or else the one that gave the last error, unless
-    /// the function had gone on from there.
+    /// What becomes of the record after this attempt ended with `failure`. The next attempt runs
+    /// the operation again that gave this very error; or else the one that gave the last error,
+    /// unless the function had gone on since.
     pub(crate) fn after(&self, failure: &Failure) -> AfterFailure {
         let same = self
             .failures
@@ -331,7 +330,7 @@ impl Operations {
         }
     }
 
-    /// An operation did something that another attempt must not undo by forgetting it.
+    /// An operation did something that another attempt must not forget.
     pub(super) fn note_done(&mut self, id: &StepId) {
         if id.kind == StepKind::Sleep {
             return;
@@ -356,7 +355,7 @@ impl Operations {
         finished.into_iter().map(record).collect()
     }
 
-    /// No result can be handed out: conditions may be looked at. Says whether one waits for that.
+    /// No result can be handed out: conditions may be checked. Returns whether one waits for that.
     fn allow_looks(&mut self) -> bool {
         self.may_look = true;
         let looks = std::mem::take(&mut self.looks);
@@ -365,7 +364,7 @@ impl Operations {
         any
     }
 
-    /// Hands the next result to the function. A result whose future is gone was not delivered in
+    /// Hands the next result to the function. A result whose future is gone was not handed out in
     /// the run that recorded it either.
     fn deliver(&mut self) -> bool {
         if !self.has_deliverable() {
@@ -383,7 +382,8 @@ impl Operations {
         true
     }
 
-    /// The function takes the end of an operation: what an attempt that fails goes by.
+    /// The function takes the end of an operation. Notes what `after` decides by if the attempt
+    /// fails.
     pub(super) fn note_end(&mut self, id: StepId, failure: Option<Failure>) {
         if let Some(failure) = failure {
             if self.failures.len() == MAX_FAILURES {
@@ -404,8 +404,8 @@ impl Operations {
         }
     }
 
-    /// Whether the first of the results can be handed out, once those that nobody waits for any
-    /// more are gone. The first one may have to wait until the function builds its operation.
+    /// Whether the first of the results can be handed out, once results whose futures are gone are
+    /// dropped. The first may have to wait until the function builds its operation.
     fn has_deliverable(&mut self) -> bool {
         while let Some((number, _)) = self.results.front() {
             match self.alive.get(number) {

@@ -2,10 +2,10 @@
 //! meet. The function builds operations and waits for their results; the driver, after each poll
 //! of the function, asks [`Operations::next`] what to write. No clock, no store, no `await` here.
 //!
-//! Invariants: an operation's number is given when it is built. Results reach the function one at
-//! a time, in the order in which they were recorded, and only once they are recorded; so that a
-//! replay meets the same decisions, also in branches that run concurrently. A signal whose answer
-//! the function did not take goes back to its mailbox.
+//! Invariants: an operation's number is given when it is built. Results reach the function one at a
+//! time, once they are recorded and in recorded order, so that a replay makes the same decisions,
+//! also in concurrent branches. A signal whose answer the function did not take goes back to its
+//! mailbox.
 
 mod driver;
 #[cfg(test)]
@@ -30,9 +30,9 @@ const MAX_FAILURES: usize = 64;
 /// What the driver does next.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Next {
-    /// Nothing, until something wakes it.
+    /// Nothing, until the driver is woken.
     Idle,
-    /// Poll the function again: a result was handed to it, or it has to hear of something.
+    /// Poll the function again: a result, a turn or the news of a stop was handed to it.
     Again,
     /// Stop: the code does not match the record.
     Differs(String),
@@ -44,9 +44,9 @@ pub(crate) enum Next {
         operations: Vec<Operation>,
         conditions: bool,
     },
-    /// The parked task waits for something else than is recorded.
+    /// The waits of the parked task are not the recorded ones.
     Renew(Vec<Operation>),
-    /// While a step runs, other branches wait for something else than is recorded.
+    /// While a step runs, the waits of other branches are not the recorded ones.
     Watch(Vec<Operation>),
     /// Get a slot and go on; unless `always`, only if a wait is over.
     Resume { always: bool },
@@ -54,7 +54,7 @@ pub(crate) enum Next {
     Evict,
     /// Give the parked task back: the worker shuts down.
     Release,
-    /// Its execution stops, and it does nothing but wait.
+    /// The execution stops, and the task only waits.
     Cancelled,
     /// The lease is lost.
     Lost,
@@ -62,7 +62,7 @@ pub(crate) enum Next {
     Killed,
 }
 
-/// What others tell the driver.
+/// What the worker tells the driver of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
     /// A wait may be over.
@@ -108,14 +108,14 @@ struct Alive {
 #[derive(Debug)]
 struct Recorded {
     id: StepId,
-    /// For one that still waits: until when.
+    /// For an operation that still waits: when it is due, if ever.
     waits_until: Option<Option<Timestamp>>,
 }
 
 #[derive(Debug)]
 struct Failed {
     id: StepId,
-    /// The next number when its error was seen.
+    /// The number of the next operation when the function got the error.
     from: u32,
     failure: Failure,
 }
@@ -127,15 +127,14 @@ pub(crate) enum AfterFailure {
     Keep,
     /// The next attempt runs some of it again.
     Rerun(Rerun),
-    /// No attempt can follow, and why: what would run again has been answered by what the function
-    /// did since.
+    /// No attempt can follow, and why: the function has gone on since the failed operation.
     WentOn(String),
 }
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Operations {
-    /// The driver polls the function right now, and will look afterwards anyway.
+    /// The driver polls the function right now, and asks for the next step afterwards anyway.
     polling: bool,
     driver: Option<Waker>,
     /// The task holds its slot.
@@ -154,29 +153,31 @@ pub(crate) struct Operations {
     finished: Vec<(u32, OperationEnd)>,
     /// The place that the next result gets.
     order: u32,
-    /// Recorded results that the function has not had.
+    /// Recorded results that were not handed out yet.
     results: VecDeque<(u32, OperationEnd)>,
     /// Results that were handed out and that the function has not taken, in their order.
     ready: VecDeque<(u32, OperationEnd)>,
-    /// Of these, those that the function asked for in this poll, but not in their order.
+    /// The ready results that the function asked for in this poll before their turn.
     passed_over: Vec<u32>,
-    /// The one of these that the function may take out of order, since it asked for none before it.
+    /// The ready result that the function may take before its turn, since it asked for no earlier
+    /// one.
     offered: Option<u32>,
-    /// Answered waits for signals whose futures are gone. Their answers still have their places.
+    /// Answered waits for signals whose futures are gone. Their answers keep their places.
     dropped: BTreeMap<u32, StepId>,
     /// Signals that go back with the next request.
     given_back: Vec<GivenBack>,
-    /// The function left memory, or is about to: what it drops now was not its decision.
+    /// The function leaves memory: its code did not decide to drop what is dropped now.
     left: bool,
-    /// The waits that the store knows of. One that is gone may be answered all the same.
+    /// The waits that the store knows of. It may answer a wait whose future is gone.
     awaited: Vec<StepId>,
-    /// The driver keeps time for them.
+    /// The driver keeps time for these waits.
     watched: bool,
     conditions: Vec<Condition>,
     condition: u32,
-    /// Conditions that are to be looked at once the function has had the results that are there.
+    /// Wakers of conditions that are checked once the function has taken the results that it asks
+    /// for.
     looks: Vec<Waker>,
-    /// It has had them, as far as it asked for them.
+    /// Whether conditions may be checked now.
     may_look: bool,
     failures: Vec<Failed>,
     /// Sleeps that ended since the first of these failures.
@@ -184,7 +185,7 @@ pub(crate) struct Operations {
     /// The last operations, by number, that did something: steps that succeeded or were dropped
     /// while their bodies ran, and signals that were read.
     done: BTreeMap<u32, StepId>,
-    /// A result came through since the last failure, from an operation begun after it.
+    /// Since the last failure, the function took a result of an operation that it built after it.
     moved_on: bool,
     difference: Option<String>,
     /// The function has returned or left memory.
@@ -247,7 +248,7 @@ impl Operations {
         }
     }
 
-    /// Brings what earlier runs recorded. Called before the function is.
+    /// Loads what earlier runs recorded, before the function is called.
     pub(crate) fn load(&mut self, records: Vec<StepRecord>) {
         let mut ended = Vec::new();
         let orders = records.iter().map(|record| record.order);
@@ -256,7 +257,7 @@ impl Operations {
         for StepRecord { id, end, order } in records {
             let number = id.number;
             let waits_until = match end {
-                // It was not taken then and will not be taken now, unless the code waits for it anew.
+                // The signal went back to its mailbox: only another wait can get it.
                 StepEnd::GivenBack => {
                     self.order = self.order.max(order + 1);
                     continue;
@@ -311,8 +312,8 @@ impl Operations {
         number
     }
 
-    /// Polls a wait. When it is polled first it begins: `due_at` says when it ends, unless an
-    /// earlier run recorded that.
+    /// Polls a wait. The first poll begins it: `due_at` says when it ends, unless an earlier run
+    /// recorded that.
     pub(crate) fn poll_wait(
         &mut self,
         number: u32,
@@ -436,8 +437,8 @@ impl Operations {
         Poll::Pending
     }
 
-    /// Polls for leave to look at a condition. What a condition says is not recorded; so a result
-    /// that the function can have comes first, or a replay could go another way.
+    /// Polls for leave to check a condition. The answer of a condition is not recorded, so a result
+    /// that the function can take comes first: otherwise a replay could go another way.
     pub(crate) fn poll_look(&mut self, cx: &Context<'_>) -> Poll<()> {
         let has_all = self.results.is_empty() && self.ready.is_empty();
         if has_all || self.may_look || self.closed {
@@ -471,7 +472,7 @@ impl Operations {
         self.active
     }
 
-    // ---- what others tell ----
+    // ---- what the worker tells ----
 
     /// Tells the driver something.
     pub(crate) fn tell(&mut self, sign: Sign) {
@@ -488,7 +489,7 @@ impl Operations {
         }
     }
 
-    /// Whether the driver should stop whatever it waits for and look again.
+    /// Whether the driver should stop waiting and handle a sign.
     pub(crate) fn is_interrupted(&self) -> bool {
         let Signs {
             stop,
@@ -501,7 +502,7 @@ impl Operations {
         lost || kill || stop && !stop_seen || leave && !self.active && !stop
     }
 
-    /// Whether there is no point in trying any longer.
+    /// Whether writing is pointless: the lease is lost, or the shutdown's deadline passed.
     pub(crate) fn is_over(&self) -> bool {
         self.signs.lost || self.signs.kill
     }

@@ -1,6 +1,6 @@
-//! Results that the function has not taken: which of those that were handed out it may take next,
-//! and what becomes of those whose futures it drops. A signal that it drops goes back to its
-//! mailbox, and keeps its place there: what waits in the same mailbox gets the older signals.
+//! Results that the function has not taken: which of the handed-out results it may take next, and
+//! what becomes of a result whose future it drops. A dropped signal goes back to its mailbox and
+//! keeps its place there: other waits for the same mailbox get the older signals.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use abide_core::step::{StepId, StepKind};
 use super::{OperationEnd, Operations, Stage, wake};
 
 impl Operations {
-    /// Takes a result that was handed out, if it is this one's turn.
+    /// Takes a result that was handed out, if it is its turn.
     pub(super) fn take_ready(&mut self, number: u32) -> Option<OperationEnd> {
         self.settle_dropped();
         let place = self.ready.iter().position(|(ready, _)| *ready == number)?;
@@ -28,8 +28,8 @@ impl Operations {
         self.ready.remove(place).map(|(_, end)| end)
     }
 
-    /// After a poll in which the function asked only for results that are not the first: says
-    /// whether there were such, and makes the first of them the next to be taken.
+    /// After a poll in which the function asked only for results before their turn: lets it take
+    /// the first of them next, and returns whether there is one.
     pub(super) fn offer_passed_over(&mut self) -> bool {
         let asked = std::mem::take(&mut self.passed_over);
         let mut ready = self.ready.iter().map(|(number, _)| *number);
@@ -41,7 +41,7 @@ impl Operations {
         self.offered.is_some()
     }
 
-    /// An operation's future is gone, at this stage.
+    /// The future of an operation at this stage is gone.
     pub(super) fn drop_untaken(&mut self, id: StepId, stage: &Stage) {
         let number = id.number;
         let answered = match stage {
@@ -59,7 +59,7 @@ impl Operations {
         }
     }
 
-    /// A wait was answered: its future may have been dropped without the store hearing of it.
+    /// A wait was answered: its future may have been dropped before the store knew that.
     pub(super) fn note_if_dropped(&mut self, number: u32) {
         let is_to_come = number >= self.number;
         if is_to_come || self.alive.contains_key(&number) {
@@ -71,8 +71,8 @@ impl Operations {
         }
     }
 
-    /// Decides which signals go back: those of the operations that were dropped, in the order of
-    /// their mailbox. What was answered later from the same mailbox moves up.
+    /// Decides which signals go back: those of dropped operations, in the order of their mailbox.
+    /// Later answers from the same mailbox move up.
     pub(super) fn settle_dropped(&mut self) {
         if self.dropped.is_empty() {
             return;
@@ -104,8 +104,8 @@ impl Operations {
         self.results.retain(is_left);
     }
 
-    /// What was recorded after a signal was dropped says that the signal went back. So if it did not,
-    /// and the code has not come to all that is recorded, the code took the signal then.
+    /// The return of a dropped signal is recorded before any later operation. So if its return is not recorded, but
+    /// operations are that the code has not built yet, the recorded run took the signal.
     fn compare_dropped(&mut self, dropped: &BTreeMap<u32, StepId>) {
         let is_behind = self.recorded.range(self.number..).next().is_some();
         let answered = |number: &&u32| {
@@ -122,7 +122,7 @@ impl Operations {
         }
     }
 
-    /// The heirs get the first of the answers.
+    /// The heirs get the first of the answers, in order.
     fn move_up(&mut self, given_back: &GivenBack) {
         let operations: BTreeSet<u32> = given_back.operations.iter().copied().collect();
         let heirs: BTreeSet<u32> = given_back.heirs.iter().copied().collect();
@@ -155,13 +155,13 @@ impl Operations {
         let given_back = std::mem::take(&mut self.given_back);
         match self.difference {
             None => given_back,
-            // Other code than that which wrote the record has no say in it.
+            // Code that differs from the record does not decide about its signals.
             Some(_) => Vec::new(),
         }
     }
 
-    /// The function leaves memory. If it has ended, what it has not taken goes back. Otherwise only
-    /// what it dropped by itself does: another run will take the rest.
+    /// The function leaves memory. If it has ended, the signals that it has not taken go back.
+    /// Otherwise only those that it dropped by itself do: another run will take the rest.
     pub(crate) fn leave(&mut self, ended: bool) {
         if ended {
             let untaken = self.ready.iter().chain(&self.results);
