@@ -7,8 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::payload::is_shallow;
 use crate::text::{MAX_PAYLOAD_DEPTH, check_payload, is_default};
-use crate::trigger::is_shallow;
 
 /// Most sources kept of an error. Deeper ones are left out.
 pub const MAX_CHAIN: usize = 32;

@@ -9,81 +9,19 @@ mod builder;
 mod check;
 mod difference;
 mod error;
+mod limits;
 mod order;
+mod task_spec;
 #[cfg(test)]
 pub(crate) mod tests;
 mod wire;
 
-use serde::{Deserialize, Serialize};
-
-use crate::retry::RetryPolicy;
-use crate::text::is_default;
-use crate::trigger::Trigger;
-
 pub use builder::GraphBuilder;
 pub use error::GraphError;
+pub use limits::{MAX_EDGES, MAX_NODES};
+pub use task_spec::{TaskSpec, Uses};
 
-use order::Csr;
-
-/// Most nodes a graph may have; also most tasks.
-pub const MAX_NODES: usize = 100_000;
-
-/// Most edges a graph may have.
-pub const MAX_EDGES: usize = 4_000_000;
-
-/// One task of a workflow: the options that all its nodes share.
-///
-/// Stored as JSON with defaults left out.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TaskSpec {
-    /// The name under which workers register the task's function.
-    pub id: String,
-    /// The rule that decides, once a node's dependencies have ended, whether the node runs.
-    /// Default: it runs if all completed.
-    #[serde(skip_serializing_if = "is_default")]
-    pub trigger: Option<Trigger>,
-    /// Whether and when a failed attempt is repeated. Default: never.
-    #[serde(skip_serializing_if = "is_default")]
-    pub retry: RetryPolicy,
-    /// The longest active time of an attempt in microseconds, more than 0. Default: no limit.
-    #[serde(skip_serializing_if = "is_default")]
-    pub timeout_us: Option<i64>,
-    /// Ready tasks with a higher number run first. Default 0.
-    #[serde(skip_serializing_if = "is_default")]
-    pub priority: i16,
-    /// What the task's function needs.
-    #[serde(skip_serializing_if = "is_default")]
-    pub uses: Uses,
-}
-
-impl TaskSpec {
-    /// A task with defaults for everything but its id.
-    pub fn new(id: impl Into<String>) -> Self {
-        Self {
-            id: id.into(),
-            ..Self::default()
-        }
-    }
-}
-
-/// What a task's function needs, so that nothing else is read or prepared for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Uses {
-    /// The input of its node or of the execution.
-    #[serde(skip_serializing_if = "is_default")]
-    pub input: bool,
-    /// The context with its ancestors' changes.
-    #[serde(skip_serializing_if = "is_default")]
-    pub context: bool,
-    /// Its dependencies' outputs.
-    #[serde(skip_serializing_if = "is_default")]
-    pub outputs: bool,
-    /// The handle for durable operations.
-    #[serde(skip_serializing_if = "is_default")]
-    pub handle: bool,
-}
+use order::{Csr, index, number};
 
 /// A checked, immutable graph. Methods that take a node's number panic if the graph has no such node.
 #[derive(Clone, Debug, PartialEq)]
@@ -222,39 +160,4 @@ impl Graph {
         self.number_of(id)
             .filter(|named| self.dependencies(node).binary_search(named).is_ok())
     }
-
-    /// The first difference between this graph and `recorded`, in words: in its tasks, nodes,
-    /// dependencies, trigger rules or output. None if there is no such difference. Retries,
-    /// timeouts, priorities, the needs of functions and the declared order may differ.
-    pub fn difference_to(&self, recorded: &Graph) -> Option<String> {
-        difference::first(self, recorded)
-    }
-
-    /// Compact, canonical JSON: equal graphs give equal text. The format carries a version.
-    pub fn to_json(&self) -> String {
-        wire::write(self)
-    }
-
-    /// Reads [`Graph::to_json`]'s text and checks it as [`GraphBuilder::build`] does.
-    pub fn from_json(json: &str) -> Result<Self, GraphError> {
-        wire::read(json)
-    }
-
-    /// Sixteen hexadecimal digits of the canonical JSON's SHA-256. Equal graphs have equal
-    /// fingerprints, in whatever order their edges were declared.
-    pub fn fingerprint(&self) -> String {
-        wire::fingerprint(self)
-    }
-}
-
-/// A node's index in the arrays.
-fn index(number: u32) -> usize {
-    (number as usize)
-        .checked_sub(1)
-        .expect("nodes are numbered from 1")
-}
-
-/// A count or position as the arrays store it. Limits keep all of them far below 2^32.
-fn number(count: usize) -> u32 {
-    u32::try_from(count).expect("a graph's counts fit 32 bits")
 }

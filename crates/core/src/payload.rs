@@ -2,12 +2,15 @@
 //! row, and history carries its length and digest.
 
 mod canonical;
+mod depth;
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+
+pub(crate) use depth::is_shallow;
 
 /// The most bytes that a payload may have, unless the store is opened with another limit.
 pub const DEFAULT_PAYLOAD_LIMIT_BYTES: usize = 4 * 1024 * 1024;

@@ -5,11 +5,15 @@ use std::collections::BTreeSet;
 
 use super::{Graph, TaskSpec};
 
-/// The first difference of `graph` from the one that was recorded, in words.
-pub(super) fn first(graph: &Graph, recorded: &Graph) -> Option<String> {
-    tasks(graph, recorded)
-        .or_else(|| nodes(graph, recorded))
-        .or_else(|| output(graph, recorded))
+impl Graph {
+    /// The first difference between this graph and `recorded`, in words: in its tasks, nodes,
+    /// dependencies, trigger rules or output. None if there is no such difference. Retries,
+    /// timeouts, priorities, the needs of functions and the declared order may differ.
+    pub fn difference_to(&self, recorded: &Graph) -> Option<String> {
+        tasks(self, recorded)
+            .or_else(|| nodes(self, recorded))
+            .or_else(|| output(self, recorded))
+    }
 }
 
 fn tasks(graph: &Graph, recorded: &Graph) -> Option<String> {

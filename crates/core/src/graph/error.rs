@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{MAX_EDGES, MAX_NODES};
+use super::limits::{MAX_EDGES, MAX_NODES};
 use crate::retry::RetryError;
 use crate::text::NameError;
 use crate::trigger::{MAX_DEPTH, MAX_VALUE_DEPTH};

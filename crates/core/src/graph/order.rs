@@ -4,8 +4,6 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{index, number};
-
 /// Rows of numbers, one after the other (compressed sparse rows).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Csr {
@@ -144,4 +142,16 @@ pub(super) fn ranks(order: &[u32]) -> Box<[u32]> {
         ranks[index(*node)] = number(rank);
     }
     ranks.into()
+}
+
+/// A node's index in the arrays.
+pub(super) fn index(number: u32) -> usize {
+    (number as usize)
+        .checked_sub(1)
+        .expect("nodes are numbered from 1")
+}
+
+/// A count or position as the arrays store it. Limits keep all of them far below 2^32.
+pub(super) fn number(count: usize) -> u32 {
+    u32::try_from(count).expect("a graph's counts fit 32 bits")
 }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use self::arbitrary::{Shape, id, shapes};
 use super::*;
-use crate::retry::Backoff;
-use crate::trigger::{ContextOp, MAX_DEPTH, MAX_VALUE_DEPTH};
+use crate::retry::{Backoff, RetryPolicy};
+use crate::trigger::{ContextOp, MAX_DEPTH, MAX_VALUE_DEPTH, Trigger};
 
 /// A graph of one task `t` with these nodes and edges.
 fn builder(nodes: &[&str], edges: &[(&str, &str)]) -> GraphBuilder {

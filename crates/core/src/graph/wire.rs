@@ -20,7 +20,25 @@ const VERSION: u64 = 1;
 /// Bytes of the digest that a fingerprint shows.
 const FINGERPRINT_BYTES: usize = 8;
 
-pub(super) fn write(graph: &Graph) -> String {
+impl Graph {
+    /// Compact, canonical JSON: equal graphs give equal text. The format carries a version.
+    pub fn to_json(&self) -> String {
+        write(self)
+    }
+
+    /// Reads [`Graph::to_json`]'s text and checks it as [`GraphBuilder::build`](super::GraphBuilder::build) does.
+    pub fn from_json(json: &str) -> Result<Self, GraphError> {
+        read(json)
+    }
+
+    /// Sixteen hexadecimal digits of the canonical JSON's SHA-256. Equal graphs have equal
+    /// fingerprints, in whatever order their edges were declared.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(self)
+    }
+}
+
+fn write(graph: &Graph) -> String {
     let stored = Written {
         v: VERSION,
         tasks: &graph.tasks,
@@ -30,7 +48,7 @@ pub(super) fn write(graph: &Graph) -> String {
     serde_json::to_string(&stored).expect("a graph is strings, finite numbers and JSON values")
 }
 
-pub(super) fn fingerprint(graph: &Graph) -> String {
+fn fingerprint(graph: &Graph) -> String {
     let digest = Sha256::digest(write(graph));
     digest[..FINGERPRINT_BYTES]
         .iter()
@@ -38,7 +56,7 @@ pub(super) fn fingerprint(graph: &Graph) -> String {
         .collect()
 }
 
-pub(super) fn read(json: &str) -> Result<Graph, GraphError> {
+fn read(json: &str) -> Result<Graph, GraphError> {
     let malformed = |error: serde_json::Error| GraphError::Malformed {
         reason: error.to_string(),
     };

@@ -3,7 +3,7 @@
 
 use crate::timer::Timer;
 
-use super::act::{Act, Acted};
+use super::action::{Act, Acted};
 use super::need::Stop;
 use super::request::*;
 use super::working::Working;

@@ -13,7 +13,8 @@ use crate::status::ExecutionStatus;
 use crate::step::StepRecord;
 use crate::timer::Timer;
 
-use super::request::{OutboxRow, Supersede};
+use super::outbox_row::OutboxRow;
+use super::rerun::Supersede;
 
 /// A row and whether it must be written.
 #[derive(Clone, Debug)]

@@ -12,8 +12,9 @@ use crate::trigger::catches;
 
 use super::effects::ExecutionEnd;
 use super::need::Stop;
+use super::offer::Offer;
 use super::propagate::Spread;
-use super::request::{Claimed, Offer};
+use super::request::Claimed;
 use super::working::Working;
 
 impl Working {

@@ -9,7 +9,9 @@ use crate::transition::Cause;
 
 use super::effects::TaskEnd;
 use super::need::Stop;
-use super::request::{Claimed, Finish, Finished, Held, Offer, Outcome, Rerun};
+use super::offer::Offer;
+use super::request::{Claimed, Finish, Finished, Held, Outcome};
+use super::rerun::Rerun;
 use super::working::Working;
 
 impl Outcome {

@@ -6,6 +6,7 @@
 //! and can be run again.
 
 mod act;
+mod action;
 mod ask;
 mod cancel;
 mod claim;
@@ -15,10 +16,14 @@ mod finish;
 mod fire;
 mod give_back;
 mod need;
+mod offer;
 mod outbox;
+mod outbox_row;
 mod propagate;
 mod recover;
+mod refusal;
 mod request;
+mod rerun;
 mod signal;
 mod start;
 mod stop;
@@ -26,14 +31,18 @@ mod subject;
 mod wait;
 mod working;
 
-pub use act::{Act, Acted, Action, Standing};
+pub use action::{Act, Acted, Action, Standing};
 pub use ask::Ask;
 pub use effects::{
     Change, Effects, ExecutionEnd, NewExecutionRow, NewTaskRow, Row, SignalRead, SignalWrite,
     StepChange, StepWrite, TaskEnd,
 };
 pub use need::{Need, Stop};
+pub use offer::Offer;
+pub use outbox_row::OutboxRow;
+pub use refusal::{Refusal, not_allowed};
 pub use request::*;
+pub use rerun::{Rerun, Supersede, Superseded};
 pub use subject::Subject;
 pub use working::{ContextParts, Latest, Message, Working};
 

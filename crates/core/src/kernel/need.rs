@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
 use crate::table::Illegal;
 
-use super::request::Refusal;
+use super::refusal::Refusal;
 
 /// Something a rule needs that was not read yet. The store reads it, in the same transaction, and
 /// runs the request again.

@@ -6,7 +6,8 @@ use crate::ids::TaskKey;
 use crate::timer::{Timer, TimerKind};
 
 use super::need::Stop;
-use super::request::{Offer, OutboxRow};
+use super::offer::Offer;
+use super::outbox_row::OutboxRow;
 use super::working::Working;
 
 impl Working {

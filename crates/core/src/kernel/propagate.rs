@@ -18,7 +18,8 @@ use crate::trigger::{self, Decision, Ending};
 
 use super::PIECE;
 use super::need::Stop;
-use super::request::{Claimed, Offer};
+use super::offer::Offer;
+use super::request::Claimed;
 use super::working::Working;
 
 /// One request's walk over a graph.

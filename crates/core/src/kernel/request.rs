@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::context::Changes;
 use crate::failure::Failure;
 use crate::graph::Graph;
 use crate::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use crate::payload::Payload;
 use crate::status::{ExecutionStatus, Phase};
-use crate::step::{Operation, OperationResult, StepKind, StepRecord};
-use crate::table::{By, Illegal};
+use crate::step::{Operation, OperationResult, StepRecord};
+use crate::table::By;
 use crate::task::Task;
 use crate::timer::Timer;
 
-use super::act::{Act, Acted};
+use super::action::{Act, Acted};
+use super::offer::Offer;
+use super::outbox_row::OutboxRow;
+use super::rerun::Rerun;
+use super::subject::Subject;
 
 /// One request: applied whole, or refused with nothing written.
 #[derive(Clone, Debug)]
@@ -57,21 +59,31 @@ pub enum Request {
     Progress(Progress),
 }
 
-/// Free slots of a worker, offered with a request: what the request makes ready may be claimed
-/// into them in the same transaction.
-#[derive(Clone, Debug)]
-pub struct Offer {
-    /// The worker.
-    pub worker: WorkerId,
-    /// How many of its slots are free for this request.
-    pub slots: u32,
-    /// How many claims in a row came this way; at [`super::MAX_HOPS`] the outbox gets its turn.
-    pub hop: u8,
-    /// The queues it claims from: a ready row there with a higher priority goes first.
-    pub queues: Arc<[VersionId]>,
-    /// Whether slots that are left over are filled from the outbox, in its order. The store claims those tasks in
-    /// the same transaction; no rule of the kernel looks at this.
-    pub fills: bool,
+impl Request {
+    /// What the request is about.
+    pub fn subject(&self) -> Subject {
+        let execution = match self {
+            Request::Start(start) => return Subject::Instance(start.instance.clone()),
+            Request::Signal(signal) => return Subject::Instance(signal.instance.clone()),
+            Request::Act(act) => return act.subject.clone(),
+            Request::AddTasks(piece) => piece.execution,
+            Request::Publish(publish) => publish.execution,
+            Request::Claim(claim) => claim.key.execution,
+            Request::Finish(finish) => finish.held.key.execution,
+            Request::Defer(defer) => defer.held.key.execution,
+            Request::Resume(Resume { held, .. }) | Request::Evict(Evict { held }) => {
+                held.key.execution
+            }
+            Request::Await(request) => request.held.key.execution,
+            Request::Watch(watch) => watch.held.key.execution,
+            Request::Record(record) => record.held.key.execution,
+            Request::Fire(timer) => timer.execution,
+            Request::Recover(recover) => recover.key.execution,
+            Request::Inbox(inbox) => inbox.row.key.execution,
+            Request::Progress(progress) => progress.held.key.execution,
+        };
+        Subject::Execution(execution)
+    }
 }
 
 /// What to do when the instance already has an execution.
@@ -206,39 +218,6 @@ pub enum Outcome {
         /// The readable difference.
         difference: String,
     },
-}
-
-/// What of a failed attempt's record the next attempt runs again, and what history keeps of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rerun {
-    /// Which records.
-    pub supersede: Supersede,
-    /// Those of them that had ended, for the event of the retry.
-    pub operations: Vec<Superseded>,
-}
-
-/// A record that no longer counts, as the event of the retry tells it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Superseded {
-    /// The operation's number.
-    pub number: u32,
-    /// Its kind.
-    pub kind: StepKind,
-    /// Its name.
-    pub name: String,
-    /// Its error, in words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-/// Which records of a failed attempt do not count for the next: the operation whose error ended
-/// it, and whatever was begun after that error was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Supersede {
-    /// The failed operation.
-    pub failed: u32,
-    /// Operations numbered from here on.
-    pub from: u32,
 }
 
 /// Waits for signals that were answered, but whose answers the code did not take, because it dropped
@@ -383,22 +362,6 @@ pub struct Progress {
     pub value: String,
 }
 
-/// A row of the outbox: "this task can be claimed now" by anyone (`worker` none), or "look at this
-/// task" addressed to the worker that holds it. All of it is the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OutboxRow {
-    /// Whom it is for.
-    pub worker: Option<WorkerId>,
-    /// The queue.
-    pub queue: VersionId,
-    /// Higher goes first.
-    pub priority: i16,
-    /// Since when.
-    pub ready_at: Timestamp,
-    /// The task.
-    pub key: TaskKey,
-}
-
 /// What a request answers when it is applied.
 #[derive(Clone, Debug)]
 pub enum Reply {
@@ -515,126 +478,4 @@ pub enum Notice {
     Stop(TaskKey),
     /// The worker no longer holds the task.
     Lost(TaskKey),
-}
-
-/// Why a request was refused. Nothing was written.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Refusal {
-    /// The table says no.
-    #[error(transparent)]
-    Illegal(#[from] Illegal),
-    /// The instance exists with another input.
-    #[error(
-        "instance `{instance}` already exists as execution {execution} with another input; use another instance id, or start a new generation once it has ended"
-    )]
-    DifferentInput {
-        /// The instance.
-        instance: String,
-        /// Its latest execution.
-        execution: ExecutionId,
-    },
-    /// The instance exists and is one of another workflow.
-    #[error(
-        "instance `{instance}` already exists as execution {execution} of workflow `{found}`, not of `{asked}`: all workflows of a store share its instance ids, so give the new one an id of its own, such as `{asked}-{instance}`"
-    )]
-    OtherWorkflow {
-        /// The instance.
-        instance: String,
-        /// Its latest execution.
-        execution: ExecutionId,
-        /// The workflow of that.
-        found: String,
-        /// The workflow that was to be started.
-        asked: String,
-    },
-    /// The instance exists, and the caller asked to be refused.
-    #[error("instance `{instance}` already exists as execution {execution} ({status})")]
-    InstanceExists {
-        /// The instance.
-        instance: String,
-        /// Its latest execution.
-        execution: ExecutionId,
-        /// Where that stands.
-        status: ExecutionStatus,
-    },
-    /// No such instance.
-    #[error("no instance `{0}` in this store")]
-    UnknownInstance(String),
-    /// No such execution.
-    #[error("no execution {0} in this store")]
-    UnknownExecution(ExecutionId),
-    /// The instance's latest execution has ended.
-    #[error("instance `{instance}` has ended ({status}): nothing will read this signal")]
-    InstanceEnded {
-        /// The instance.
-        instance: String,
-        /// How it ended.
-        status: ExecutionStatus,
-    },
-    /// The execution has ended.
-    #[error("execution {execution} is {status}: an ended execution can't be {action}")]
-    Ended {
-        /// The execution.
-        execution: ExecutionId,
-        /// How it ended.
-        status: ExecutionStatus,
-        /// What was asked.
-        action: &'static str,
-    },
-    /// The execution's status does not allow an action.
-    #[error("execution {execution} is {status}: {}", not_allowed(*status, action, allowed))]
-    NotAllowed {
-        /// The execution.
-        execution: ExecutionId,
-        /// Where it stands.
-        status: ExecutionStatus,
-        /// What would have been done to it, such as `cancelled`.
-        action: &'static str,
-        /// The actions that its status allows, by name.
-        allowed: Vec<&'static str>,
-    },
-    /// The execution has changed since the caller saw it.
-    #[error(
-        "execution {execution} is at version {version} ({status}), not at {expected}: it has changed meanwhile; look again"
-    )]
-    Stale {
-        /// The execution.
-        execution: ExecutionId,
-        /// The version that the caller saw.
-        expected: u32,
-        /// Its version now.
-        version: u32,
-        /// Its status now.
-        status: ExecutionStatus,
-    },
-    /// The sender no longer holds the task.
-    #[error("task {key} is no longer held with epoch {epoch}: its lease was lost")]
-    LeaseLost {
-        /// The task.
-        key: TaskKey,
-        /// The stale epoch.
-        epoch: u32,
-    },
-    /// Another record stands where this one should go.
-    #[error("task {key} has already recorded operation {number} as {recorded}")]
-    StepTaken {
-        /// The task.
-        key: TaskKey,
-        /// The operation.
-        number: u32,
-        /// What is recorded there.
-        recorded: String,
-    },
-}
-
-/// Why an execution in this status can't be, say, `cancelled`, and what can be done instead.
-pub fn not_allowed(status: ExecutionStatus, action: &str, allowed: &[&str]) -> String {
-    let kind = match status.is_terminal() {
-        true => "an ended execution",
-        false => "it",
-    };
-    match allowed {
-        [] => format!("{kind} can't be {action}"),
-        allowed => format!("{kind} can't be {action}; allowed: {}", allowed.join(", ")),
-    }
 }

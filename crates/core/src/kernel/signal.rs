@@ -10,7 +10,8 @@ use crate::transition::Cause;
 use super::Need;
 use super::effects::SignalWrite;
 use super::need::Stop;
-use super::request::{Refusal, Signal, Signalled};
+use super::refusal::Refusal;
+use super::request::{Signal, Signalled};
 use super::working::Working;
 
 impl Working {

@@ -12,8 +12,10 @@ use crate::trigger::Trigger;
 
 use super::effects::{NewExecutionRow, NewTaskRow};
 use super::need::Stop;
+use super::offer::Offer;
 use super::propagate::Spread;
-use super::request::{AddTasks, Claimed, IfExists, Offer, Publish, Refusal, Start, Started};
+use super::refusal::Refusal;
+use super::request::{AddTasks, Claimed, IfExists, Publish, Start, Started};
 use super::working::{ContextParts, Latest, Working};
 use super::{Need, PIECE};
 

@@ -8,8 +8,6 @@ use std::sync::Arc;
 use crate::ids::ExecutionId;
 
 use super::need::Need;
-use super::request::{Evict, Request, Resume};
-use super::working::Working;
 
 /// The one thing that a request is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,33 +25,6 @@ impl Subject {
             Subject::Execution(id) => Need::Execution(*id),
             Subject::Instance(instance) => Need::Instance(instance.clone()),
         }
-    }
-}
-
-impl Request {
-    /// What the request is about.
-    pub fn subject(&self) -> Subject {
-        let execution = match self {
-            Request::Start(start) => return Subject::Instance(start.instance.clone()),
-            Request::Signal(signal) => return Subject::Instance(signal.instance.clone()),
-            Request::Act(act) => return act.subject.clone(),
-            Request::AddTasks(piece) => piece.execution,
-            Request::Publish(publish) => publish.execution,
-            Request::Claim(claim) => claim.key.execution,
-            Request::Finish(finish) => finish.held.key.execution,
-            Request::Defer(defer) => defer.held.key.execution,
-            Request::Resume(Resume { held, .. }) | Request::Evict(Evict { held }) => {
-                held.key.execution
-            }
-            Request::Await(request) => request.held.key.execution,
-            Request::Watch(watch) => watch.held.key.execution,
-            Request::Record(record) => record.held.key.execution,
-            Request::Fire(timer) => timer.execution,
-            Request::Recover(recover) => recover.key.execution,
-            Request::Inbox(inbox) => inbox.row.key.execution,
-            Request::Progress(progress) => progress.held.key.execution,
-        };
-        Subject::Execution(execution)
     }
 }
 
@@ -81,24 +52,14 @@ impl Need {
     }
 }
 
-impl Working {
-    /// The subject by one name: an instance is its latest execution, as soon as that is known.
-    pub fn resolve(&self, subject: &Subject) -> Subject {
-        let Subject::Instance(instance) = subject else {
-            return subject.clone();
-        };
-        match self.instances.get(instance) {
-            Some(Some(latest)) => Subject::Execution(latest.id),
-            _ => subject.clone(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ids::{TaskKey, Timestamp, VersionId, WorkerId};
-    use crate::kernel::{Act, Action, Claim, GivenBack, Held, Latest, OutboxRow, Record, Signal};
+    use crate::kernel::{
+        Act, Action, Claim, Evict, GivenBack, Held, Latest, OutboxRow, Record, Request, Signal,
+        Working,
+    };
     use crate::payload::Payload;
     use crate::timer::{Timer, TimerKind};
 

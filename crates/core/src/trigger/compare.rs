@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use serde_json::{Map, Number, Value};
 
-use super::ContextOp;
+use super::rule::ContextOp;
 
 /// Whether the comparison of the value at a rule's key is true.
 pub(super) fn holds(found: Option<&Value>, op: ContextOp, value: &Value) -> bool {
@@ -95,14 +95,4 @@ fn compare_mixed(whole: i128, float: f64) -> Ordering {
     // Adding zero makes -0.0 equal to 0.0.
     let rest = 0.0_f64.total_cmp(&(float.fract() + 0.0));
     whole.cmp(&(float.trunc() as i128)).then(rest)
-}
-
-/// Whether a value is nested at most `depth` deep; a plain value is 0 deep.
-pub(crate) fn is_shallow(value: &Value, depth: usize) -> bool {
-    let inside = |value: &Value| depth > 0 && is_shallow(value, depth - 1);
-    match value {
-        Value::Array(items) => depth > 0 && items.iter().all(inside),
-        Value::Object(map) => depth > 0 && map.values().all(inside),
-        _ => true,
-    }
 }

@@ -10,7 +10,9 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Ending, Trigger, compare};
+use super::compare;
+use super::ending::Ending;
+use super::rule::Trigger;
 use crate::graph::Graph;
 
 /// Most entries that a [`SkipReason`] keeps of the values that the rule used.

@@ -1,9 +1,9 @@
 //! Rules over a small graph, by subject.
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::graph::{GraphBuilder, TaskSpec};
+use crate::graph::{Graph, GraphBuilder, TaskSpec};
 
 use Ending::{Abandoned, Cancelled, Completed, Failed, Skipped};
 

@@ -5,7 +5,8 @@ use rustc_hash::FxHashMap;
 use crate::ids::TaskKey;
 use crate::kernel::effects::{StepChange, StepWrite};
 use crate::kernel::need::{Need, Stop};
-use crate::kernel::request::{Refusal, Supersede};
+use crate::kernel::refusal::Refusal;
+use crate::kernel::rerun::Supersede;
 use crate::step::{Operation, StepRecord};
 
 use super::undo::Undo;

@@ -8,7 +8,7 @@ use crate::graph::Graph;
 use crate::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
 use crate::kernel::effects::Row;
 use crate::kernel::need::Need;
-use crate::kernel::request::OutboxRow;
+use crate::kernel::outbox_row::OutboxRow;
 use crate::payload::Payload;
 use crate::step::{Operation, StepEnd, StepRecord};
 use crate::task::Task;

@@ -25,6 +25,7 @@ use crate::payload::Payload;
 use crate::task::Task;
 
 use super::effects::{Effects, Mark, Row};
+use super::subject::Subject;
 
 use journal::Journal;
 use mailbox::Mailbox;
@@ -140,5 +141,16 @@ impl Working {
         executions.sort_unstable_by_key(|row| row.value.id);
         tasks.sort_unstable_by_key(|row| row.value.key);
         (executions, tasks, self.effects)
+    }
+
+    /// The subject by one name: an instance is its latest execution, as soon as that is known.
+    pub fn resolve(&self, subject: &Subject) -> Subject {
+        let Subject::Instance(instance) = subject else {
+            return subject.clone();
+        };
+        match self.instances.get(instance) {
+            Some(Some(latest)) => Subject::Execution(latest.id),
+            _ => subject.clone(),
+        }
     }
 }

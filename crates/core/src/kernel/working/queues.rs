@@ -7,7 +7,8 @@ use std::ops::Bound;
 use crate::ids::{VersionId, WorkerId};
 use crate::kernel::effects::Change;
 use crate::kernel::need::{Need, Stop};
-use crate::kernel::request::{Offer, OutboxRow};
+use crate::kernel::offer::Offer;
+use crate::kernel::outbox_row::OutboxRow;
 use crate::timer::Timer;
 
 use super::Working;

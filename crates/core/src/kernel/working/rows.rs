@@ -10,7 +10,7 @@ use crate::graph::Graph;
 use crate::ids::{ExecutionId, TaskKey};
 use crate::kernel::effects::{Row, TaskEnd};
 use crate::kernel::need::{Need, Stop};
-use crate::kernel::request::Refusal;
+use crate::kernel::refusal::Refusal;
 use crate::status::Phase;
 use crate::table::Illegal;
 use crate::task::Task;
