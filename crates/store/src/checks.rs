@@ -7,54 +7,49 @@ use abide_core::text;
 
 use crate::error::StoreError;
 use crate::rows::RecordedGraph;
-use crate::store::Store;
 use crate::views::WorkflowKind;
 
-impl Store {
-    /// That a payload can be stored: within the limit, and free of NUL characters.
-    pub fn check_payload(&self, what: &str, json: &str) -> Result<(), StoreError> {
-        let limit = self.payload_limit_bytes;
-        if json.len() > limit {
-            return Err(StoreError::Invalid(format!(
-                "{what} has {} bytes, the limit is {limit}: keep large data elsewhere and pass a reference, or raise the payload limit",
-                json.len(),
-            )));
-        }
-        if json.starts_with('@') {
-            // No JSON does, and the store would take it for one of its references.
-            return Err(StoreError::Invalid(format!("{what} is not JSON")));
-        }
-        text::check_payload(json).map_err(|error| StoreError::Invalid(format!("{what}: {error}")))
+/// Refuses a payload that is larger than `limit` bytes, or that no store can keep.
+pub(crate) fn check_payload(what: &str, json: &str, limit: usize) -> Result<(), StoreError> {
+    if json.len() > limit {
+        return Err(StoreError::Invalid(format!(
+            "{what} has {} bytes, the limit is {limit}: keep large data elsewhere and pass a reference, or raise the payload limit",
+            json.len(),
+        )));
     }
+    if json.starts_with('@') {
+        // No JSON does, and the store would take it for one of its references.
+        return Err(StoreError::Invalid(format!("{what} is not JSON")));
+    }
+    text::check_payload(json).map_err(|error| StoreError::Invalid(format!("{what}: {error}")))
+}
 
-    pub(crate) fn check_start(&self, start: &Start) -> Result<(), StoreError> {
-        check_name("instance id", &start.instance)?;
-        check_actor(start.actor.as_deref())?;
-        if let Some(tags) = &start.tags {
-            self.check_payload("the tags", tags)?;
-        }
-        if let Some(input) = &start.input {
-            self.check_payload("the input", input.as_str())?;
-        }
-        for (number, input) in &start.node_inputs {
-            self.check_payload("the input of a node", input.as_str())
-                .map_err(|error| {
-                    StoreError::Invalid(format!("node `{}`: {error}", start.graph.node_id(*number)))
-                })?;
-        }
-        Ok(())
+pub(crate) fn check_start(start: &Start, limit: usize) -> Result<(), StoreError> {
+    check_name("instance id", &start.instance)?;
+    check_actor(start.actor.as_deref())?;
+    if let Some(tags) = &start.tags {
+        check_payload("the tags", tags, limit)?;
     }
+    if let Some(input) = &start.input {
+        check_payload("the input", input.as_str(), limit)?;
+    }
+    for (number, input) in &start.node_inputs {
+        check_payload("the input of a node", input.as_str(), limit).map_err(|error| {
+            StoreError::Invalid(format!("node `{}`: {error}", start.graph.node_id(*number)))
+        })?;
+    }
+    Ok(())
+}
 
-    pub(crate) fn check_signal(&self, signal: &Signal) -> Result<(), StoreError> {
-        check_name("signal", &signal.name)?;
-        check_actor(signal.actor.as_deref())?;
-        self.check_payload("the signal's payload", signal.payload.as_str())
-    }
+pub(crate) fn check_signal(signal: &Signal, limit: usize) -> Result<(), StoreError> {
+    check_name("signal", &signal.name)?;
+    check_actor(signal.actor.as_deref())?;
+    check_payload("the signal's payload", signal.payload.as_str(), limit)
+}
 
-    pub(crate) fn check_act(&self, act: &Act) -> Result<(), StoreError> {
-        check_words("the reason", &act.reason)?;
-        check_actor(act.actor.as_deref())
-    }
+pub(crate) fn check_act(act: &Act) -> Result<(), StoreError> {
+    check_words("the reason", &act.reason)?;
+    check_actor(act.actor.as_deref())
 }
 
 pub(crate) fn check_name(what: &str, name: &str) -> Result<(), StoreError> {

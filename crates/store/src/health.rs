@@ -2,10 +2,6 @@
 
 use abide_core::ids::{Timestamp, VersionId};
 
-use crate::driver::query;
-use crate::error::StoreError;
-use crate::store::Store;
-
 /// How a store fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -47,11 +43,4 @@ pub struct TableHealth {
     pub dead_rows: u64,
     /// With indexes and long values.
     pub bytes: u64,
-}
-
-impl Store {
-    /// How the store fares. Counts the outbox, which is as long as the queue is.
-    pub async fn health(&self) -> Result<Health, StoreError> {
-        query!(self.driver, health())
-    }
 }

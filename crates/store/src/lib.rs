@@ -24,6 +24,8 @@ mod graphs;
 mod health;
 mod hints;
 mod job;
+mod left_aside;
+mod leftovers;
 mod listing;
 mod location;
 mod migrations;

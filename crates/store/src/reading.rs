@@ -10,6 +10,7 @@ use abide_core::step::StepRecord;
 
 use crate::driver::{Driver, query};
 use crate::error::StoreError;
+use crate::health::Health;
 use crate::queries;
 use crate::rollup::Rollup;
 #[cfg(feature = "sqlite")]
@@ -27,6 +28,11 @@ use crate::views::{
 const MANY: u32 = 256;
 
 impl Store {
+    /// How the store fares. Counts the outbox, which is as long as the queue is.
+    pub async fn health(&self) -> Result<Health, StoreError> {
+        query!(self.driver, health())
+    }
+
     /// An execution.
     pub async fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionView>, StoreError> {
         let now = self.now();

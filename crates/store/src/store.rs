@@ -13,17 +13,18 @@ use tokio::sync::oneshot;
 
 #[cfg(feature = "sqlite")]
 use crate::answer::Waiting;
+use crate::checks::{check_act, check_payload, check_signal, check_start};
 use crate::driver::{Driver, on};
 use crate::error::{ApplyError, StoreError};
 use crate::hints::{EndWatch, Hints};
 use crate::job::{Answer, Job};
+use crate::left_aside::LeftAside;
 use crate::location::Location;
 #[cfg(feature = "postgres")]
 use crate::postgres::Postgres;
 #[cfg(feature = "sqlite")]
 use crate::sqlite::Sqlite;
 use crate::stats::Stats;
-use crate::upkeep::LeftAside;
 #[cfg(feature = "sqlite")]
 use crate::verify::{self, VerifyOptions, VerifyReport};
 use crate::{Claims, Fired, StoreOptions};
@@ -136,6 +137,11 @@ impl Store {
 
     // ---- what users ask ----
 
+    /// That a payload can be stored: within the limit, and free of NUL characters.
+    pub fn check_payload(&self, what: &str, json: &str) -> Result<(), StoreError> {
+        check_payload(what, json, self.payload_limit_bytes)
+    }
+
     /// Starts an execution; a large graph is written in pieces under an execution that nobody sees
     /// until the last.
     ///
@@ -143,7 +149,7 @@ impl Store {
     ///
     /// Names or payloads that cannot be stored, and what [`Store::apply`] says.
     pub async fn start(&self, start: Start) -> Result<Started, ApplyError> {
-        self.check_start(&start)?;
+        check_start(&start, self.payload_limit_bytes)?;
         let id = start.id;
         let mut requests = requests(start).into_iter();
         let first = requests.next().expect("a start takes a request");
@@ -175,7 +181,7 @@ impl Store {
     /// [`Refusal::UnknownInstance`] and [`Refusal::InstanceEnded`], names or payloads that cannot
     /// be stored, and what [`Store::apply`] says.
     pub async fn signal(&self, signal: Signal) -> Result<Signalled, ApplyError> {
-        self.check_signal(&signal)?;
+        check_signal(&signal, self.payload_limit_bytes)?;
         self.apply(signal).await
     }
 
@@ -188,7 +194,7 @@ impl Store {
     /// [`Refusal::Stale`]; a reason that is the engine's own or that can't be stored; and what
     /// [`Store::apply`] says.
     pub async fn act(&self, act: Act) -> Result<Acted, ApplyError> {
-        self.check_act(&act)?;
+        check_act(&act)?;
         let acted = self.apply(act).await?;
         if acted.status() != ExecutionStatus::Cancelling || self.has_workers().await? {
             return Ok(acted);

@@ -1,18 +1,18 @@
 //! What keeps a store going besides transitions: workers and their leases, recovery of what dead
 //! ones left, workflow versions.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{Ask, PIECE, Recover, Recovered};
-use rustc_hash::FxHashSet;
 
 use crate::checks::check_name;
 use crate::driver::{Driver, on};
 use crate::error::{ApplyError, StoreError};
 use crate::job::Job;
+use crate::leftovers::Leftovers;
 use crate::store::Store;
 use crate::views::{NewWorker, WorkerRow, WorkflowKind};
 
@@ -54,15 +54,6 @@ pub enum Liveness {
     Locks,
     /// Its lease is over: its heartbeat has stood still for so long, by the clock of whoever looks.
     Leases,
-}
-
-/// What others left and nobody looks after.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Leftovers {
-    /// Workers that are gone and have something to recover.
-    pub(crate) dead: Vec<WorkerId>,
-    /// Executions whose large graph was never finished: their process died, or another start won.
-    pub(crate) unpublished: Vec<ExecutionId>,
 }
 
 /// Dead workers that this process recovers: what it does not get done is left to the next.
@@ -107,25 +98,6 @@ impl Trouble {
 
 /// Tasks taken back in one transaction.
 const RECOVERY_BATCH: u32 = 500;
-
-/// Tasks of dead workers that cannot be taken back. They are tried again, since somebody may mend
-/// them by hand, but told of once.
-#[derive(Debug, Default)]
-pub(crate) struct LeftAside(Mutex<FxHashSet<TaskKey>>);
-
-impl LeftAside {
-    /// More than these are forgotten, and told of again.
-    const MOST: usize = 10_000;
-
-    /// Leaves a task aside. False if it was already.
-    fn add(&self, task: TaskKey) -> bool {
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if tasks.len() >= LeftAside::MOST {
-            tasks.clear();
-        }
-        tasks.insert(task)
-    }
-}
 
 impl Store {
     // ---- workers ----

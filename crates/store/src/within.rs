@@ -14,7 +14,7 @@ use abide_core::graph::Graph;
 use abide_core::ids::VersionId;
 use abide_core::kernel::{Ask, Reply, Request, Signal, Signalled, Start, Started};
 
-use crate::checks::check_name;
+use crate::checks::{check_name, check_signal, check_start};
 use crate::driver::Driver;
 use crate::error::{ApplyError, StoreError};
 use crate::store::{Store, requests};
@@ -79,7 +79,7 @@ impl Store {
         transaction: &mut T,
         start: Start,
     ) -> Result<Started, ApplyError> {
-        self.check_start(&start)?;
+        check_start(&start, self.payload_limit_bytes)?;
         let requests = requests(Start {
             offer: None,
             ..start
@@ -99,7 +99,7 @@ impl Store {
         transaction: &mut T,
         signal: Signal,
     ) -> Result<Signalled, ApplyError> {
-        self.check_signal(&signal)?;
+        check_signal(&signal, self.payload_limit_bytes)?;
         let requests = vec![Request::Signal(signal)];
         transaction.apply(self, requests).await.map(Signal::answer)
     }

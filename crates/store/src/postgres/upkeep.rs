@@ -10,8 +10,8 @@ use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId, firs
 use abide_core::timer::Timer;
 
 use crate::error::StoreError;
+use crate::leftovers::Leftovers;
 use crate::queries;
-use crate::upkeep::Leftovers;
 use crate::views::{NewWorker, WorkflowKind};
 
 use super::connect::{BEGIN, COMMIT, ROLLBACK, Session, silent};

@@ -3,12 +3,12 @@
 use std::fmt::Display;
 
 use abide_core::status::{ExecutionStatus, Phase, SubStatus, TaskStatus};
-use abide_core::timer::NEVER;
 
 use super::fold_execution::ExecutionFold;
 use super::fold_task::TaskFold;
 use super::report::{Invariant, Problems};
 use super::rows::{ExecutionCells, TaskCells};
+use super::words;
 
 /// Compares a task's row with its history, which must be whole.
 pub(super) fn task(row: &TaskCells, fold: &TaskFold, problems: &mut Problems) {
@@ -25,8 +25,8 @@ pub(super) fn task(row: &TaskCells, fold: &TaskFold, problems: &mut Problems) {
     if row.worker != fold.worker {
         problems.differs(
             "worker",
-            super::worker(row.worker),
-            super::worker(fold.worker),
+            words::worker(row.worker),
+            words::worker(fold.worker),
         );
     }
     number(problems, "attempt", row.attempt, fold.attempt);
@@ -58,7 +58,7 @@ pub(super) fn stored_phase(row: &TaskCells) -> Result<Phase, String> {
     };
     Phase::of(status, sub_status, row.worker.is_some()).ok_or_else(|| {
         let sub_status = sub_status.map_or("none", SubStatus::as_str);
-        let worker = super::worker(row.worker);
+        let worker = words::worker(row.worker);
         format!(
             "status {status} with sub-status {sub_status} and {worker} holding it is impossible"
         )
@@ -142,12 +142,4 @@ fn option<T: Display + PartialEq>(
 
 fn shown<T: Display>(value: Option<T>) -> String {
     value.map_or_else(|| "NULL".to_owned(), |value| value.to_string())
-}
-
-/// A time as people who look into the table see it.
-pub(super) fn time(at: i64) -> String {
-    match at == NEVER.0 {
-        true => "never".to_owned(),
-        false => at.to_string(),
-    }
 }

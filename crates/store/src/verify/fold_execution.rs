@@ -5,8 +5,8 @@ use abide_core::execution::StopCause;
 use abide_core::status::ExecutionStatus;
 use serde::Deserialize;
 
-use super::fold_task::Recorded;
 use super::history::{EXECUTIONS, Place, Stream};
+use super::payloads::Recorded;
 use super::report::{Invariant, Problems};
 use super::rows::{EventCells, State, StoredEvent};
 

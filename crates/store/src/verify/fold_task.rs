@@ -8,38 +8,11 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::history::{Place, Stream, TASKS};
+use super::payloads::Recorded;
 use super::report::{Invariant, Problems};
 use super::rows::{EventCells, State, StoredEvent};
-
-/// Length and digest of a payload, as history records it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Recorded {
-    pub(super) len: u64,
-    pub(super) sha256: String,
-}
-
-/// Declares the times that are added up, each once: as a column of the row, and as history has it.
-macro_rules! spent {
-    ($($time:ident),+ $(,)?) => {
-        /// How long a task was in each state.
-        #[derive(Default)]
-        pub(super) struct Spent { $($time: i64),+ }
-
-        impl Spent {
-            /// From the columns of a row, by their names.
-            pub(super) fn read<E>(read: impl Fn(&str) -> Result<i64, E>) -> Result<Spent, E> {
-                Ok(Spent { $($time: read(stringify!($time))?),+ })
-            }
-
-            /// Each column with its value here and there.
-            pub(super) fn beside(&self, other: &Spent) -> Vec<(&'static str, i64, i64)> {
-                vec![$((stringify!($time), self.$time, other.$time)),+]
-            }
-        }
-    };
-}
-
-spent! { queued_us, active_us, attempt_active_us, deferred_us, retry_wait_us }
+use super::spent::Spent;
+use super::words;
 
 /// What a task's events come to.
 pub(super) struct TaskFold {
@@ -236,15 +209,15 @@ impl TaskFold {
                 | E::TaskAbandoned
         );
         if by_engine && event.worker.is_some() {
-            let worker = super::worker(event.worker);
+            let worker = words::worker(event.worker);
             let what = format!("event {n} ({name}) was made by {worker}, which no worker does");
             problems.add(Invariant::I7, what);
         }
         if by_holder && (event.worker.is_none() || event.worker != self.worker) {
             let what = format!(
                 "event {n} ({name}) was made by {}, but {} held the task",
-                super::worker(event.worker),
-                super::worker(self.worker)
+                words::worker(event.worker),
+                words::worker(self.worker)
             );
             problems.add(Invariant::I7, what);
         }

@@ -13,19 +13,19 @@ mod fold_execution;
 mod fold_task;
 mod graphs;
 mod history;
+mod options;
 mod payloads;
 mod queue;
 mod report;
 mod rows;
 mod schema;
+mod spent;
 mod steps;
 mod tasks;
 mod walk;
 mod whole;
+mod words;
 
-use std::time::Duration;
-
-use abide_core::ids::WorkerId;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::StoreError;
@@ -34,41 +34,9 @@ use crate::sqlite::connection::Database;
 use crate::sqlite::rows::is_content;
 use crate::sqlite::schema as numbered;
 
+pub use options::{Integrity, VerifyOptions};
 use report::Findings;
 pub use report::{Checked, Finding, Invariant, Subject, VerifyReport};
-
-/// How the database checks itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Integrity {
-    /// Every page and every index entry.
-    #[default]
-    Full,
-    /// Every page, but not whether indexes match their tables: faster.
-    Quick,
-    /// Not at all.
-    Skip,
-}
-
-/// How a store is verified.
-#[derive(Clone, Debug)]
-pub struct VerifyOptions {
-    /// The most findings that are kept; more are counted. Default: 1000.
-    pub max_findings: usize,
-    /// How the database checks itself. Default: fully.
-    pub integrity: Integrity,
-    /// How long to wait for a lock that another process holds. Default: 5 seconds.
-    pub busy_timeout: Duration,
-}
-
-impl Default for VerifyOptions {
-    fn default() -> Self {
-        VerifyOptions {
-            max_findings: 1000,
-            integrity: Integrity::Full,
-            busy_timeout: Duration::from_secs(5),
-        }
-    }
-}
 
 /// Verifies a database file, whether or not it is in use, without writing to it. For a file that is
 /// damaged, too, where opening a [`crate::Store`] fails.
@@ -269,12 +237,4 @@ fn check_all(
         more: findings.more,
         checked,
     })
-}
-
-/// A worker, in words.
-fn worker(id: Option<i64>) -> String {
-    id.map_or_else(
-        || "nobody".to_owned(),
-        |id| format!("worker {}", WorkerId(id)),
-    )
 }

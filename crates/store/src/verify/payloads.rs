@@ -5,10 +5,17 @@ use std::borrow::Cow;
 
 use abide_core::payload::digest_hex;
 use rusqlite::{Connection, OptionalExtension};
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::fold_task::Recorded;
 use super::report::{Invariant, Problems};
+
+/// Length and digest of a payload, as history records it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Recorded {
+    pub(super) len: u64,
+    pub(super) sha256: String,
+}
 
 pub(super) struct Payloads<'c> {
     connection: &'c Connection,

@@ -9,10 +9,10 @@ use abide_core::step::StepKind;
 use abide_core::timer::{NEVER, TimerKind};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::compare::time;
 use super::report::{Invariant, Problems};
 use super::rows::{ExecutionCells, StoredOutbox, StoredTimer};
 use super::steps::Steps;
+use super::words::{self, time};
 
 /// Workers by id.
 pub(super) type Workers = HashMap<i64, KnownWorker>;
@@ -191,7 +191,7 @@ impl Home<'_> {
         if row.worker != 0 {
             let addressed = self.workers.get(&row.worker);
             if addressed.is_none_or(|worker| worker.is_forgotten) {
-                let worker = super::worker(Some(row.worker));
+                let worker = words::worker(Some(row.worker));
                 let what = format!("a wake-up is addressed to {worker}, who is gone");
                 problems.mendable(Invariant::I8, what, "delete the outbox row");
             }
@@ -263,7 +263,7 @@ impl Home<'_> {
     }
 
     fn check_held(&self, task: &Queued<'_>, problems: &mut Problems) {
-        let (phase, worker) = (task.holding.phase, super::worker(task.holding.worker));
+        let (phase, worker) = (task.holding.phase, words::worker(task.holding.worker));
         let wrong = match task
             .holding
             .worker

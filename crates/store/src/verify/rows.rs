@@ -8,7 +8,7 @@ use rusqlite::Row;
 use rusqlite::types::FromSql;
 
 use super::cursor::Keyed;
-use super::fold_task::Spent;
+use super::spent::Spent;
 
 /// A row's columns but for its key, or what is wrong with them.
 pub(super) type Cells<T> = Result<T, String>;

@@ -7,8 +7,8 @@ use rusqlite::{Connection, Row, params};
 
 use crate::views::WorkflowKind;
 
-use super::Integrity;
 use super::graphs;
+use super::options::Integrity;
 use super::payloads::Payloads;
 use super::queue::{KnownWorker, Workers};
 use super::report::{Checked, Findings, Invariant, Problems, Subject};
