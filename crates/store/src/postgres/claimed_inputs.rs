@@ -10,8 +10,7 @@ use abide_core::kernel::{Claimed, Reply};
 use crate::job::Done;
 use crate::rows::Columns;
 
-use super::load::by_place;
-use super::rows::Cells;
+use super::rows::{Cells, by_place};
 use super::statement::{Param, Row, Statement};
 
 /// The longest input that comes with a claim, in bytes.

@@ -20,6 +20,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::address::Address;
 use super::name::SchemaName;
 use super::statement::{Execute, Param, Row, Statement};
+use super::token::token;
 use super::{error, pooler, tls};
 use crate::error::StoreError;
 use crate::stats::Counters;
@@ -127,7 +128,7 @@ impl Session {
             detail,
         };
         let connector = tls::connector(address.tls, &address.roots).map_err(cannot_open)?;
-        let mark = super::token();
+        let mark = token();
         let marked = pooler::marked(&address.config, &mark);
         let connected = match marked.connect(connector.clone()).await {
             Err(error) if pooler::refused_mark(&error) => address.config.connect(connector).await,

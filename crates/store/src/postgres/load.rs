@@ -19,7 +19,7 @@ use crate::words;
 
 use super::low_water::LowWater;
 use super::needs;
-use super::rows::{Cells, Content, Read};
+use super::rows::{Cells, Content, Read, by_place};
 use super::statement::{Param, Row, Statement};
 
 /// Needs whose rows cannot be read: the trouble of the requests that have them, and of no others.
@@ -164,27 +164,6 @@ impl Filling<'_> {
         let error = error.of(words::need(need));
         self.failed.push((need.clone(), error));
     }
-}
-
-/// The rows of each need, or what is wrong with one of them.
-pub(super) fn by_place<T>(
-    needs: usize,
-    rows: Vec<Row>,
-    read: fn(&mut Cells) -> Read<T>,
-) -> Vec<Read<Vec<T>>> {
-    let mut of_needs: Vec<Read<Vec<T>>> = (0..needs).map(|_| Ok(Vec::new())).collect();
-    for row in rows {
-        let mut cells = Cells::new(row);
-        let place = cells.int::<usize>().ok().and_then(|at| at.checked_sub(1));
-        let of_need = place.and_then(|place| of_needs.get_mut(place));
-        let of_need = of_need.expect("a row begins with the place of its need");
-        match (read(&mut cells), &mut *of_need) {
-            (Ok(value), Ok(values)) => values.push(value),
-            (Err(error), Ok(_)) => *of_need = Err(error),
-            (_, Err(_)) => {}
-        }
-    }
-    of_needs
 }
 
 /// Locks executions by id, and the latest of each instance. Relies on executions_instance. That a

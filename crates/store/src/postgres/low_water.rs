@@ -9,8 +9,7 @@
 //! was picked, what lies below is looked at, off the path of those who wait.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use abide_core::ids::{Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{Change, Effects, OutboxRow};
@@ -21,7 +20,6 @@ use tokio::sync::Notify;
 use crate::error::StoreError;
 use crate::rows::Columns;
 
-use super::Shared;
 use super::queries::{all, int};
 use super::rows::Cells;
 use super::statement::{Execute, Param, Statement};
@@ -32,12 +30,6 @@ const MARGIN_US: i64 = 250_000;
 
 /// Ranks of a queue, or queues and ranks of an inbox, that have marks. What is beyond is scanned whole.
 const MOST_MARKS: usize = 64;
-
-/// How long after something was picked what lies below the marks is looked at.
-const SOUND_AFTER: Duration = Duration::from_secs(1);
-
-/// A look that took long is followed by a pause that is so many times as long.
-const PAUSES: u32 = 20;
 
 /// Whoever a row of the outbox is for that is for no worker in particular.
 const ANYONE: i64 = 0;
@@ -51,7 +43,7 @@ const HIGHEST: i64 = i32::MAX as i64;
 pub(crate) struct LowWater {
     marks: Mutex<Marks>,
     /// Something was picked.
-    picked: Notify,
+    pub(super) picked: Notify,
 }
 
 struct Marks {
@@ -362,33 +354,6 @@ fn advance<K: Copy + Ord>(
         if marks.len() < MOST_MARKS {
             marks.insert(key, first.min(settled));
         }
-    }
-}
-
-/// Looks below the marks now and then, for as long as the store is open. A process that picks
-/// nothing looks at nothing.
-pub(crate) async fn keep_sounding(low_water: Arc<LowWater>, shared: Weak<Shared>) {
-    let mut pause = SOUND_AFTER;
-    loop {
-        low_water.picked.notified().await;
-        tokio::time::sleep(pause).await;
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        let begun = Instant::now();
-        let sounded = async { low_water.sound(&*shared.readers.get().await?).await };
-        match sounded.await {
-            Ok((work, timer)) => {
-                if work {
-                    shared.hints.work.notify_one();
-                }
-                if let Some(due) = timer {
-                    shared.hints.timer_set(due);
-                }
-            }
-            Err(error) => tracing::debug!(%error, "can't look below the low-water marks"),
-        }
-        pause = SOUND_AFTER.max(begun.elapsed() * PAUSES);
     }
 }
 

@@ -42,9 +42,11 @@ mod rollup;
 mod rows;
 mod schema;
 mod shared_reads;
+mod sounding;
 mod statement;
 mod tenant;
 mod tls;
+mod token;
 mod upkeep;
 mod within;
 #[cfg(feature = "sqlx")]
@@ -215,7 +217,7 @@ impl Postgres {
         let readers = sessions(MOST_READERS, connect::by_index);
         let keeper = sessions(1, connect::by_index_at_once);
         let shared = Arc::new(Shared {
-            token: token(),
+            token: token::token(),
             queue: Queue::new(address.database()),
             patience: options.busy_timeout.max(SHORTEST_PATIENCE),
             place: Mutex::default(),
@@ -237,7 +239,7 @@ impl Postgres {
             low_water: Arc::default(),
             looking_ahead: tokio::sync::Mutex::default(),
         });
-        tokio::spawn(low_water::keep_sounding(
+        tokio::spawn(sounding::keep_sounding(
             shared.low_water.clone(),
             Arc::downgrade(&shared),
         ));
@@ -453,11 +455,4 @@ fn start_thread() -> Result<(Handle, oneshot::Sender<Last>), StoreError> {
     let named = std::thread::Builder::new().name("abide-postgres".into());
     named.spawn(run).map_err(fail)?;
     Ok((handle, thread))
-}
-
-/// A word that no other process has.
-fn token() -> String {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    let random = RandomState::new().build_hasher().finish();
-    format!("{:x}-{random:x}", std::process::id())
 }

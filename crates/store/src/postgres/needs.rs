@@ -4,21 +4,18 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{Need, Working};
-use abide_core::payload::Payload;
 use rustc_hash::FxHashMap;
 
 use crate::graphs::GraphCache;
-use crate::queries;
 use crate::reads::{self, Kinds};
 use crate::rows::{Columns, FromColumns, of};
 
 use super::arrays::{Arrays, given};
 use super::load::{Plan, Wanted};
 use super::low_water::LowWater;
-use super::rows::{Cells, Content, Read};
+use super::rows::{Cells, Content, Read, parse_graph};
 use super::statement::{Param, Statement};
 
 /// Needs by kind, with what identifies each.
@@ -200,12 +197,6 @@ fn graphs<'n>(
             Ok(())
         },
     );
-}
-
-/// A graph from its stored form.
-pub(super) fn parse_graph(stored: Option<Payload>) -> Read<Arc<Graph>> {
-    let graph = queries::parse_graph(stored);
-    graph.map(Arc::new).map_err(Content::new)
 }
 
 fn workers<'n>(plan: &mut Plan<'n>, alive_at: Timestamp, wanted: Wanted<'n, WorkerId>) {

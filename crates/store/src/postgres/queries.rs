@@ -22,11 +22,11 @@ use crate::rows::{Columns, EXECUTION, FromColumns, VersionRow, of};
 use crate::views::{EndView, ExecutionFilter, ExecutionView, VersionInfo};
 use crate::words::{self, input_of, result_of};
 
-use super::load::by_place;
-use super::needs::parse_graph;
-use super::rows::{Cells, Read};
-use super::shared_reads::Found;
+use super::rows::{Cells, Read, by_place, parse_graph};
 use super::statement::{Execute, Param, Row, Statement};
+
+/// What was found, or why it cannot be read.
+pub(crate) type Found<T> = Result<T, StoreError>;
 
 /// A connection that reads, and what reading needs besides it.
 pub(crate) struct Reader<'a, E> {

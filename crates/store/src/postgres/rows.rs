@@ -1,8 +1,12 @@
 //! Reads rows that PostgreSQL answered.
 
+use std::sync::Arc;
+
+use abide_core::graph::Graph;
 use abide_core::payload::Payload;
 
 use crate::error::StoreError;
+use crate::queries;
 use crate::rows::Columns;
 
 use super::statement::{Row, Value};
@@ -98,4 +102,31 @@ impl Columns for Cells {
     fn mismatch(&self, detail: String) -> Content {
         Content(detail)
     }
+}
+
+/// The rows of each need, or what is wrong with one of them.
+pub(super) fn by_place<T>(
+    needs: usize,
+    rows: Vec<Row>,
+    read: fn(&mut Cells) -> Read<T>,
+) -> Vec<Read<Vec<T>>> {
+    let mut of_needs: Vec<Read<Vec<T>>> = (0..needs).map(|_| Ok(Vec::new())).collect();
+    for row in rows {
+        let mut cells = Cells::new(row);
+        let place = cells.int::<usize>().ok().and_then(|at| at.checked_sub(1));
+        let of_need = place.and_then(|place| of_needs.get_mut(place));
+        let of_need = of_need.expect("a row begins with the place of its need");
+        match (read(&mut cells), &mut *of_need) {
+            (Ok(value), Ok(values)) => values.push(value),
+            (Err(error), Ok(_)) => *of_need = Err(error),
+            (_, Err(_)) => {}
+        }
+    }
+    of_needs
+}
+
+/// A graph from its stored form.
+pub(super) fn parse_graph(stored: Option<Payload>) -> Read<Arc<Graph>> {
+    let graph = queries::parse_graph(stored);
+    graph.map(Arc::new).map_err(Content::new)
 }

@@ -13,6 +13,7 @@ use crate::views::EndView;
 
 use super::Shared;
 use super::pool::ask_again;
+use super::queries::Found;
 
 /// The most that is read at once.
 const MAX_BATCH: usize = 1024;
@@ -28,9 +29,6 @@ pub(crate) trait Lookup: Send + 'static {
         keys: &[Self::Key],
     ) -> impl Future<Output = Result<Vec<Found<Self::Found>>, StoreError>> + Send;
 }
-
-/// What was found, or why it cannot be read.
-pub(crate) type Found<T> = Result<T, StoreError>;
 
 struct Ask<L: Lookup> {
     key: L::Key,

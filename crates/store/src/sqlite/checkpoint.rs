@@ -18,9 +18,6 @@ const BACKGROUND_PAGES: i32 = 1_000;
 /// A log of so many pages is worked off by the writer, so that it stays bounded; unless somebody
 /// reads on and on, which no log can begin again under.
 const WRITER_PAGES: i32 = 4_000;
-/// A log that was longer is cut to so many bytes when it begins again: to about as many as those pages
-/// take.
-pub(crate) const LOG_LIMIT_BYTES: &str = "16777216";
 /// How long commits wait for readers then, once in so many pages as the background is asked for.
 const PATIENCE: Duration = Duration::from_millis(100);
 

@@ -11,10 +11,13 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::DEFAULT_FILE_MODE;
 use crate::error::StoreError;
 
-use super::checkpoint::LOG_LIMIT_BYTES;
 use super::identity::Identity;
+use super::permissions::make_private;
 use super::schema;
-use super::workers::make_private;
+
+/// A log that was longer is cut to so many bytes when it begins again: to about as many as the writer lets
+/// it have between two checkpoints.
+const LOG_LIMIT_BYTES: &str = "16777216";
 
 /// A database file and how it is opened.
 #[derive(Clone, Debug)]

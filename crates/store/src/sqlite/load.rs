@@ -18,8 +18,7 @@ use crate::words;
 
 use super::connection::Database;
 use super::maintenance;
-use super::queries::all;
-use super::rows::{Cells, mismatch, rows};
+use super::rows::{Cells, all, mismatch, rows};
 use super::workers::WorkerFiles;
 use super::write::{Binder, numbered};
 

@@ -14,8 +14,7 @@ use crate::error::StoreError;
 use crate::queries;
 use crate::views::{NewWorker, WorkflowKind};
 
-use super::queries::all;
-use super::rows::rows;
+use super::rows::{all, rows};
 use super::write::store_text;
 use super::writer::Errand;
 

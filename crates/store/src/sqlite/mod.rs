@@ -7,6 +7,7 @@ mod identity;
 mod load;
 mod maintenance;
 mod news;
+mod permissions;
 mod poll;
 mod process;
 mod queries;

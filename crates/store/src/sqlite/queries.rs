@@ -1,6 +1,5 @@
 //! Queries, on read connections. What they answer is what the store had at one moment.
 
-use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use abide_core::context::{self, fold};
@@ -12,14 +11,13 @@ use abide_core::payload::Payload;
 use abide_core::status::ExecutionStatus;
 use abide_core::step::StepKind;
 use abide_core::trigger::Ending;
-use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::error::StoreError;
 use crate::graphs::GraphCache;
 use crate::health::Health;
 use crate::listing::{Dialect, Listing};
-use crate::queries::{self, Operand, Query, changes, context_base};
+use crate::queries::{self, Query, changes, context_base};
 use crate::rows::{EVENT, FromColumns, VersionRow};
 use crate::views::{
     ContextView, EndView, EventFilter, EventView, ExecutionFilter, ExecutionView, TaskInputs,
@@ -29,7 +27,7 @@ use crate::words::{input_of, result_of};
 
 use super::connection::Database;
 use super::load;
-use super::rows::{Cells, rows};
+use super::rows::{Cells, all, rows};
 
 pub(super) type Read<T> = rusqlite::Result<T>;
 
@@ -295,22 +293,6 @@ impl Reader<'_> {
             bytes: size("") + size("-wal"),
             ..Health::default()
         })
-    }
-}
-
-/// Every row of a query.
-pub(super) fn all<R: FromColumns>(connection: &Connection, query: &Query<'_, R>) -> Read<Vec<R>> {
-    let value = |operand| match operand {
-        Operand::Number(number) => ToSqlOutput::from(number),
-        Operand::Text(text) => ToSqlOutput::from(text),
-    };
-    let values = params_from_iter(query.operands.iter().copied().map(value));
-    match query.sqlite() {
-        Cow::Borrowed(sql) => rows(connection, sql, values),
-        Cow::Owned(sql) => {
-            let read = |row: &Row<'_>| R::from_columns(&mut Cells::new(connection, row));
-            connection.prepare(&sql)?.query_map(values, read)?.collect()
-        }
     }
 }
 

@@ -1,10 +1,13 @@
 //! Reads rows that SQLite answered. A row that does not parse names itself and what is wrong with it.
 
+use std::borrow::Cow;
+
 use abide_core::payload::Payload;
-use rusqlite::types::{Type, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Params, Row};
+use rusqlite::types::{ToSqlOutput, Type, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Params, Row, params_from_iter};
 
 use crate::error::StoreError;
+use crate::queries::{Operand, Query};
 use crate::rows::{Columns, FromColumns};
 
 use super::connection::Database;
@@ -140,4 +143,23 @@ pub(crate) fn payload(
         .optional()?;
     body.map(|body| Some(Payload::from_json(body)))
         .ok_or_else(|| mismatch(0, format!("payload {id} is gone")))
+}
+
+/// Every row of a query.
+pub(super) fn all<R: FromColumns>(
+    connection: &Connection,
+    query: &Query<'_, R>,
+) -> rusqlite::Result<Vec<R>> {
+    let value = |operand| match operand {
+        Operand::Number(number) => ToSqlOutput::from(number),
+        Operand::Text(text) => ToSqlOutput::from(text),
+    };
+    let values = params_from_iter(query.operands.iter().copied().map(value));
+    match query.sqlite() {
+        Cow::Borrowed(sql) => rows(connection, sql, values),
+        Cow::Owned(sql) => {
+            let read = |row: &Row<'_>| R::from_columns(&mut Cells::new(connection, row));
+            connection.prepare(&sql)?.query_map(values, read)?.collect()
+        }
+    }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::Database;
-use super::workers::{allow_like, make_private};
+use super::permissions::{allow_like, make_private};
 
 /// A moment in which the lock is asked for again and again.
 const SPIN: Duration = Duration::from_micros(20);

@@ -14,7 +14,7 @@ use crate::leftovers::Leftovers;
 use crate::queries;
 use crate::views::{NewWorker, WorkflowKind};
 
-use super::queries::all;
+use super::rows::all;
 use super::{Sqlite, maintenance};
 
 /// When a lease ends that is renewed now.

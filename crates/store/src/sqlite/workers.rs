@@ -25,6 +25,7 @@ use crate::error::StoreError;
 
 use super::connection::Database;
 use super::identity::FileId;
+use super::permissions::{allow_like, make_private, make_private_directory};
 use super::process::Process;
 
 /// How often a worker's own file is made anew because somebody looked at it in that instant.
@@ -393,23 +394,6 @@ impl fmt::Display for Made {
     }
 }
 
-/// Makes a file that nobody else may open: whoever may read a file can hold its lock.
-pub(super) fn make_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-fn make_private_directory(path: &Path) -> io::Result<()> {
-    #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no modes to set"))]
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
-}
-
 /// Whether that is still the file's name.
 #[cfg(unix)]
 fn same_file(file: &File, path: &Path) -> io::Result<bool> {
@@ -423,31 +407,6 @@ fn same_file(file: &File, path: &Path) -> io::Result<bool> {
 fn same_file(_: &File, path: &Path) -> io::Result<bool> {
     std::fs::metadata(path).map(|_| true)
 }
-
-/// Lets those use a file who may use the database.
-#[cfg(unix)]
-pub(super) fn allow_like(database: &Path, path: &Path, directory: bool) {
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
-    let allowed = std::fs::metadata(database).and_then(|found| {
-        let mode = found.permissions().mode() & 0o666;
-        // Who may read a directory must be able to enter it.
-        let enter = if directory { (mode & 0o444) >> 2 } else { 0 };
-        let permissions = std::fs::metadata(path)?.permissions();
-        if permissions.mode() & 0o777 == mode | enter {
-            return Ok(());
-        }
-        // Without the bit that hands a directory's group on, a shared directory would lose it.
-        let kept = permissions.mode() & 0o2000;
-        std::fs::set_permissions(path, Permissions::from_mode(mode | enter | kept))
-    });
-    if let Err(error) = allowed {
-        tracing::debug!(path = %path.display(), %error, "its permissions are not the database's");
-    }
-}
-
-#[cfg(not(unix))]
-pub(super) fn allow_like(_: &Path, _: &Path, _: bool) {}
 
 #[cfg(test)]
 mod tests {
@@ -606,18 +565,5 @@ mod tests {
         };
         assert_eq!(mode(&ours.path(ID)), 0o664);
         assert_eq!(mode(&ours.directory), 0o775);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn nobody_may_open_a_file_before_it_is_known_who_may() {
-        use std::os::unix::fs::PermissionsExt;
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let mode = |made: std::fs::Metadata| made.permissions().mode() & 0o777;
-        let file = make_private(&directory.path().join("file")).expect("made");
-        assert_eq!(mode(file.metadata().expect("read")), 0o600);
-        let path = directory.path().join("directory");
-        make_private_directory(&path).expect("made");
-        assert_eq!(mode(path.metadata().expect("read")), 0o700);
     }
 }
