@@ -129,6 +129,7 @@ pub(crate) fn builder(url: String) -> EngineBuilder {
         .register::<workloads::chain::Workflow>()
         .register::<workloads::fanout::Workflow>()
         .register::<workloads::function>()
+        .register::<workloads::sleeper>()
         .max_concurrent_tasks(SLOTS)
 }
 

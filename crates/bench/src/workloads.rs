@@ -1,5 +1,7 @@
 //! The workflows that are measured. Their tasks do next to nothing.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use abide::{Outputs, TaskError, TaskHandle, task, workflow};
 
 /// One step.
@@ -50,4 +52,11 @@ pub async fn function(handle: &TaskHandle, steps: u64) -> Result<u64, TaskError>
             .await?;
     }
     Ok(sum)
+}
+
+/// A durable function that sleeps until so many microseconds after the epoch.
+#[workflow]
+pub async fn sleeper(handle: &TaskHandle, until_us: u64) -> Result<(), TaskError> {
+    let until = UNIX_EPOCH + Duration::from_micros(until_us);
+    handle.sleep_until(until).await
 }

@@ -1,6 +1,6 @@
 //! Every figure there is: what it is called, what it means, and who measures it.
 
-use super::{Figure, Group, foreign, functions, graphs, idle, one_step, processes};
+use super::{Figure, Group, foreign, functions, graphs, idle, one_step, processes, wakes};
 
 /// Every group, in the order of the table.
 pub(crate) const GROUPS: &[Group] = &[
@@ -118,6 +118,21 @@ pub(crate) const GROUPS: &[Group] = &[
         }],
         by_name_only: false,
         run: |setting| Box::pin(functions::many(setting)),
+    },
+    Group {
+        name: "wakes",
+        figures: &[
+            Figure {
+                name: "wakes_per_s",
+                says: "20,000 functions that left memory to sleep until the same moment, from that moment to the last one's end, on 4 slots",
+            },
+            Figure {
+                name: "commits_per_1k_wakes",
+                says: "transactions for a thousand of them",
+            },
+        ],
+        by_name_only: false,
+        run: |setting| Box::pin(wakes::all_at_once(setting)),
     },
     Group {
         name: "idle",

@@ -7,6 +7,7 @@ mod groups;
 mod idle;
 mod one_step;
 mod processes;
+mod wakes;
 
 use std::path::PathBuf;
 use std::pin::Pin;
