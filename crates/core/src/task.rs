@@ -42,6 +42,9 @@ pub struct Task {
     pub unmet: u32,
     /// The earliest time an evicted task waits for.
     pub wake_at: Option<Timestamp>,
+    /// Of an evicted task that waits for a time and for nothing else: the place in the order of results that the
+    /// end of this wait gets. So it is recorded when the timer falls due, before the task is claimed.
+    pub next_order: Option<u32>,
     /// What it waits for, in words.
     pub wait: Option<String>,
     /// Number of its last event.
@@ -112,6 +115,7 @@ impl Task {
             waiting,
             unmet: 0,
             wake_at: None,
+            next_order: None,
             wait: None,
             version: 0,
             created_at: cause.at,
@@ -201,17 +205,22 @@ impl Task {
     }
 
     /// Its future is dropped from memory. `wake_at` is the earliest time that it waits for, if it
-    /// waits for a time.
+    /// waits for a time; `next_order` is given if it waits for nothing else.
     pub fn evict(
         &mut self,
         wake_at: Option<Timestamp>,
+        next_order: Option<u32>,
         cause: &Cause,
         log: &mut Vec<Event>,
     ) -> Result<(), Illegal> {
-        let data = wake_at.map(|at| json!({ "wake_at": at }).to_string());
+        let data = wake_at.map(|at| match next_order {
+            Some(order) => json!({ "wake_at": at, "next_order": order }).to_string(),
+            None => json!({ "wake_at": at }).to_string(),
+        });
         self.make(TaskMove::Evict, cause, [data, None], log)?;
         self.worker = None;
         self.wake_at = wake_at;
+        self.next_order = next_order;
         Ok(())
     }
 
@@ -483,6 +492,7 @@ impl Task {
         self.worker = None;
         self.wait = None;
         self.wake_at = None;
+        self.next_order = None;
     }
 
     fn close(&mut self) {
@@ -490,6 +500,7 @@ impl Task {
         self.worker = None;
         self.wait = None;
         self.wake_at = None;
+        self.next_order = None;
     }
 }
 

@@ -122,7 +122,8 @@ impl EngineBuilder {
     }
 
     /// How many deaths of its process in a row a task survives while it runs, without a newly
-    /// recorded step in between. With 3, the fourth death in a row abandons the task. Default 5.
+    /// recorded step in between. With 3, the fourth death in a row abandons the task; with 0, the first
+    /// one during which no other task was running. Default 5.
     ///
     /// A death counts only if the task may be its cause. After the second death the task runs alone
     /// in its worker. From then on, a death counts only if no other task was running, and only such

@@ -76,6 +76,7 @@ row! {
         State unmet,
         State ready_at,
         State wake_at,
+        State next_order,
         State wait,
         State version,
         Fixed created_at,

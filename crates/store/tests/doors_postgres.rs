@@ -60,6 +60,8 @@ mod transitions;
 mod undecodable;
 #[path = "backend/value.rs"]
 mod value;
+#[path = "doors/waits.rs"]
+mod waits;
 #[path = "doors/words.rs"]
 mod words;
 #[path = "doors/workers.rs"]

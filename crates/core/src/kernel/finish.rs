@@ -177,7 +177,9 @@ impl Working {
         if self.task(held.key)?.phase == Phase::Active {
             self.change_task(held.key, |task, log| task.defer(wait.clone(), cause, log))?;
         }
-        self.change_task(held.key, |task, log| task.evict(Some(NEVER), cause, log))?;
+        self.change_task(held.key, |task, log| {
+            task.evict(Some(NEVER), None, cause, log)
+        })?;
         self.add_timer(Timer::of_task(NEVER, TimerKind::Code, held.key, 0));
         Ok(())
     }

@@ -39,7 +39,7 @@ impl Working {
                     task.phase == Phase::Evicted && task.wake_at == Some(timer.due_at);
                 let waits_for_code = timer.due_at == NEVER;
                 if waits_for_it && waits_for_code == (timer.kind == TimerKind::Code) {
-                    self.wake_task(key, &timer_cause)?;
+                    self.end_wait(key, &timer_cause)?;
                 }
             }
             // A task that has not ended has nothing to tell.

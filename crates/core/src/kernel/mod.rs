@@ -47,6 +47,7 @@ pub use subject::Subject;
 pub use working::{ContextParts, Latest, Message, Working};
 
 use crate::ids::TaskKey;
+use crate::timer::TimerKind;
 
 /// The most claims in a row that may bypass the outbox.
 pub const MAX_HOPS: u8 = 16;
@@ -104,7 +105,7 @@ impl Request {
             Request::Claim(claim) => of_task(claim.key),
             Request::Finish(finish) => of_task(finish.held.key),
             Request::Defer(defer) => of_task(defer.held.key),
-            Request::Resume(Resume { held, .. }) | Request::Evict(Evict { held }) => {
+            Request::Resume(Resume { held, .. }) | Request::Evict(Evict { held, .. }) => {
                 let mut needs = of_task(held.key);
                 needs.push(Need::Waits(held.key));
                 needs
@@ -131,7 +132,13 @@ impl Request {
             ],
             Request::Act(act) => vec![act.subject.need()],
             Request::Fire(timer) if timer.task == 0 => vec![Need::Execution(timer.execution)],
-            Request::Fire(timer) => of_task(timer.key()),
+            Request::Fire(timer) => {
+                let mut needs = of_task(timer.key());
+                if timer.kind == TimerKind::Wait {
+                    needs.push(Need::Waits(timer.key()));
+                }
+                needs
+            }
             Request::Recover(recover) => of_task(recover.key),
             Request::Inbox(inbox) => of_task(inbox.row.key),
             Request::Progress(progress) => of_task(progress.held.key),

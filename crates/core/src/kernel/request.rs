@@ -71,7 +71,7 @@ impl Request {
             Request::Claim(claim) => claim.key.execution,
             Request::Finish(finish) => finish.held.key.execution,
             Request::Defer(defer) => defer.held.key.execution,
-            Request::Resume(Resume { held, .. }) | Request::Evict(Evict { held }) => {
+            Request::Resume(Resume { held, .. }) | Request::Evict(Evict { held, .. }) => {
                 held.key.execution
             }
             Request::Await(request) => request.held.key.execution,
@@ -304,6 +304,8 @@ pub struct Watch {
 pub struct Evict {
     /// The task.
     pub held: Held,
+    /// The place in the order of results that the first answer gets.
+    pub next_order: u32,
 }
 
 /// See [`Request::Record`].

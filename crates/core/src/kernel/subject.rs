@@ -90,7 +90,11 @@ mod tests {
                 }],
                 steps: Vec::new(),
             }),
-            Evict { held }.into(),
+            Evict {
+                held,
+                next_order: 1,
+            }
+            .into(),
             Act::on(key.execution, Action::Cancel { grace_us: 1 }, "not needed").into(),
             Request::Fire(Timer::of_task(at, TimerKind::Retry, key, 0)),
             Request::Fire(Timer::of_execution(at, TimerKind::Start, key.execution, 0)),

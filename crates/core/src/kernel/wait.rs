@@ -59,7 +59,7 @@ impl Working {
                 self.change_task(key, |task, log| task.defer(wait, &cause, log))?;
             }
             if request.evict {
-                self.leave_memory(request.held)?;
+                self.leave_memory(request.held, request.next_order)?;
             }
         }
         self.answer(key, results)
@@ -85,7 +85,7 @@ impl Working {
                     self.cancel_task(held.key, &cause)?;
                     self.end_if_done(held.key.execution)?;
                 }
-                false => self.leave_memory(held)?,
+                false => self.leave_memory(held, evict.next_order)?,
             }
         }
         self.answer(held.key, Vec::new())
@@ -93,15 +93,17 @@ impl Working {
 
     /// Deferred to Evicted; and on to Ready if what it waits for came meanwhile. A task without a
     /// recorded wait stays where it is: only its worker knows what it waits for.
-    fn leave_memory(&mut self, held: Held) -> Result<(), Stop> {
+    fn leave_memory(&mut self, held: Held, next_order: u32) -> Result<(), Stop> {
         let key = held.key;
         let waits = self.waits(key)?.to_vec();
         if waits.is_empty() {
             return Ok(());
         }
         let due_at = waits.iter().filter_map(|operation| operation.due_at).min();
+        let next_order = (waits.len() == 1).then_some(next_order);
+        let next_order = due_at.and(next_order);
         let cause = Cause::worker(self.now, held.worker);
-        self.change_task(key, |task, log| task.evict(due_at, &cause, log))?;
+        self.change_task(key, |task, log| task.evict(due_at, next_order, &cause, log))?;
         if self.is_any_over(key, &waits)? {
             let cause = Cause::engine(self.now);
             self.change_task(key, |task, log| task.wake(&cause, log))?;
@@ -111,6 +113,15 @@ impl Working {
             self.add_timer(Timer::of_task(at, TimerKind::Wait, key, 0));
         }
         Ok(())
+    }
+
+    /// The time has come that an evicted task waits for: the end of the wait is recorded if it cannot be the end of
+    /// any other, and the task is woken. Then the code finds the result when it runs, and need not ask for it.
+    pub(super) fn end_wait(&mut self, key: TaskKey, cause: &Cause) -> Result<(), Stop> {
+        if let Some(next_order) = self.task(key)?.next_order {
+            self.take_what_is_over(key, next_order)?;
+        }
+        self.wake_task(key, cause)
     }
 
     /// Wakes an evicted task.

@@ -240,10 +240,11 @@ impl<'a> Drive<'a> {
     async fn evict(&mut self) -> Result<(), Exit> {
         self.attempt.operations().leave(false);
         self.function.discard();
-        let held = self.attempt.held;
-        self.worker
-            .apply_held(self.attempt, &Evict { held })
-            .await?;
+        let evict = Evict {
+            held: self.attempt.held,
+            next_order: self.attempt.operations().next_order(),
+        };
+        self.worker.apply_held(self.attempt, &evict).await?;
         Err(Exit::Evicted)
     }
 

@@ -76,6 +76,7 @@ CREATE TABLE ~task_executions (
     unmet         integer NOT NULL,
     ready_at      bigint,
     wake_at       bigint,
+    next_order    integer, -- the place of the result, if it waits for this time alone
     wait          text,
     version       bigint NOT NULL,
     created_at    bigint NOT NULL,

@@ -58,6 +58,7 @@ CREATE TABLE task_executions (
     unmet         INTEGER NOT NULL,
     ready_at      INTEGER,
     wake_at       INTEGER,
+    next_order    INTEGER, -- the place of the result, if it waits for this time alone
     wait          TEXT,
     version       INTEGER NOT NULL,
     created_at    INTEGER NOT NULL,

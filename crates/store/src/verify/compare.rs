@@ -35,6 +35,7 @@ pub(super) fn task(row: &TaskCells, fold: &TaskFold, problems: &mut Problems) {
     number(problems, "crash_steps", row.crash_steps, fold.crash_steps);
     option(problems, "ready_at", row.ready_at, fold.ready_at);
     option(problems, "wake_at", row.wake_at, fold.wake_at);
+    option(problems, "next_order", row.next_order, fold.next_order);
     option(problems, "wait", row.wait.as_deref(), fold.wait.as_deref());
     number(problems, "created_at", row.created_at, fold.created_at);
     option(problems, "started_at", row.started_at, fold.started_at);

@@ -24,6 +24,7 @@ pub(super) struct TaskFold {
     pub(super) worker: Option<i64>,
     pub(super) ready_at: Option<i64>,
     pub(super) wake_at: Option<i64>,
+    pub(super) next_order: Option<u32>,
     pub(super) wait: Option<String>,
     pub(super) created_at: i64,
     pub(super) started_at: Option<i64>,
@@ -51,6 +52,7 @@ struct Deferred {
 #[derive(Deserialize)]
 struct Evicted {
     wake_at: i64,
+    next_order: Option<u32>,
 }
 #[derive(Deserialize)]
 struct Completed {
@@ -101,6 +103,7 @@ impl TaskFold {
             worker: None,
             ready_at: None,
             wake_at: None,
+            next_order: None,
             wait: None,
             created_at: 0,
             started_at: None,
@@ -259,10 +262,10 @@ impl TaskFold {
             }
             E::TaskEvicted => {
                 self.worker = None;
-                self.wake_at = match &event.data {
-                    Some(_) => Some(data::<Evicted>(event)?.wake_at),
-                    None => None,
-                };
+                if event.data.is_some() {
+                    let evicted = data::<Evicted>(event)?;
+                    (self.wake_at, self.next_order) = (Some(evicted.wake_at), evicted.next_order);
+                }
             }
             E::TaskWoken => {
                 nothing(event)?;
@@ -406,6 +409,7 @@ impl TaskFold {
         self.worker = None;
         self.wait = None;
         self.wake_at = None;
+        self.next_order = None;
     }
 
     fn close(&mut self, at: i64) {
@@ -413,6 +417,7 @@ impl TaskFold {
         self.worker = None;
         self.wait = None;
         self.wake_at = None;
+        self.next_order = None;
     }
 }
 

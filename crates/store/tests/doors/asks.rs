@@ -121,7 +121,11 @@ impl Ask {
                 operations: vec![signal(9, "never")],
                 next_order: 1,
             }),
-            Ask::Evict => Evict { held }.into(),
+            Ask::Evict => Evict {
+                held,
+                next_order: 1,
+            }
+            .into(),
             Ask::Record => Request::Record(Record {
                 held,
                 given_back: Vec::new(),

@@ -228,6 +228,7 @@ impl Scene {
             }),
             Ask::Evict(target) => Request::Evict(Evict {
                 held: self.held(target),
+                next_order: order,
             }),
             Ask::Record(target, number) => Request::Record(Record {
                 held: self.held(target),

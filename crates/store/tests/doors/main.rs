@@ -37,5 +37,6 @@ mod transitions;
 mod undecodable;
 #[path = "../backend/value.rs"]
 mod value;
+mod waits;
 mod words;
 mod workers;

@@ -355,7 +355,8 @@ impl Fixture {
     }
 
     pub(crate) async fn evict(&self, held: Held) -> Answered {
-        self.answered(Evict { held }.into()).await
+        let next_order = self.next_order(held.key).await;
+        self.answered(Evict { held, next_order }.into()).await
     }
 
     /// Records a finished step.

@@ -340,10 +340,6 @@ impl Builder {
         home.advance(2 * SECOND);
         home.fire().await;
         let held = home.claim_one(version).await;
-        let over = home
-            .await_operations(held, vec![sleep(5, home.now())], true)
-            .await;
-        assert_eq!(over.results.len(), 1);
         home.complete(held, "\"through\"").await;
 
         let version = self.start("signal", f(), &[]).await;

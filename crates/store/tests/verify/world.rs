@@ -234,7 +234,8 @@ impl World {
             }
             Op::Evict(task) => {
                 let held = self.pick_parked(*task)?;
-                (Evict { held }.into(), Some(held))
+                let next_order = self.fixture.next_order(held.key).await;
+                (Evict { held, next_order }.into(), Some(held))
             }
             Op::Record(task, count, failed) => {
                 let held = self.pick(*task)?;

@@ -141,7 +141,7 @@ impl Oracle {
             Request::Resume(resume) => self.resume(resume),
             Request::Await(request) => self.await_operations(request),
             Request::Watch(watch) => self.watch(watch),
-            Request::Evict(evict) => self.evict(evict.held),
+            Request::Evict(evict) => self.evict(evict),
             Request::Record(record) => self.record(record),
             Request::Progress(progress) => self.progress(progress),
             Request::Signal(signal) => self.signal(signal),

@@ -137,6 +137,7 @@ fn task(run: &Run, node: &Node) -> Row {
         .with("unmet", unmet.count())
         .with("ready_at", time(node.ready_at))
         .with("wake_at", time(node.wake_at))
+        .with("next_order", node.next_order)
         .expecting("wait", told(&node.wait))
         .with("version", node.history.len())
         .with("created_at", first(&node.history, |_| true))

@@ -54,6 +54,7 @@ pub(super) struct Node {
     /// Its next attempt waits for a time that is still to come.
     pub(super) waits_to_retry: bool,
     pub(super) wake_at: Option<Timestamp>,
+    pub(super) next_order: Option<u32>,
     pub(super) wait: Told,
     pub(super) steps: BTreeMap<u32, Step>,
     pub(super) output: Option<Payload>,
@@ -200,6 +201,7 @@ impl Node {
             ready_at: None,
             waits_to_retry: false,
             wake_at: None,
+            next_order: None,
             wait: Told::Nothing,
             steps: BTreeMap::new(),
             output: None,
@@ -256,6 +258,7 @@ impl Node {
         if !matches!(phase, Phase::Deferred | Phase::Evicted) {
             self.wait = Told::Nothing;
             self.wake_at = None;
+            self.next_order = None;
         }
     }
 

@@ -76,7 +76,7 @@ impl Oracle {
                 self.cut_off(id);
             }
             TimerKind::Retry => self.node(key).waits_to_retry = false,
-            TimerKind::Wait => self.wake(key, Who::actor(Some("timer".into()))),
+            TimerKind::Wait => self.wake_in_time(key, Who::actor(Some("timer".into()))),
             TimerKind::Code => panic!("no clock reaches it"),
             TimerKind::Propagate => panic!("no world's graph is large enough"),
         }

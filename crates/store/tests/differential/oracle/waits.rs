@@ -3,7 +3,7 @@
 use abide_core::event::EventType;
 use abide_core::ids::TaskKey;
 use abide_core::kernel::{
-    Await, Defer, GivenBack, Held, Progress, Record, Refusal, Resume, Signal, Watch,
+    Await, Defer, Evict, GivenBack, Held, Progress, Record, Refusal, Resume, Signal, Watch,
 };
 use abide_core::status::Phase;
 use abide_core::step::{Operation, StepEnd, StepKind, StepState};
@@ -48,7 +48,7 @@ impl Oracle {
         if results.is_empty() {
             self.give_slot_away(held, Told::Words);
             if request.evict && !self.run(key.execution).is_stopping() {
-                self.leave_memory(held);
+                self.leave_memory(held, request.next_order);
             }
         }
         Ok(self.answer(key, results))
@@ -101,14 +101,15 @@ impl Oracle {
         Ok(())
     }
 
-    pub(super) fn evict(&mut self, held: Held) -> Outcome {
+    pub(super) fn evict(&mut self, evict: &Evict) -> Outcome {
+        let held = evict.held;
         self.require_held(held)?;
         if self.node(held.key).phase == Phase::Deferred {
             if self.run(held.key.execution).is_stopping() {
                 self.cancel_node(held.key, Who::worker(held.worker));
                 self.end_if_over(held.key.execution);
             } else {
-                self.leave_memory(held);
+                self.leave_memory(held, evict.next_order);
             }
         }
         Ok(self.answer(held.key, Vec::new()))
@@ -132,14 +133,19 @@ impl Oracle {
 
     /// Its waits are all that is left of it; if one of them is over, it can be claimed at once. What
     /// waits for nothing that is recorded stays.
-    fn leave_memory(&mut self, held: Held) {
+    fn leave_memory(&mut self, held: Held, next_order: u32) {
         let now = self.now;
         let node = self.node(held.key);
         if node.waits().next().is_none() {
             return;
         }
         let wake_at = node.waits().filter_map(|wait| wait.due_at).min();
+        let is_sole = node.waits().count() == 1;
         let data = match wake_at {
+            Some(at) if is_sole => {
+                node.next_order = Some(next_order);
+                Told::Value(json!({ "wake_at": at, "next_order": next_order }))
+            }
             Some(at) => Told::Value(json!({ "wake_at": at })),
             None => Told::Nothing,
         };
@@ -150,6 +156,14 @@ impl Oracle {
         if waits.iter().any(|wait| self.is_over(held.key, wait)) {
             self.wake(held.key, Who::engine());
         }
+    }
+
+    /// A sleep for which alone an evicted task waited is over: its result comes before whatever the task does next.
+    pub(super) fn wake_in_time(&mut self, key: TaskKey, who: Who) {
+        if let Some(next_order) = self.node(key).next_order {
+            self.take_over(key, next_order);
+        }
+        self.wake(key, who);
     }
 
     pub(super) fn wake(&mut self, key: TaskKey, who: Who) {
