@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Worker;
 use super::persist::Backoff;
 
-/// The most tasks claimed at once, whatever the number of free slots.
+/// The most tasks claimed at once, however many slots are free.
 const MAX_BATCH: usize = 256;
 
 /// How long a claim waits for a slot before it only fetches the notices for running tasks.
