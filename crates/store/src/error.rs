@@ -34,9 +34,10 @@ pub enum StoreError {
     /// The file or schema belongs to something else.
     #[error("{0} is not an Abide database; name another file or schema, which will be created")]
     NotADatabase(String),
-    /// The database was written by a newer Abide.
+    /// The database has the schema of a newer Abide. A process that had opened the database before gets this
+    /// from every write, once a newer program has opened it. The store writes nothing more then.
     #[error(
-        "the database {path} has schema {found}, this program knows up to {known}: it was written by a newer version; upgrade this program"
+        "the database {path} has schema {found}, this program knows up to {known}: it was written by a newer version; nothing was written; stop this program and upgrade it"
     )]
     TooNew {
         /// The file, or the server and schema.
@@ -180,6 +181,14 @@ impl StoreError {
             StoreError::Io { unknown: true, .. }
                 | StoreError::FileGone { unknown: true, .. }
                 | StoreError::Closed
+        )
+    }
+
+    /// Whether this process can write nothing more to the store, whatever is asked and however often.
+    pub(crate) fn is_for_good(&self) -> bool {
+        matches!(
+            self,
+            StoreError::TooNew { .. } | StoreError::FileGone { .. }
         )
     }
 

@@ -23,14 +23,14 @@ pub struct Hints {
     pub reconnected: Notify,
     due: Mutex<Due>,
     ends: Mutex<Ends>,
+    /// Why nothing can be written any more.
+    lost: watch::Sender<Option<StoreError>>,
 }
 
 /// Whom the end of an execution is told to.
 #[derive(Debug, Default)]
 struct Ends {
     watched: FxHashMap<ExecutionId, watch::Sender<bool>>,
-    /// Why no end can be written any more.
-    lost: Option<StoreError>,
 }
 
 /// What is known of timers.
@@ -49,6 +49,7 @@ impl Default for Hints {
             reconnected: Notify::new(),
             due: Mutex::default(),
             ends: Mutex::default(),
+            lost: watch::Sender::default(),
         }
     }
 }
@@ -95,14 +96,33 @@ impl Hints {
         }
     }
 
-    /// Nothing can be written any more, for good: whoever waits for an end is told why.
-    #[cfg(feature = "sqlite")]
+    /// This process can write nothing any more, for good: its worker is told why, and so are callers that
+    /// wait for an end.
     pub(crate) fn lose(&self, error: StoreError) {
         let mut ends = self.ends();
-        ends.lost.get_or_insert(error);
+        self.lost.send_if_modified(|lost| {
+            let is_news = lost.is_none();
+            lost.get_or_insert(error);
+            is_news
+        });
         for (_, sender) in ends.watched.drain() {
             sender.send_replace(true);
         }
+    }
+
+    /// Whether this process can write nothing any more.
+    pub fn is_lost(&self) -> bool {
+        self.lost.borrow().is_some()
+    }
+
+    /// Returns once this process can write nothing any more, with the reason:
+    /// [`StoreError::FileGone`] or [`StoreError::TooNew`].
+    pub async fn lost(&self) -> StoreError {
+        let mut lost = self.lost.subscribe();
+        let told = lost.wait_for(Option::is_some).await;
+        // The sender is part of `self`.
+        let told = told.expect("the sender lives");
+        told.clone().expect("there is a reason")
     }
 
     fn ends(&self) -> MutexGuard<'_, Ends> {
@@ -118,7 +138,7 @@ impl Hints {
 
     pub(crate) fn watch_end(self: &Arc<Self>, id: ExecutionId) -> EndWatch {
         let mut ends = self.ends();
-        let is_lost = ends.lost.is_some();
+        let is_lost = self.is_lost();
         let made = || watch::channel(is_lost).0;
         let sender = ends.watched.entry(id).or_insert_with(made);
         EndWatch {
@@ -143,12 +163,12 @@ impl EndWatch {
     ///
     /// # Errors
     ///
-    /// [`StoreError::FileGone`] if the store can write nothing any more, not even that end.
+    /// [`StoreError::FileGone`] or [`StoreError::TooNew`] if this process can write nothing any more.
     pub async fn ended(&mut self) -> Result<(), StoreError> {
         // An error means that the sender is gone, which happens after it told the end.
         let told = self.receiver.wait_for(|ended| *ended).await;
         drop(told);
-        self.hints.ends().lost.clone().map_or(Ok(()), Err)
+        self.hints.lost.borrow().clone().map_or(Ok(()), Err)
     }
 }
 

@@ -1,8 +1,12 @@
 //! The versions of the schema: the steps that lead from each to the next, and the fingerprint by which a store
 //! tells which text its tables were made by. One numbering for both databases, forward only. The drivers run the
-//! steps (`sqlite/schema`, `postgres/schema`); nothing here touches a database.
+//! steps (`sqlite/schema`, `postgres/schema`) and refuse writes to a store of another version than it was opened with
+//! (`sqlite/connection`, `postgres/version`); nothing here touches a database.
+
+use std::cmp::Ordering;
 
 use crate::derived::{Dialect, derived};
+use crate::error::StoreError;
 
 /// The steps of one database.
 #[derive(Debug)]
@@ -46,10 +50,51 @@ impl Migrations {
         published.is_some() && fingerprint == published
     }
 
-    /// The steps that a store of that version lacks.
-    pub(crate) fn after(&self, version: i64) -> &'static [&'static str] {
+    /// The steps that a store of that version lacks, each with the number of the version that it leads to.
+    pub(crate) fn after(&self, version: i64) -> impl Iterator<Item = (i64, &'static str)> {
         let done = usize::try_from(version).unwrap_or(0);
-        self.steps.get(done..).unwrap_or_default()
+        let numbered = (1..).zip(self.steps.iter().copied());
+        numbered.skip(done)
+    }
+
+    /// Refuses a write to the store of that name if its version is no longer the newest known here, as it was
+    /// when it was opened.
+    pub(crate) fn require(
+        &self,
+        store: impl FnOnce() -> String,
+        found: i64,
+    ) -> Result<(), StoreError> {
+        let known = self.newest();
+        match found.cmp(&known) {
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(StoreError::TooNew {
+                path: store(),
+                found,
+                known,
+            }),
+            Ordering::Less => Err(StoreError::CannotOpen {
+                path: store(),
+                detail: format!(
+                    "it had schema {known} and has schema {found} now, as after a restored backup: nothing was \
+                     written; start this program again"
+                ),
+            }),
+        }
+    }
+}
+
+/// The error of a step that failed: nothing of the migration was written. What may pass by itself stays what it is.
+pub(crate) fn failed(store: &str, version: i64, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unexpected { detail, .. }
+        | StoreError::Internal(detail)
+        | StoreError::Corrupt { detail, .. } => StoreError::CannotOpen {
+            path: store.to_owned(),
+            detail: format!(
+                "the migration to schema {version} failed ({detail}), and the store is as it was before"
+            ),
+        },
+        error => error,
     }
 }
 
@@ -93,6 +138,9 @@ pub(crate) fn plain(sql: &str) -> String {
     }
     out.trim_end().to_owned()
 }
+
+#[cfg(all(test, feature = "sqlite", feature = "postgres"))]
+mod upgrades;
 
 #[cfg(test)]
 mod tests {
@@ -148,8 +196,9 @@ mod tests {
     #[test]
     fn what_a_store_lacks_are_the_later_steps() {
         let all = of(&["a", "b", "c"], &[]);
-        assert_eq!(all.after(0), ["a", "b", "c"]);
-        assert_eq!(all.after(2), ["c"]);
-        assert_eq!(all.after(3), [""; 0]);
+        let after = |version| all.after(version).collect::<Vec<_>>();
+        assert_eq!(after(0), [(1, "a"), (2, "b"), (3, "c")]);
+        assert_eq!(after(2), [(3, "c")]);
+        assert_eq!(after(3), []);
     }
 }

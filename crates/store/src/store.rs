@@ -20,6 +20,7 @@ use crate::hints::{EndWatch, Hints};
 use crate::job::{Answer, Job};
 use crate::left_aside::LeftAside;
 use crate::location::Location;
+use crate::migrations::Migrations;
 #[cfg(feature = "postgres")]
 use crate::postgres::Postgres;
 #[cfg(feature = "sqlite")]
@@ -52,11 +53,22 @@ impl Store {
     /// address needs the feature `postgres`, a file the feature `sqlite`; the error names the one
     /// that is missing.
     pub async fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
+        Store::open_with(url, options, None).await
+    }
+
+    /// The same with other versions of the schema than this program's, if some are given.
+    pub(crate) async fn open_with(
+        url: &str,
+        options: StoreOptions,
+        migrations: Option<&'static Migrations>,
+    ) -> Result<Store, StoreError> {
         let hints = Arc::new(Hints::default());
         let payload_limit_bytes = options.payload_limit_bytes;
         let driver = match Location::parse(url)? {
-            Location::Server(address) => open_postgres(address, &options, &hints).await?,
-            Location::File(path) => open_sqlite(path, options, &hints).await?,
+            Location::Server(address) => {
+                open_postgres(address, &options, &hints, migrations).await?
+            }
+            Location::File(path) => open_sqlite(path, options, &hints, migrations).await?,
         };
         Ok(Store {
             driver,
@@ -283,8 +295,10 @@ async fn open_postgres(
     url: &str,
     options: &StoreOptions,
     hints: &Arc<Hints>,
+    migrations: Option<&'static Migrations>,
 ) -> Result<Driver, StoreError> {
-    let postgres = Postgres::open(url, options, hints.clone()).await?;
+    let migrations = migrations.unwrap_or(&crate::postgres::MIGRATIONS);
+    let postgres = Postgres::open(url, options, hints.clone(), migrations).await?;
     Ok(Driver::Postgres(postgres))
 }
 
@@ -293,9 +307,11 @@ async fn open_sqlite(
     path: PathBuf,
     options: StoreOptions,
     hints: &Arc<Hints>,
+    migrations: Option<&'static Migrations>,
 ) -> Result<Driver, StoreError> {
     let hints = hints.clone();
-    let sqlite = blocking(move || Sqlite::open(path, &options, hints)).await?;
+    let migrations = migrations.unwrap_or(&crate::sqlite::schema::MIGRATIONS);
+    let sqlite = blocking(move || Sqlite::open(path, &options, hints, migrations)).await?;
     Ok(Driver::Sqlite(Arc::new(sqlite)))
 }
 
@@ -304,6 +320,7 @@ async fn open_sqlite(
     _path: PathBuf,
     _options: StoreOptions,
     _hints: &Arc<Hints>,
+    _migrations: Option<&'static Migrations>,
 ) -> Result<Driver, StoreError> {
     Err(not_compiled_in("SQLite", "sqlite"))
 }
@@ -313,6 +330,7 @@ async fn open_postgres(
     _url: &str,
     _options: &StoreOptions,
     _hints: &Arc<Hints>,
+    _migrations: Option<&'static Migrations>,
 ) -> Result<Driver, StoreError> {
     Err(not_compiled_in("PostgreSQL", "postgres"))
 }

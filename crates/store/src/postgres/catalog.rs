@@ -240,9 +240,16 @@ mod tests {
         let address = Address::parse(&place.url).expect("an address");
         let name = address.schema.clone();
         let mut client = client(&place.url).await;
-        schema::migrate(&mut client, &name, "db", true, crate::system_now())
-            .await
-            .expect("migrates");
+        schema::migrate(
+            &mut client,
+            &name,
+            "db",
+            true,
+            crate::system_now(),
+            &schema::MIGRATIONS,
+        )
+        .await
+        .expect("migrates");
         let session = connect(&address).await.expect("connects");
         let found = describe(&session, &name).await.expect("reads");
         let list = lines(&found);

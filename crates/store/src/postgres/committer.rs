@@ -195,7 +195,7 @@ impl Committer {
                     self.session = None;
                     waiting.push(jobs);
                 }
-                error if jobs.len() == 1 => refuse(jobs, &error),
+                error if jobs.len() == 1 || error.is_for_good() => refuse(jobs, &error),
                 error => {
                     tracing::warn!(%error, jobs = jobs.len(), "a batch failed and is run one by one");
                     collisions = 0;
@@ -276,7 +276,9 @@ impl Committer {
                     }
                     let lost = session.is_closed();
                     if !lost && roll_back(&session).await.is_ok() {
+                        let error = self.shared.explained(&session, error).await;
                         self.session = Some(session);
+                        break error;
                     }
                     break error;
                 }
@@ -528,8 +530,9 @@ impl Committer {
         statements.push(Statement::new(SELECT_XID, Vec::new()));
         let before = statements.len();
         let mut answers = self.read(session, flush, statements, &needs).await?;
-        let (xid, process) = two_ints(answers.drain(..before).next_back())?;
+        let (xid, process, version) = three_ints(answers.drain(..before).next_back())?;
         session.check_process(process)?;
+        self.shared.require_version(version)?;
         flush.run()?;
         while !flush.is_done() {
             let needs = flush.missing();
@@ -808,9 +811,11 @@ async fn roll_back(session: &Session) -> Result<(), StoreError> {
         .map(drop)
 }
 
-fn two_ints(rows: Option<Vec<Row>>) -> Result<(i64, i64), StoreError> {
+fn three_ints(rows: Option<Vec<Row>>) -> Result<(i64, i64, i64), StoreError> {
     match rows.into_iter().flatten().next().as_deref() {
-        Some([Value::Int(one), Value::Int(other)]) => Ok((*one, *other)),
+        Some([Value::Int(first), Value::Int(second), Value::Int(third)]) => {
+            Ok((*first, *second, *third))
+        }
         other => Err(StoreError::Internal(format!("no numbers but {other:?}"))),
     }
 }

@@ -20,9 +20,9 @@ pub(crate) const CONFIRM: &str =
 pub(crate) const CONFIRM_TO_STANDBY: &str = "SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' \
      THEN pg_logical_emit_message(true, 'abide'::text, ''::text)::text END";
 
-/// The id of the transaction that this is run in, and the server process that runs it.
-pub(crate) const SELECT_XID: &str =
-    "SELECT pg_current_xact_id()::text::bigint, pg_backend_pid()::bigint";
+/// The id of the transaction that this is run in, the server process that runs it, and the version of the store's
+/// schema (`version`).
+pub(crate) const SELECT_XID: &str = "SELECT pg_current_xact_id()::text::bigint, pg_backend_pid()::bigint, (SELECT schema FROM ~store)";
 
 /// What is known of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

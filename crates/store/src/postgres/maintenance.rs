@@ -37,7 +37,7 @@ fn clock(now: Option<Timestamp>) -> Param<'static> {
     Param::Int(now.map(|now| now.0))
 }
 
-/// Records a worker, and answers when that was.
+/// Records a worker, and answers when that was. None if the store is not of that version.
 pub(crate) async fn register_worker(
     execute: &(impl Execute + Sync),
     now: Option<Timestamp>,
@@ -45,34 +45,44 @@ pub(crate) async fn register_worker(
     host: &str,
     pid: u32,
     lease_us: i64,
-) -> Result<Timestamp, StoreError> {
+    version: i64,
+) -> Result<Option<Timestamp>, StoreError> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         with_clock(
             "INSERT INTO ~workers (id, host, pid, started_at, heartbeat_at, lease_until) \
              SELECT $2::bigint, $3::text, $4::bigint, c.now, c.now, c.now + $5::bigint FROM (SELECT {now} AS now) c \
-             RETURNING started_at",
+             WHERE (SELECT schema FROM ~store) = $6::bigint RETURNING started_at",
         )
     });
-    let params = vec![clock(now), int(id.0), text(host), int(pid), int(lease_us)];
+    let params = vec![
+        clock(now),
+        int(id.0),
+        text(host),
+        int(pid),
+        int(lease_us),
+        int(version),
+    ];
     let statement = Statement::new(&SQL, params);
-    let registered = one(execute, statement, "a worker", Timestamp::from_columns).await?;
-    registered.ok_or_else(|| StoreError::Internal("a worker was not recorded".to_owned()))
+    one(execute, statement, "a worker", Timestamp::from_columns).await
 }
 
-/// Renews a lease, and answers when that was. None if the worker was declared dead.
+/// Renews a lease, and answers when that was. None if the worker was declared dead, or the store is not of that
+/// version.
 pub(crate) async fn heartbeat(
     execute: &(impl Execute + Sync),
     now: Option<Timestamp>,
     id: WorkerId,
     lease_us: i64,
+    version: i64,
 ) -> Result<Option<Timestamp>, StoreError> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         with_clock(
             "UPDATE ~workers w SET heartbeat_at = c.now, lease_until = c.now + $3::bigint \
-             FROM (SELECT {now} AS now) c WHERE w.id = $2::bigint AND w.ended_at IS NULL RETURNING w.heartbeat_at",
+             FROM (SELECT {now} AS now) c WHERE w.id = $2::bigint AND w.ended_at IS NULL \
+             AND (SELECT schema FROM ~store) = $4::bigint RETURNING w.heartbeat_at",
         )
     });
-    let params = vec![clock(now), int(id.0), int(lease_us)];
+    let params = vec![clock(now), int(id.0), int(lease_us), int(version)];
     let statement = Statement::new(&SQL, params);
     one(execute, statement, "a worker", Timestamp::from_columns).await
 }
@@ -176,36 +186,42 @@ pub(crate) async fn look(
     })
 }
 
-/// Declares a worker dead whose last heartbeat is still this one. True for one of those who do.
+/// Declares a worker dead whose last heartbeat is still this one, in a store of that version. True for one of those
+/// who do.
 pub(crate) async fn declare_silent(
     execute: &(impl Execute + Sync),
     lease: &Lease,
+    version: i64,
 ) -> Result<bool, StoreError> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
             "UPDATE ~workers SET ended_at = {DATABASE_NOW} \
-             WHERE id = $1::bigint AND ended_at IS NULL AND heartbeat_at = $2::bigint RETURNING id"
+             WHERE id = $1::bigint AND ended_at IS NULL AND heartbeat_at = $2::bigint \
+             AND (SELECT schema FROM ~store) = $3::bigint RETURNING id"
         )
     });
-    let params = vec![int(lease.worker.0), int(lease.heartbeat_at.0)];
+    let params = vec![int(lease.worker.0), int(lease.heartbeat_at.0), int(version)];
     let statement = Statement::new(&SQL, params);
     let declared = one(execute, statement, "a worker", WorkerId::from_columns).await?;
     Ok(declared.is_some())
 }
 
-/// Declares a worker dead whose lease is over by the clock that counts. True for one of those who do.
+/// Declares a worker dead whose lease is over by the clock that counts, in a store of that version. True for one of
+/// those who do.
 pub(crate) async fn declare_dead(
     execute: &(impl Execute + Sync),
     now: Option<Timestamp>,
     id: WorkerId,
+    version: i64,
 ) -> Result<bool, StoreError> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         with_clock(
             "UPDATE ~workers w SET ended_at = c.now FROM (SELECT {now} AS now) c \
-             WHERE w.id = $2::bigint AND w.ended_at IS NULL AND w.lease_until < c.now RETURNING w.id",
+             WHERE w.id = $2::bigint AND w.ended_at IS NULL AND w.lease_until < c.now \
+             AND (SELECT schema FROM ~store) = $3::bigint RETURNING w.id",
         )
     });
-    let params = vec![clock(now), int(id.0)];
+    let params = vec![clock(now), int(id.0), int(version)];
     let statement = Statement::new(&SQL, params);
     let declared = one(execute, statement, "a worker", WorkerId::from_columns).await?;
     Ok(declared.is_some())

@@ -48,6 +48,7 @@ mod tenant;
 mod tls;
 mod token;
 mod upkeep;
+mod version;
 mod within;
 #[cfg(feature = "sqlx")]
 mod within_sqlx;
@@ -70,6 +71,7 @@ use crate::error::StoreError;
 use crate::graphs::GraphCache;
 use crate::hints::Hints;
 use crate::job::{Answer, Job};
+use crate::migrations::Migrations;
 use crate::stats::{Counters, Stats};
 
 use address::Address;
@@ -87,6 +89,7 @@ use queue::Queue;
 use shared_reads::SharedReads;
 use statement::{Execute, Statement};
 
+pub(crate) use schema::MIGRATIONS;
 pub use tenant::{Tenant, TenantCreated, TenantRole, create_tenant, drop_tenant, list_tenants};
 
 /// One open schema.
@@ -136,6 +139,8 @@ const LAST_ORDERS: Duration = Duration::from_secs(5);
 /// What the parts of the driver share.
 pub(crate) struct Shared {
     address: Arc<Address>,
+    /// The versions of the schema that are known here.
+    migrations: &'static Migrations,
     /// The store's random id.
     id: String,
     /// The random name of the channel of its notifications.
@@ -174,6 +179,7 @@ impl Postgres {
         url: &str,
         options: &StoreOptions,
         hints: Arc<Hints>,
+        migrations: &'static Migrations,
     ) -> Result<Arc<Postgres>, StoreError> {
         let address = Address::parse(url)?;
         let (runtime, thread) = start_thread()?;
@@ -183,6 +189,7 @@ impl Postgres {
             hints,
             runtime.clone(),
             thread,
+            migrations,
         ));
         let opened = opened.await;
         opened.unwrap_or_else(|error| Err(StoreError::Internal(error.to_string())))
@@ -194,6 +201,7 @@ impl Postgres {
         hints: Arc<Hints>,
         runtime: Handle,
         thread: oneshot::Sender<Last>,
+        migrations: &'static Migrations,
     ) -> Result<Arc<Postgres>, StoreError> {
         let address = Arc::new(address);
         let counters = Arc::<Counters>::default();
@@ -208,6 +216,7 @@ impl Postgres {
             &database,
             options.create,
             clock.now(),
+            migrations,
         )
         .await?;
         let sessions = |limit, settings| {
@@ -223,6 +232,7 @@ impl Postgres {
             place: Mutex::default(),
             poll: options.poll.clamp(SHORTEST_POLL, LONGEST_POLL),
             address,
+            migrations,
             id: opened.id,
             channel: opened.channel,
             events_end: AtomicI64::new(opened.events_end.0),
@@ -367,12 +377,12 @@ impl Shared {
     /// Makes partitions for the history of what is started around that time and for a while after.
     async fn make_room(&self, session: &mut Session, at: Timestamp) -> Result<(), StoreError> {
         let (schema, database) = (&self.address.schema, self.address.database());
-        let making = ensure_partitions(session.client(), schema, &database, at);
+        let making = ensure_partitions(session.client(), schema, &database, at, self.migrations);
         let Ok(end) = tokio::time::timeout(MAKING_ROOM, making).await else {
             session.give_up();
             return Err(connect::silent(&database, MAKING_ROOM));
         };
-        let end = end?;
+        let end = end.inspect_err(|error| self.lose_if_for_good(error))?;
         self.events_end.fetch_max(end.0, Ordering::Relaxed);
         Ok(())
     }

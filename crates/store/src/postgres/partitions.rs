@@ -10,6 +10,7 @@ use tokio_postgres::GenericClient;
 use super::error;
 use super::name::{SchemaName, quoted};
 use crate::error::StoreError;
+use crate::migrations::Migrations;
 
 /// Months made ahead, besides the one that it is.
 const AHEAD: i64 = 2;
@@ -34,6 +35,7 @@ pub(crate) async fn ensure_partitions(
     schema: &SchemaName,
     database: &str,
     now: Timestamp,
+    migrations: &Migrations,
 ) -> Result<ExecutionId, StoreError> {
     let fail = |e| error::definite(database, &e);
     let wanted = months(client, now).await.map_err(fail)?;
@@ -45,6 +47,9 @@ pub(crate) async fn ensure_partitions(
     }
     let transaction = client.transaction().await.map_err(fail)?;
     lock(&transaction, schema).await.map_err(fail)?;
+    let version = schema.qualify("SELECT schema::bigint FROM ~store");
+    let version = transaction.query_one(&version, &[]).await.map_err(fail)?;
+    migrations.require(|| database.to_owned(), version.get(0))?;
     // Somebody else may have made them while this process waited for the lock.
     let mut end = end(&transaction, schema).await.map_err(fail)?;
     for month in wanted.iter().filter(|month| month.from < month.end) {
@@ -79,7 +84,8 @@ pub(crate) async fn ensure_partitions(
     Ok(end.unwrap_or(ExecutionId(0)))
 }
 
-/// One migration or change of partitions at a time in a store, until the transaction's end.
+/// One migration or change of partitions at a time in a store, until the transaction's end. A migration that goes on
+/// takes a stronger one, which keeps writers out (`schema`).
 ///
 /// The lock is one on a table of the store, which only roles with rights in the schema can take, and
 /// which keeps out no reader or writer of its row. Advisory locks are the whole database's: every role

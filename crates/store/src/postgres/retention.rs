@@ -20,16 +20,28 @@ impl Postgres {
         let fail = |e| error::definite(&address.database(), &e);
         let client = session.client();
         let old = partitions(client, &address.schema).await.map_err(fail)?;
-        let mut pruned = 0;
+        let (mut pruned, version) = (0, self.shared.migrations.newest());
         for partition in old {
             // Whoever ended before was started before.
             if partition.end.0 <= first_id_at(before) {
-                let empty = empty(client, &address.schema, &partition, now, before).await;
-                pruned += empty.map_err(fail)?;
+                let emptied =
+                    empty(client, &address.schema, &partition, now, before, version).await;
+                match emptied.map_err(fail)? {
+                    Emptied::Rows(count) => pruned += count,
+                    Emptied::OfVersion(found) => self.shared.require_version(found)?,
+                }
             }
         }
         Ok(pruned)
     }
+}
+
+/// What became of a partition.
+enum Emptied {
+    /// So many executions lost their history.
+    Rows(u64),
+    /// It was left alone, since the store is of this version by now.
+    OfVersion(i64),
 }
 
 async fn empty(
@@ -38,19 +50,28 @@ async fn empty(
     partition: &Partition,
     now: Timestamp,
     before: Timestamp,
-) -> Result<u64, tokio_postgres::Error> {
+    version: i64,
+) -> Result<Emptied, tokio_postgres::Error> {
     let from = partition.from.unwrap_or(ExecutionId(i64::MIN));
     let (from, end) = (from.0, partition.end.0);
     let transaction = client.transaction().await?;
     lock(&transaction, schema).await?;
     let kept = schema.qualify(
-        "SELECT EXISTS (SELECT FROM ~executions WHERE id >= $1 AND id < $2 AND (closed_at IS NULL OR closed_at >= $3))",
+        "SELECT EXISTS (SELECT FROM ~executions WHERE id >= $1 AND id < $2 AND (closed_at IS NULL OR closed_at >= $3)), \
+         (SELECT schema::bigint FROM ~store)",
     );
     let is_kept = transaction
         .query_one(&kept, &[&from, &end, &before.0])
         .await?;
+    let found = is_kept.try_get(1)?;
+    if found != version {
+        return transaction
+            .rollback()
+            .await
+            .map(|()| Emptied::OfVersion(found));
+    }
     if is_kept.try_get(0)? {
-        return transaction.rollback().await.map(|()| 0);
+        return transaction.rollback().await.map(|()| Emptied::Rows(0));
     }
     // A month may hold many.
     transaction
@@ -68,5 +89,5 @@ async fn empty(
         transaction.batch_execute(&truncate).await?;
     }
     transaction.commit().await?;
-    Ok(pruned)
+    Ok(Emptied::Rows(pruned))
 }

@@ -9,18 +9,21 @@ use super::name::SchemaName;
 use super::partitions::{ensure_partitions, lock};
 use crate::derived::{Dialect, REMOVE, derived};
 use crate::error::StoreError;
-use crate::migrations::Migrations;
+use crate::migrations::{Migrations, failed};
 
-static MIGRATIONS: Migrations = Migrations {
+/// Every version that this program knows.
+pub(crate) static MIGRATIONS: Migrations = Migrations {
     steps: &[include_str!("schema.sql")],
     published: &[],
     dialect: Dialect::Postgres,
 };
 
-/// Every version that this program knows.
-pub(super) fn migrations() -> &'static Migrations {
-    &MIGRATIONS
-}
+/// Keeps out whoever reads the version before a write (`version`), until the transaction's end. Before `store` come the
+/// tables of which a writer may have locked rows by the time when it reads the version, so that none of them and
+/// the migration wait for each other. A user's own transaction may hold anything: then the server ends one of
+/// the two, and a migration is tried again.
+const LOCK_OUT: &str =
+    "LOCK TABLE ~task_outbox, ~timers, ~workers, ~store IN ACCESS EXCLUSIVE MODE";
 
 /// Marks the table `store` as Abide's. A comment can be read without any right to the schema, and
 /// comes along with a dump.
@@ -60,11 +63,12 @@ pub(crate) async fn migrate(
     database: &str,
     create: bool,
     now: Timestamp,
+    migrations: &Migrations,
 ) -> Result<Opened, StoreError> {
     let mut races = 0;
     loop {
-        match migrate_once(client, schema, database, create, now).await {
-            Err(StoreError::Raced { .. }) if races < RACES => races += 1,
+        match migrate_once(client, schema, database, create, now, migrations).await {
+            Err(StoreError::Raced { .. } | StoreError::Deadlock(_)) if races < RACES => races += 1,
             migrated => return migrated,
         }
     }
@@ -77,12 +81,13 @@ pub(crate) async fn migrate_once(
     database: &str,
     create: bool,
     now: Timestamp,
+    migrations: &Migrations,
 ) -> Result<Opened, StoreError> {
-    let found = check(client, schema, database).await?;
-    if found != Found::Store(migrations().newest()) {
-        upgrade(client, schema, database, found, create, now).await?;
+    let found = check(client, schema, database, migrations).await?;
+    if found != Found::Store(migrations.newest()) {
+        upgrade(client, schema, database, found, create, now, migrations).await?;
     }
-    let events_end = ensure_partitions(client, schema, database, now).await?;
+    let events_end = ensure_partitions(client, schema, database, now, migrations).await?;
     let row = client
         .query_one(&schema.qualify("SELECT id, channel FROM ~store"), &[])
         .await;
@@ -103,6 +108,7 @@ async fn upgrade(
     looked: Found,
     create: bool,
     now: Timestamp,
+    migrations: &Migrations,
 ) -> Result<(), StoreError> {
     let fail = |e| error::of_making(database, &e);
     let transaction = client.transaction().await.map_err(fail)?;
@@ -115,7 +121,7 @@ async fn upgrade(
         lock(&transaction, schema).await.map_err(fail)?;
     }
     // Another process may have made or migrated it meanwhile.
-    let found = check(&transaction, schema, database).await?;
+    let found = check(&transaction, schema, database, migrations).await?;
     // Where there is no table yet to lock, the names of what is made are: of two processes that make the
     // same, the second waits for the first, and is refused.
     let done = match found {
@@ -133,17 +139,23 @@ async fn upgrade(
         }
         Found::Empty => 0,
     };
-    let (newest, fingerprint) = (migrations().newest(), migrations().fingerprint());
+    let (newest, fingerprint) = (migrations.newest(), migrations.fingerprint());
     if done == newest {
         return transaction.commit().await.map_err(fail);
     }
+    if done > 0 {
+        let lock = schema.qualify(LOCK_OUT);
+        transaction.batch_execute(&lock).await.map_err(fail)?;
+    }
+    // Each with the version that it leads to.
     let mut statements = Vec::new();
     if done > 0 {
-        statements.push(REMOVE.to_owned());
+        statements.push((done + 1, REMOVE.to_owned()));
     }
-    statements.extend(migrations().after(done).iter().map(|&step| step.to_owned()));
-    statements.push(derived(Dialect::Postgres));
-    statements.push(match done {
+    let steps = migrations.after(done);
+    statements.extend(steps.map(|(version, step)| (version, step.to_owned())));
+    statements.push((newest, derived(Dialect::Postgres)));
+    let record = match done {
         0 => format!(
             "COMMENT ON TABLE ~store IS '{MARK}'; \
              INSERT INTO ~store (id, channel, schema, fingerprint, created_at) \
@@ -151,10 +163,11 @@ async fn upgrade(
             now.0
         ),
         _ => format!("UPDATE ~store SET schema = {newest}, fingerprint = '{fingerprint}'"),
-    });
-    for sql in &statements {
-        let sql = schema.qualify(sql);
-        transaction.batch_execute(&sql).await.map_err(fail)?;
+    };
+    statements.push((newest, record));
+    for (version, sql) in &statements {
+        let run = transaction.batch_execute(&schema.qualify(sql)).await;
+        run.map_err(|error| failed(database, *version, fail(error)))?;
     }
     transaction.commit().await.map_err(fail)
 }
@@ -165,6 +178,7 @@ pub(crate) async fn check(
     client: &impl GenericClient,
     schema: &SchemaName,
     database: &str,
+    migrations: &Migrations,
 ) -> Result<Found, StoreError> {
     let fail = |e| error::definite(database, &e);
     let row = client
@@ -195,13 +209,13 @@ pub(crate) async fn check(
         .map_err(fail)?;
     let row = row.map(|row| (row.get(0), row.get::<_, Option<String>>(1)));
     match row {
-        Some((found, _)) if found > migrations().newest() => Err(StoreError::TooNew {
+        Some((found, _)) if found > migrations.newest() => Err(StoreError::TooNew {
             path: database.to_owned(),
             found,
-            known: migrations().newest(),
+            known: migrations.newest(),
         }),
         Some((found, fingerprint)) if found >= 1 => {
-            match migrations().made(found, fingerprint.as_deref()) {
+            match migrations.made(found, fingerprint.as_deref()) {
                 true => Ok(Found::Store(found)),
                 false => Err(StoreError::Unpublished {
                     path: format!("{database} (schema {schema})"),

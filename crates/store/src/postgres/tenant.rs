@@ -116,7 +116,7 @@ async fn create_once(
     let now = now(session.client()).await.map_err(fail)?;
     // All of it or nothing: no role without its schema, no schema without its tables.
     let mut transaction = session.client().transaction().await.map_err(fail)?;
-    let found = schema::check(&transaction, schema, &database).await?;
+    let found = schema::check(&transaction, schema, &database, &schema::MIGRATIONS).await?;
     if let Found::Store(_) = found {
         return Ok(TenantCreated {
             created: false,
@@ -130,7 +130,15 @@ async fn create_once(
             .await
             .map_err(fail)?;
     }
-    schema::migrate_once(&mut transaction, schema, &database, true, now).await?;
+    schema::migrate_once(
+        &mut transaction,
+        schema,
+        &database,
+        true,
+        now,
+        &schema::MIGRATIONS,
+    )
+    .await?;
     let close = format!("REVOKE ALL ON SCHEMA {} FROM PUBLIC", schema.quoted());
     transaction.batch_execute(&close).await.map_err(fail)?;
     let committed = transaction.commit().await;
@@ -236,7 +244,7 @@ async fn drop_it(address: &Address) -> Result<Option<Tenant>, StoreError> {
     let found = find(&transaction, Some(schema)).await.map_err(fail)?.pop();
     let Some(mut found) = found else {
         // A newer program's store may be dropped; what is no store may not.
-        return match schema::check(&transaction, schema, &database).await? {
+        return match schema::check(&transaction, schema, &database, &schema::MIGRATIONS).await? {
             Found::Empty => Err(StoreError::NotADatabase(format!(
                 "schema `{schema}` of {database}"
             ))),

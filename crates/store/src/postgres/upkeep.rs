@@ -14,7 +14,7 @@ use crate::leftovers::Leftovers;
 use crate::queries;
 use crate::views::{NewWorker, WorkflowKind};
 
-use super::connect::{BEGIN, COMMIT, ROLLBACK, Session, silent};
+use super::connect::{COMMIT, ROLLBACK, Session, silent};
 use super::leases::Lease;
 use super::orphan_search::OrphanSearches;
 use super::queries::answers;
@@ -73,7 +73,13 @@ impl Postgres {
         let asked = Instant::now();
         let (given, lease_us) = (self.given(), micros(lease));
         let NewWorker { id, host, pid } = &worker;
-        let now = maintenance::register_worker(&*session, given, *id, host, *pid, lease_us).await?;
+        let version = self.shared.migrations.newest();
+        let registered =
+            maintenance::register_worker(&*session, given, *id, host, *pid, lease_us, version);
+        let registered = registered.await?;
+        self.unless_outdated(&session, registered.is_some()).await?;
+        let now = registered
+            .ok_or_else(|| StoreError::Internal("a worker was not recorded".to_owned()))?;
         self.shared.clock.set(now, asked);
         Ok(())
     }
@@ -98,8 +104,9 @@ impl Postgres {
         list: String,
     ) -> Result<(), StoreError> {
         let session = self.session().await?;
-        let recorded = answers(&*session, queries::record_queues(worker, &list));
-        recorded.await.map(drop)
+        self.begin(&session).await?;
+        answers(&*session, queries::record_queues(worker, &list)).await?;
+        only(&session, COMMIT).await
     }
 
     pub(crate) async fn heartbeat(
@@ -131,7 +138,9 @@ impl Postgres {
         let session = self.shared.keeper.get().await?;
         let asked = Instant::now();
         let given = self.given();
-        let now = maintenance::heartbeat(&*session, given, worker, micros(lease)).await?;
+        let version = self.shared.migrations.newest();
+        let now = maintenance::heartbeat(&*session, given, worker, micros(lease), version).await?;
+        self.unless_outdated(&session, now.is_some()).await?;
         if let Some(now) = now {
             self.shared.clock.set(now, asked);
         }
@@ -173,7 +182,7 @@ impl Postgres {
 
     pub(crate) async fn end_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
         let session = self.session().await?;
-        only(&session, BEGIN).await?;
+        self.begin(&session).await?;
         maintenance::end_worker(&*session, self.given(), worker).await?;
         only(&session, COMMIT).await
     }
@@ -198,10 +207,15 @@ impl Postgres {
 
     /// Declares a worker dead if its lease is over still. Where a test gives the time, that decides.
     async fn declare_dead(&self, session: &Session, lease: &Lease) -> Result<bool, StoreError> {
-        match self.given() {
-            Some(now) => maintenance::declare_dead(session, Some(now), lease.worker).await,
-            None => maintenance::declare_silent(session, lease).await,
-        }
+        let version = self.shared.migrations.newest();
+        let declared = match self.given() {
+            Some(now) => {
+                maintenance::declare_dead(session, Some(now), lease.worker, version).await?
+            }
+            None => maintenance::declare_silent(session, lease, version).await?,
+        };
+        self.unless_outdated(session, declared).await?;
+        Ok(declared)
     }
 
     /// The workers whose lease is over, as this look and those before it found.
@@ -279,7 +293,7 @@ impl Postgres {
         limit: u32,
     ) -> Result<bool, StoreError> {
         let session = self.session().await?;
-        only(&session, BEGIN).await?;
+        self.begin(&session).await?;
         let is_gone = maintenance::remove_unpublished(&*session, id, limit).await?;
         only(&session, COMMIT).await?;
         Ok(is_gone)
@@ -298,7 +312,7 @@ impl Postgres {
         if let Some(id) = answers(&*session, committed).await?.pop() {
             return Ok(id);
         }
-        only(&session, BEGIN).await?;
+        self.begin(&session).await?;
         let now = self.now();
         let id = maintenance::ensure_version(&*session, now, name, version, kind, &graph).await;
         let end = if id.is_ok() { COMMIT } else { ROLLBACK };

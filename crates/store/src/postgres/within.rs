@@ -35,7 +35,7 @@ const BACK: &str = "ROLLBACK TO SAVEPOINT abide";
 /// the server or the database's name.
 const SELECT_PLACE: &str = "SELECT id, current_database()::text, \
      (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, \
-     current_setting('transaction_isolation') FROM ~store";
+     current_setting('transaction_isolation'), schema FROM ~store";
 
 /// What is asked where the store's table could not be read.
 const SELECT_OBSTACLES: &str =
@@ -52,6 +52,8 @@ pub(super) struct Place {
 /// What a user's transaction is like.
 struct Found {
     place: Place,
+    /// Of the store's schema, as the transaction sees it.
+    version: i64,
     /// Whether each statement sees what was committed before it.
     read_committed: bool,
 }
@@ -112,7 +114,7 @@ impl Shared {
         loop {
             let mut found = None;
             let applied = self.attempt(execute, requests, &mut found).await;
-            let error = match applied {
+            let mut error = match applied {
                 Ok((reply, true)) => return Ok(reply),
                 Ok((reply, false)) => {
                     go_back(execute).await?;
@@ -125,6 +127,9 @@ impl Shared {
                 tracing::debug!(%error, "a user's transaction can't go back to where it was");
             } else if found.is_none() {
                 self.explain(execute).await?;
+                if let ApplyError::Store(failed) = error {
+                    error = self.explained(execute, failed).await.into();
+                }
             }
             let read_committed = found.is_some_and(|found| found.read_committed);
             match error {
@@ -156,6 +161,9 @@ impl Shared {
             self.read_through(execute, &mut flush, found).await?;
             let found = found.as_ref().expect("looked at with the first request");
             self.check(found, request).await?;
+            if n == 0 && !found.read_committed {
+                self.ask_present_version(execute).await?;
+            }
             let mut flushed = flush.finish()?;
             let reply = flushed.take_answer()?;
             if matches!(&reply, Reply::Started(started) if !started.created) {
@@ -222,6 +230,7 @@ impl Shared {
             let detail = format!("it is one of a database `{database}`, with a store of its own");
             return Err(self.elsewhere(detail));
         }
+        self.require_version(found.version)?;
         // A start meets the unique key of its instance. But who waits for a signal may have begun to
         // wait after the transaction's snapshot was taken, without a change to any row that it reads.
         if !found.read_committed && matches!(request, Request::Signal(_)) {
@@ -325,15 +334,17 @@ fn of_users(error: ApplyError) -> ApplyError {
 
 fn read_place(row: Option<Row>) -> Result<Found, StoreError> {
     let cells = row.unwrap_or_default();
-    match <[Value; 4]>::try_from(cells) {
+    match <[Value; 5]>::try_from(cells) {
         Ok(
             [
                 Value::Text(store),
                 Value::Text(database),
                 Value::Int(server_started_at),
                 Value::Text(isolation),
+                Value::Int(version),
             ],
         ) => Ok(Found {
+            version,
             place: Place {
                 store,
                 database,

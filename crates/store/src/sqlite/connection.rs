@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::DEFAULT_FILE_MODE;
 use crate::error::StoreError;
+use crate::migrations::Migrations;
 
 use super::identity::Identity;
 use super::permissions::make_private;
@@ -29,6 +30,8 @@ pub(crate) struct Database {
     mode: u32,
     /// Which files it is, once it is open.
     identity: Option<Arc<Identity>>,
+    /// The versions of its schema that are known here.
+    pub(crate) migrations: &'static Migrations,
 }
 
 /// Statements kept prepared on each connection.
@@ -55,7 +58,13 @@ impl Database {
             busy_timeout: busy_timeout.min(LONGEST_BUSY),
             mode: DEFAULT_FILE_MODE,
             identity: None,
+            migrations: &schema::MIGRATIONS,
         }
+    }
+
+    /// The same, of whose schema these versions are known.
+    pub(crate) fn with_migrations(self, migrations: &'static Migrations) -> Database {
+        Database { migrations, ..self }
     }
 
     /// The same, which is created with these permissions. SQLite gives those to the log as well, and
@@ -194,6 +203,18 @@ impl Database {
         let begun = self.while_busy(|| connection.execute_batch("BEGIN IMMEDIATE").map_err(fail));
         connection.busy_timeout(self.busy_timeout).map_err(fail)?;
         begun
+    }
+
+    /// That the schema is still of the version with which the database was opened: a newer program may have brought
+    /// it to another since. Asked while the write lock is held, which no migration goes on without. It reads a
+    /// number in the file's header.
+    pub(crate) fn require_version(&self, connection: &Connection) -> Result<(), StoreError> {
+        let read = || {
+            let mut statement = connection.prepare_cached("PRAGMA main.user_version")?;
+            statement.query_row([], |row| row.get(0))
+        };
+        let found = read().map_err(|error| self.error(error, false))?;
+        self.migrations.require(|| self.name(), found)
     }
 
     /// Tries again until somebody else's lock is free, or the busy timeout is over.

@@ -36,6 +36,7 @@ use crate::error::StoreError;
 use crate::graphs::GraphCache;
 use crate::hints::Hints;
 use crate::job::{Answer, Job};
+use crate::migrations::Migrations;
 use crate::stats::{Counters, Stats};
 use crate::{Clock, StoreOptions};
 
@@ -82,9 +83,12 @@ impl Sqlite {
         path: PathBuf,
         options: &StoreOptions,
         hints: Arc<Hints>,
+        migrations: &'static Migrations,
     ) -> Result<Sqlite, StoreError> {
         check_mode(options.file_mode)?;
-        let database = Database::new(path, options.busy_timeout).with_mode(options.file_mode);
+        let database = Database::new(path, options.busy_timeout)
+            .with_mode(options.file_mode)
+            .with_migrations(migrations);
         identity::refuse_second_name(&database)?;
         let named = database.clone().resolved().unwrap_or(database.clone());
         WorkerFiles::new(&named).refuse_other_file(&named)?;

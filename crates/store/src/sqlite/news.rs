@@ -19,6 +19,14 @@ impl Sqlite {
         }
     }
 
+    /// Tells this process's worker, and callers that wait for an end, about an error after which nothing more can
+    /// be written.
+    pub(super) fn lose_if_for_good(&self, error: &StoreError) {
+        if error.is_for_good() {
+            self.hints.lose(error.clone());
+        }
+    }
+
     /// Another process changed something: everybody looks.
     pub(super) fn look_around(&self) {
         let look = |connection: &Connection| {

@@ -1,13 +1,11 @@
 //! The schema of a file, and its migrations: all missing steps in one transaction. What is derived from core's
 //! tables of names is made anew with them.
 
-use std::sync::LazyLock;
-
 use rusqlite::{Connection, ErrorCode};
 
 use crate::derived::{Dialect, REMOVE, derived};
 use crate::error::StoreError;
-use crate::migrations::Migrations;
+use crate::migrations::{Migrations, failed};
 
 use super::connection::Database;
 
@@ -18,39 +16,16 @@ const APPLICATION_ID: i64 = 0x6162_6964;
 /// the file's other marks, and whose name no table of a user's is likely to have.
 const MARK: &str = "abide_schema";
 
-static MIGRATIONS: Migrations = Migrations {
+/// Every version that this program knows.
+pub(crate) static MIGRATIONS: Migrations = Migrations {
     steps: &[include_str!("schema.sql")],
     published: &[],
     dialect: Dialect::Sqlite,
 };
 
-/// Every version that this program knows.
-fn migrations() -> &'static Migrations {
-    &MIGRATIONS
-}
-
-/// The number of the newest version.
-pub(crate) fn newest() -> i64 {
-    NEWEST.number
-}
-
-/// The newest version, and the view that says which text made it.
-struct Newest {
-    number: i64,
-    mark: String,
-}
-
-static NEWEST: LazyLock<Newest> = LazyLock::new(|| {
-    let fingerprint = migrations().fingerprint();
-    Newest {
-        number: migrations().newest(),
-        mark: format!("CREATE VIEW {MARK} AS SELECT '{fingerprint}' AS fingerprint"),
-    }
-});
-
 /// Brings an open database to the newest schema, or says why it is not one of ours.
 pub(crate) fn migrate(database: &Database, connection: &Connection) -> Result<(), StoreError> {
-    if check(database, connection)? == NEWEST.number {
+    if check(database, connection)? == database.migrations.newest() {
         return Ok(());
     }
     // Others read meanwhile, and see the version from before. Those who write wait, as this did for them.
@@ -67,29 +42,42 @@ fn migrate_begun(database: &Database, connection: &Connection) -> Result<(), Sto
     // Another process may have migrated while this one waited for the lock.
     let found = check(database, connection)?;
     let fail = |error| database.error(error, false);
-    if found < NEWEST.number {
-        make(connection, found).map_err(fail)?;
+    let newest = database.migrations.newest();
+    if found < newest {
+        make(connection, database.migrations, found)
+            .map_err(|(version, error)| failed(&database.name(), version, fail(error)))?;
         connection
             .pragma_update(None, "application_id", APPLICATION_ID)
             .map_err(fail)?;
         connection
-            .pragma_update(None, "user_version", NEWEST.number)
+            .pragma_update(None, "user_version", newest)
             .map_err(fail)?;
     }
     connection.execute_batch("COMMIT").map_err(fail)
 }
 
-/// Makes everything that the newest schema has and the one of that number hasn't.
-pub(crate) fn make(connection: &Connection, found: i64) -> rusqlite::Result<()> {
+/// Makes everything that the newest schema has and the one of that number hasn't. An error comes with the number of
+/// the version that could not be made.
+pub(crate) fn make(
+    connection: &Connection,
+    migrations: &Migrations,
+    found: i64,
+) -> Result<(), (i64, rusqlite::Error)> {
+    let run = |version: i64, sql: &str| {
+        let done = connection.execute_batch(sql);
+        done.map_err(|error| (version, error))
+    };
     if found > 0 {
-        connection.execute_batch(&REMOVE.replace('~', ""))?;
-        connection.execute_batch(&format!("DROP VIEW {MARK}"))?;
+        run(found + 1, &REMOVE.replace('~', ""))?;
+        run(found + 1, &format!("DROP VIEW {MARK}"))?;
     }
-    for step in migrations().after(found) {
-        connection.execute_batch(step)?;
+    for (version, step) in migrations.after(found) {
+        run(version, step)?;
     }
-    connection.execute_batch(&derived(Dialect::Sqlite).replace('~', ""))?;
-    connection.execute_batch(&NEWEST.mark)
+    let (newest, fingerprint) = (migrations.newest(), migrations.fingerprint());
+    run(newest, &derived(Dialect::Sqlite).replace('~', ""))?;
+    let mark = format!("CREATE VIEW {MARK} AS SELECT '{fingerprint}' AS fingerprint");
+    run(newest, &mark)
 }
 
 /// The schema number of the open database: 0 if it is empty. Refuses other programs' databases,
@@ -113,16 +101,17 @@ pub(crate) fn check(database: &Database, connection: &Connection) -> Result<i64,
             Some(ErrorCode::NotADatabase) => StoreError::NotADatabase(database.name()),
             _ => database.error(error, false),
         })?;
+    let known = database.migrations.newest();
     match (application, found) {
         (0, 0) if objects == 0 => Ok(0),
-        (APPLICATION_ID, found) if found > NEWEST.number => Err(StoreError::TooNew {
+        (APPLICATION_ID, found) if found > known => Err(StoreError::TooNew {
             path: database.name(),
             found,
-            known: NEWEST.number,
+            known,
         }),
         (APPLICATION_ID, found) if found >= 1 => {
             let fingerprint = mark.as_deref().and_then(|view| view.split('\'').nth(1));
-            match migrations().made(found, fingerprint) {
+            match database.migrations.made(found, fingerprint) {
                 true => Ok(found),
                 false => Err(StoreError::Unpublished {
                     path: database.name(),

@@ -147,6 +147,9 @@ impl Sqlite {
         let fail = |error| self.within_error(error);
         let savepoint = Savepoint::begin(connection).map_err(fail)?;
         connection.execute_batch(LOCK).map_err(fail)?;
+        self.database
+            .require_version(connection)
+            .inspect_err(|error| self.lose_if_for_good(error))?;
         self.require_unshadowed(connection)?;
         Ok(savepoint)
     }

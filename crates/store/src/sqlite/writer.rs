@@ -171,6 +171,8 @@ impl Writer {
             Err(error) if batch.len() == 1 || !is_singled_out(&error) => {
                 if let Err(gone) = self.database.require_same_file(false) {
                     self.hints.lose(gone);
+                } else if error.is_for_good() {
+                    self.hints.lose(error.clone());
                 }
                 batch.refuse(&error);
             }
@@ -204,7 +206,10 @@ impl Writer {
         let turn = self.turnstile.pass();
         self.database.require_same_file(false)?;
         self.database.begin(connection)?;
-        let run = catch_unwind(AssertUnwindSafe(|| self.run_batch(connection, batch)));
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            self.database.require_version(connection)?;
+            self.run_batch(connection, batch)
+        }));
         let run = run.unwrap_or_else(|panic| Err(StoreError::Internal(flush::panic_text(&*panic))));
         let (answers, after) = match run {
             Ok(done) => done,

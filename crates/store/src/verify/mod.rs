@@ -181,7 +181,7 @@ fn check_all(
 ) -> Result<VerifyReport, StoreError> {
     let mut checked = Checked::default();
     match numbered::check(database, connection) {
-        Ok(newest) if newest == numbered::newest() => {}
+        Ok(newest) if newest == database.migrations.newest() => {}
         Ok(0) => return Err(StoreError::NotADatabase(database.name())),
         Ok(older) => {
             return Err(StoreError::Invalid(format!(
@@ -218,7 +218,7 @@ fn check_all(
     };
     let result = whole::integrity(connection, options.integrity, &mut findings);
     section("its pages", &mut findings, result)?;
-    let result = schema::check(connection, &mut findings);
+    let result = schema::check(connection, database.migrations, &mut findings);
     section("its schema", &mut findings, result)?;
     let result = whole::versions(connection, &mut findings, &mut checked);
     section("workflow versions", &mut findings, result)?;

@@ -5,11 +5,11 @@
 //! and indexes of others on Abide's tables, unless they are unique and so refuse rows.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 
-use crate::migrations::plain;
+use crate::migrations::{Migrations, plain};
 use crate::sqlite::schema;
 
 use super::report::{Findings, Invariant, Problem, Subject};
@@ -40,16 +40,22 @@ struct Column {
 }
 
 /// Compares the schema with what this version makes.
-pub(super) fn check(connection: &Connection, findings: &mut Findings) -> rusqlite::Result<()> {
-    let expected = expected()?;
+pub(super) fn check(
+    connection: &Connection,
+    migrations: &Migrations,
+    findings: &mut Findings,
+) -> rusqlite::Result<()> {
+    let expected = expected(migrations)?;
     let found = declared(connection)?;
     if found == *expected {
         return Ok(());
     }
-    for ((kind, name), right) in expected {
+    for ((kind, name), right) in &*expected {
         match found.get(&(kind.clone(), name.clone())) {
             Some(stored) if stored.says_the_same(right) => {}
-            Some(_) if kind == "table" => table_differs(connection, name, findings)?,
+            Some(_) if kind == "table" => {
+                table_differs(connection, migrations, name, findings)?;
+            }
             stored => {
                 let what = match stored {
                     Some(stored) => {
@@ -88,19 +94,24 @@ pub(super) fn check(connection: &Connection, findings: &mut Findings) -> rusqlit
     Ok(())
 }
 
-/// What this version's text makes.
-fn expected() -> rusqlite::Result<&'static Declared> {
-    static EXPECTED: OnceLock<Declared> = OnceLock::new();
-    if let Some(expected) = EXPECTED.get() {
-        return Ok(expected);
+/// What this version's text makes. Kept with the text's fingerprint.
+fn expected(migrations: &Migrations) -> rusqlite::Result<Arc<Declared>> {
+    static LAST: Mutex<Option<(String, Arc<Declared>)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let fingerprint = migrations.fingerprint();
+    if let Some((of, declared)) = &*last
+        && *of == fingerprint
+    {
+        return Ok(declared.clone());
     }
-    let made = declared(&made()?)?;
-    Ok(EXPECTED.get_or_init(|| made))
+    let declared = Arc::new(declared(&made(migrations)?)?);
+    *last = Some((fingerprint, declared.clone()));
+    Ok(declared)
 }
 
-fn made() -> rusqlite::Result<Connection> {
+fn made(migrations: &Migrations) -> rusqlite::Result<Connection> {
     let memory = Connection::open_in_memory()?;
-    schema::make(&memory, 0)?;
+    schema::make(&memory, migrations, 0).map_err(|(_, error)| error)?;
     Ok(memory)
 }
 
@@ -122,10 +133,11 @@ fn declared(connection: &Connection) -> rusqlite::Result<Declared> {
 /// A table of that name is there, with another text.
 fn table_differs(
     connection: &Connection,
+    migrations: &Migrations,
     table: &str,
     findings: &mut Findings,
 ) -> rusqlite::Result<()> {
-    let memory = made()?;
+    let memory = made(migrations)?;
     let (found, right) = (columns(connection, table)?, columns(&memory, table)?);
     let (key, right_key) = (key(connection, table)?, key(&memory, table)?);
     if key != right_key {

@@ -149,7 +149,9 @@ async fn a_store_of_a_newer_version_is_not_touched() {
     let (error, said) = refused(&path).await;
     assert!(matches!(error, StoreError::TooNew { .. }), "{error:?}");
     assert!(
-        said.contains("written by a newer version; upgrade this program"),
+        said.contains(
+            "written by a newer version; nothing was written; stop this program and upgrade it"
+        ),
         "{said}"
     );
 }

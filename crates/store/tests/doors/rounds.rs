@@ -1,12 +1,17 @@
 //! How often a worker waits for a server on the way from one task to the next.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use abide_core::graph::{Graph, TaskSpec, Uses};
 use abide_core::kernel::{Claimed, Held, Reply, Request};
 use abide_core::payload::Payload;
 
 use crate::home::{Home, completed, finish, graph, held, single};
+
+/// What the end of a task takes whose slot goes on with the next: its transaction's begin and end, and a statement for
+/// each kind of row that is read or written.
+const STATEMENTS_OF_A_STEP: u64 = 14;
 
 fn chain() -> Arc<Graph> {
     let tasks = ["a", "b", "c"].map(TaskSpec::new).to_vec();
@@ -46,6 +51,27 @@ async fn a_step_of_a_chain_takes_two_round_trips_and_brings_the_next_input() {
         let (next, round_trips) = home.go_on(held(&next)).await;
         assert_eq!((round_trips, next.task.key.number), (2, 3));
     }
+}
+
+#[tokio::test]
+async fn the_version_of_the_schema_is_read_by_statements_that_are_sent_anyway() {
+    let home = Home::new().await;
+    home.start(&chain()).await;
+    let first = home.claim().await;
+    let (second, _) = home.go_on(held(&first)).await;
+    let before = home.store.stats();
+    home.go_on(held(&second)).await;
+    let between = home.store.stats();
+    assert_eq!(between.statements - before.statements, STATEMENTS_OF_A_STEP);
+    let lease = Duration::from_secs(1000);
+    let renewed = home.store.heartbeat(home.worker, lease).await;
+    assert!(renewed.expect("alive"));
+    let after = home.store.stats();
+    let heartbeat = (
+        after.round_trips - between.round_trips,
+        after.statements - between.statements,
+    );
+    assert_eq!(heartbeat, (1, 1));
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ async fn open(schema: &Schema, now: Timestamp) -> Result<Opened, StoreError> {
         "db",
         true,
         now,
+        &MIGRATIONS,
     )
     .await
 }
@@ -122,7 +123,7 @@ async fn who_only_looks_makes_nothing() {
     let schema = fresh_schema();
     let look = async || {
         let mut client = client(&schema.url).await;
-        migrate(&mut client, &name(&schema), "db", false, NOW).await
+        migrate(&mut client, &name(&schema), "db", false, NOW, &MIGRATIONS).await
     };
     let error = look().await.expect_err("missing").to_string();
     assert!(error.contains("there is no schema `Test \\\""), "{error}");
@@ -290,7 +291,7 @@ async fn a_store_opens_while_somebody_keeps_another_one_s_history_locked() {
     let mut own = client(&schema.url).await;
     let patience = "SET lock_timeout = '1s'";
     own.batch_execute(patience).await.expect("sound");
-    let opened = migrate(&mut own, &name(&schema), "db", false, NOW).await;
+    let opened = migrate(&mut own, &name(&schema), "db", false, NOW, &MIGRATIONS).await;
     opened.expect("it has nothing to do with the other one");
     lock.rollback().await.expect("rolls back");
 }

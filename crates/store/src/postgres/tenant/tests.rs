@@ -231,9 +231,16 @@ async fn a_role_can_do_everything_in_its_store_and_nothing_in_another() {
     let address = Address::parse(&role.url()).expect("an address");
     let schema = SchemaName::new(&own.name).expect("a name");
     let mut session = connect(&address).await.expect("connects");
-    schema::migrate(session.client(), &schema, "db", false, later)
-        .await
-        .expect("makes partitions");
+    schema::migrate(
+        session.client(),
+        &schema,
+        "db",
+        false,
+        later,
+        &schema::MIGRATIONS,
+    )
+    .await
+    .expect("makes partitions");
 
     drop_tenant(&role.url(), &own.name)
         .await
@@ -271,9 +278,16 @@ async fn another_tenants_role_holds_up_no_migration() {
     let impatient = abide_test_postgres::with_parameter(&url, "lock_timeout", "50");
     let address = Address::parse(&impatient).expect("an address");
     let mut session = connect(&address).await.expect("connects");
-    schema::migrate(session.client(), &schema, "db", false, later)
-        .await
-        .expect("makes partitions");
+    schema::migrate(
+        session.client(),
+        &schema,
+        "db",
+        false,
+        later,
+        &schema::MIGRATIONS,
+    )
+    .await
+    .expect("makes partitions");
     drop_tenant(&impatient, &own.name)
         .await
         .expect("dropped")

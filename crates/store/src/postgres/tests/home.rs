@@ -24,9 +24,14 @@ use super::super::connect::{BEGIN, COMMIT, ROLLBACK, Session};
 use super::super::load::{self, Plan};
 use super::super::low_water::LowWater;
 use super::super::queries::Reader;
-use super::super::schema::migrate;
+use super::super::schema::{MIGRATIONS, migrate};
 use super::super::statement::{Execute, Param, Row, Statement, Value};
 use super::super::{maintenance, write};
+
+/// The version of a home's schema.
+pub(super) fn version() -> i64 {
+    MIGRATIONS.newest()
+}
 
 /// A store that goes away with the test.
 pub(super) struct Home {
@@ -45,7 +50,15 @@ impl Home {
         let mut session = connect(&schema).await;
         let address = address(&schema);
         let database = address.database();
-        let migrated = migrate(session.client(), &address.schema, &database, true, now).await;
+        let migrated = migrate(
+            session.client(),
+            &address.schema,
+            &database,
+            true,
+            now,
+            &MIGRATIONS,
+        )
+        .await;
         migrated.expect("migrates");
         let mut ids = IdGenerator::new(1);
         Home {

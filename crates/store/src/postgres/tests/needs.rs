@@ -15,7 +15,9 @@ use super::super::load::{Plan, located, lock_free};
 use super::super::low_water::LowWater;
 use super::super::maintenance;
 use super::super::statement::{Execute, Param, Row, Value};
-use super::home::{Home, backend, begin, commit, completed, finish, graph, held, roll_back, run};
+use super::home::{
+    Home, backend, begin, commit, completed, finish, graph, held, roll_back, run, version,
+};
 
 #[tokio::test]
 async fn every_kind_of_need_is_read() {
@@ -77,7 +79,8 @@ async fn one_that_waits(home: &Home) -> (ExecutionId, Vec<Claimed>) {
     let claimed = home.claim_all().await;
     assert_eq!(claimed.len(), 2);
     let (session, now) = (&home.session, Some(home.now()));
-    let registered = maintenance::register_worker(session, now, home.worker, "host", 1, 1000).await;
+    let registered =
+        maintenance::register_worker(session, now, home.worker, "host", 1, 1000, version()).await;
     registered.expect("registered");
     let wait = Operation {
         id: StepId {

@@ -18,7 +18,7 @@ use super::super::maintenance::register_worker;
 use super::super::pick;
 use super::super::statement::{Execute, Value};
 use super::super::write;
-use super::home::{Home, begin, commit, pages_of, roll_back, run};
+use super::home::{Home, begin, commit, pages_of, roll_back, run, version};
 
 const SECOND: i64 = 1_000_000;
 
@@ -69,7 +69,16 @@ async fn tasks(home: &Home, low_water: &LowWater, job: &Job) -> Vec<u32> {
 
 async fn with_worker() -> Home {
     let home = Home::new().await;
-    let registered = register_worker(&home.session, None, home.worker, "host", 1, SECOND).await;
+    let registered = register_worker(
+        &home.session,
+        None,
+        home.worker,
+        "host",
+        1,
+        SECOND,
+        version(),
+    )
+    .await;
     registered.expect("registered");
     home
 }

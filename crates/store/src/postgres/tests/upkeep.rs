@@ -13,7 +13,7 @@ use super::super::maintenance::{
     register_worker, remove_unpublished,
 };
 use super::super::statement::Param;
-use super::home::{Home, backend, begin, commit, graph, run};
+use super::home::{Home, backend, begin, commit, graph, run, version};
 
 /// No worker has ended since.
 const NOBODY: Timestamp = Timestamp(i64::MAX);
@@ -23,14 +23,17 @@ async fn a_lease_lasts_by_the_databases_clock_and_ends_once() {
     let home = Home::new().await;
     let (session, other) = (&home.session, home.session().await);
     let (short, long) = (WorkerId(1), WorkerId(2));
-    let began = register_worker(session, None, short, "host", 7, 0)
+    let began = register_worker(session, None, short, "host", 7, 0, version())
         .await
+        .expect("asked")
         .expect("registered");
     assert!(began.since_us(home.now()) < 600_000_000, "a time of today");
-    register_worker(session, None, long, "host", 7, 3_600_000_000)
+    register_worker(session, None, long, "host", 7, 3_600_000_000, version())
         .await
         .expect("registered");
-    let renewed = heartbeat(session, None, short, 0).await.expect("asked");
+    let renewed = heartbeat(session, None, short, 0, version())
+        .await
+        .expect("asked");
     assert!(renewed.expect("alive") >= began);
     assert_eq!(
         home.reader()
@@ -42,14 +45,20 @@ async fn a_lease_lasts_by_the_databases_clock_and_ends_once() {
     );
     assert_eq!(expired(session, None).await, [short]);
     assert!(!look(session, None, began).await.expect("asked").ended);
-    assert!(!declare_dead(session, None, long).await.expect("asked"));
+    assert!(
+        !declare_dead(session, None, long, version())
+            .await
+            .expect("asked")
+    );
     let (one, two) = tokio::join!(
-        declare_dead(session, None, short),
-        declare_dead(&other, None, short)
+        declare_dead(session, None, short, version()),
+        declare_dead(&other, None, short, version())
     );
     assert!(one.expect("asked") != two.expect("asked"), "one of two");
     assert_eq!(
-        heartbeat(session, None, short, 1000).await.expect("asked"),
+        heartbeat(session, None, short, 1000, version())
+            .await
+            .expect("asked"),
         None
     );
     assert_eq!(expired(session, None).await, []);
@@ -69,19 +78,19 @@ async fn expired(session: &Session, now: Option<Timestamp>) -> Vec<WorkerId> {
 async fn a_store_with_a_time_of_its_own_counts_leases_by_it() {
     let home = Home::new().await;
     let (session, id) = (&home.session, WorkerId(1));
-    register_worker(session, Some(home.now()), id, "host", 7, 1000)
+    register_worker(session, Some(home.now()), id, "host", 7, 1000, version())
         .await
         .expect("registered");
     home.advance(1000);
     assert_eq!(expired(session, Some(home.now())).await, []);
     home.advance(1);
     assert_eq!(expired(session, Some(home.now())).await, [id]);
-    let renewed = heartbeat(session, Some(home.now()), id, 1000)
+    let renewed = heartbeat(session, Some(home.now()), id, 1000, version())
         .await
         .expect("asked");
     assert_eq!(renewed, Some(home.now()));
     assert!(
-        !declare_dead(session, Some(home.now()), id)
+        !declare_dead(session, Some(home.now()), id, version())
             .await
             .expect("asked")
     );
@@ -91,7 +100,7 @@ async fn a_store_with_a_time_of_its_own_counts_leases_by_it() {
 async fn what_a_worker_leaves_is_found_and_its_inbox_goes_with_it() {
     let home = Home::new().await;
     let (session, id) = (&home.session, home.worker);
-    register_worker(session, None, id, "host", 7, 3_600_000_000)
+    register_worker(session, None, id, "host", 7, 3_600_000_000, version())
         .await
         .expect("registered");
     let execution = home.start(&graph(&["a", "b", "c"], &[])).await;
