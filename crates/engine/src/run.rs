@@ -110,7 +110,9 @@ impl<O> Run<O> {
     ///
     /// [`RunError`] says how it ended instead; [`RunError::Unknown`] also if the execution vanishes
     /// while this waits, as it may when a PostgreSQL standby takes over that lacked its start; and
-    /// [`StoreError::FileGone`] if the database's file is deleted or replaced while this waits.
+    /// [`StoreError::FileGone`] if the database's file is deleted or replaced while this waits, or
+    /// [`StoreError::TooNew`] if a newer program brings the store to a schema that this one does not know. The
+    /// execution goes on then in processes of the newer program.
     pub async fn result(&self) -> Result<O, RunError>
     where
         O: DeserializeOwned,

@@ -43,6 +43,9 @@ impl Heartbeat {
             let mut named = HashMap::new();
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 let Some(worker) = weak.upgrade() else { return };
+                if worker.store.hints().is_lost() {
+                    return;
+                }
                 let now = Instant::now();
                 name_blocking(&worker, now, &mut named);
                 if silence.lasts(beats.load(Ordering::Relaxed), now) > limit {

@@ -67,6 +67,9 @@ pub(super) async fn begin_anew(worker: Weak<Worker>, lost: WorkerId) {
     }
     let mut backoff = Backoff::default();
     while let Err(error) = worker.store.register_worker(this_process(id), lease).await {
+        if worker.store.hints().is_lost() {
+            return;
+        }
         tracing::warn!(%error, "the worker could not be registered again; trying again");
         backoff.pause(&worker.random).await;
         // The id may have been recorded all the same.

@@ -46,6 +46,9 @@ impl Lookout {
                     return;
                 }
                 let Some(worker) = weak.upgrade() else { return };
+                if worker.store.hints().is_lost() {
+                    return;
+                }
                 if let Some(thorough) = looks.next(Instant::now(), &worker.reachability) {
                     look(&worker, thorough);
                 }

@@ -18,7 +18,7 @@ use super::identity::{next_worker_id, this_process};
 use super::lookout::Lookout;
 use super::own::OwnRuntime;
 use super::reachability::Reachability;
-use super::{Worker, dispatch, reconcile, recovery, retention, timers};
+use super::{Worker, dispatch, reconcile, recovery, retention, shutdown, timers};
 use crate::error::EngineError;
 use crate::handle::report_writer::ReportWriter;
 use crate::parts::Parts;
@@ -28,7 +28,7 @@ use crate::random::Random;
 pub(crate) struct Running {
     worker: Arc<Worker>,
     /// The loops that don't end by themselves when the worker stops.
-    loops: [AbortHandle; 3],
+    loops: [AbortHandle; 4],
     heartbeat: Heartbeat,
     lookout: Lookout,
     shut_down: tokio::sync::Mutex<bool>,
@@ -91,11 +91,14 @@ pub(crate) async fn start(
     tokio::spawn(dispatch::run(Arc::clone(&worker)));
     tokio::spawn(timers::run(Arc::clone(&worker)));
     let lookout = Lookout::start(&worker)?;
-    let loops = [
+    let [reconcile, recovery, retention] = [
         tokio::spawn(reconcile::run(Arc::clone(&worker))).abort_handle(),
         tokio::spawn(recovery::run(Arc::clone(&worker), left)).abort_handle(),
         tokio::spawn(retention::run(Arc::clone(&worker))).abort_handle(),
     ];
+    let writing = [reconcile.clone(), recovery.clone(), retention.clone()];
+    let until_lost = tokio::spawn(shutdown::when_lost(Arc::clone(&worker), writing));
+    let loops = [reconcile, recovery, retention, until_lost.abort_handle()];
     Ok(Running {
         worker,
         loops,

@@ -1,7 +1,12 @@
-//! Stopping a worker: running tasks may finish until the deadline, the others are given back.
+//! Stopping a worker: running tasks may finish until the deadline, the others are given back. A worker that can write
+//! nothing more gives nothing back: its functions are dropped, and other workers recover its tasks.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use abide_store::StoreError;
+use tokio::task::AbortHandle;
 
 use super::Worker;
 use crate::handle::operations::Sign;
@@ -9,6 +14,23 @@ use crate::handle::operations::Sign;
 /// How long tasks that were cut off may take to be given back, before they are left to recovery:
 /// one that never yields can't be dropped.
 const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// Stops the worker and these loops of it once its process can write nothing more to the store, as after a newer
+/// program has opened the store.
+pub(super) async fn when_lost(worker: Arc<Worker>, writing: [AbortHandle; 3]) {
+    let hints = worker.store.hints();
+    let error = hints.lost().await;
+    tracing::error!(%error, "this worker stops, and its tasks are left to other processes");
+    writing.iter().for_each(AbortHandle::abort);
+    worker.stop_claiming();
+    for attempt in worker.attempts.all() {
+        attempt.stop(Sign::Lost);
+    }
+    // The lock of a worker keeps other processes from a file that took the place of its own: it stays then.
+    if matches!(error, StoreError::TooNew { .. }) {
+        worker.store.leave_worker(worker.id());
+    }
+}
 
 impl Worker {
     /// Claims no more, and waits until no attempt is in memory, cutting off those that are not

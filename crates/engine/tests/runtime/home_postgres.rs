@@ -34,6 +34,13 @@ impl Home {
             .await;
     }
 
+    /// The store is of the next version, as after a newer program has opened it; or of this one again.
+    pub(crate) async fn is_newer(&self, newer: bool) {
+        let version = if newer { 2 } else { 1 };
+        self.execute(&format!("UPDATE ~store SET schema = {version}"))
+            .await;
+    }
+
     async fn execute(&self, sql: &str) {
         let client = abide_test_postgres::client(&self.schema.url).await;
         let sql = sql.replace('~', &format!("{}.", self.schema.quoted()));

@@ -35,6 +35,12 @@ impl Home {
         self.execute("UPDATE execution_events SET type = 9999");
     }
 
+    /// The store is of the next version, as after a newer program has opened it; or of this one again.
+    pub(crate) async fn is_newer(&self, newer: bool) {
+        let version = if newer { 2 } else { 1 };
+        self.execute(&format!("PRAGMA user_version = {version}"));
+    }
+
     fn execute(&self, sql: &str) {
         let connection = rusqlite::Connection::open(self.path()).expect("opens");
         let patience = std::time::Duration::from_secs(60);

@@ -6,7 +6,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use abide::{
-    Clock, Engine, ExecutionStatus, RunError, Store, TaskError, TaskHandle, TaskKey, VirtualClock,
+    Clock, Engine, EngineError, ExecutionStatus, RunError, Store, StoreError, TaskError,
+    TaskHandle, TaskKey, VirtualClock,
 };
 use abide_core::ids::{ExecutionId, WorkerId};
 use abide_core::kernel::{Claimed, Defer, Held, Request};
@@ -682,4 +683,65 @@ fn a_start_needs_no_thread_of_a_runtime_whose_tasks_block() {
         }
         engine.shutdown().await;
     });
+}
+
+#[tokio::test]
+async fn a_worker_whose_store_is_newer_than_its_program_stops_and_others_run_its_tasks() {
+    let captured = captured();
+    let home = Home::new();
+    let (begun, gate) = (Gate::shut(), Gate::shut());
+    let engine = || {
+        let builder = home.engine().lease(Duration::from_secs(1));
+        builder.register_spec(gated(&begun, &gate)).start()
+    };
+    let old = engine().await.expect("starts");
+    let run = begin(&old, "gated").await;
+    begun.pass().await;
+    home.is_newer(true).await;
+
+    // A heartbeat finds it out, although the task has nothing to write.
+    let stops = |line: &Line| {
+        let error = line.field("error").unwrap_or_default();
+        line.message().contains("this worker stops") && error.contains("newer version")
+    };
+    let line = captured.until(stops).await;
+    let error = line.field("error").expect("it says why");
+    assert_eq!(line.level, Level::ERROR);
+    assert!(
+        error.contains("stop this program and upgrade it"),
+        "{error}"
+    );
+    let too_new = |error: &StoreError| matches!(error, StoreError::TooNew { .. });
+    let waited = run.result().await;
+    assert!(
+        matches!(&waited, Err(RunError::Store(error)) if too_new(error)),
+        "{waited:?}"
+    );
+    let refused = old.start_named("gated", "another", &()).await;
+    let refused = refused.map(|run: abide::Run<serde_json::Value>| run.id());
+    assert!(
+        matches!(&refused, Err(EngineError::Store(error)) if too_new(error)),
+        "{refused:?}"
+    );
+
+    // The newer program, as which this one must do.
+    home.is_newer(false).await;
+    let new = engine().await.expect("starts");
+    begun.pass().await;
+    // The old function would take this, if it still waited.
+    gate.open(1);
+    let run = begin(&new, "gated").await;
+    assert!(!run.is_new());
+    run.result().await.expect("completes");
+    let events = task_events(&new, run.id(), 1).await;
+    assert_eq!(
+        events
+            .iter()
+            .filter(|kind| **kind == "task.recovered")
+            .count(),
+        1,
+        "{events:?}"
+    );
+    old.shutdown().await;
+    new.shutdown().await;
 }
