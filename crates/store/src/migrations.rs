@@ -194,6 +194,21 @@ mod tests {
     }
 
     #[test]
+    fn a_store_takes_writes_of_the_version_that_it_was_opened_with() {
+        let all = of(&["a", "b"], &["first"]);
+        let required = |found| all.require(|| "app.db".to_owned(), found);
+        required(2).expect("as it was opened");
+        let newer = required(3).expect_err("migrated since");
+        assert!(newer.is_for_good() && newer.is_definite(), "{newer:?}");
+        let older = required(1).expect_err("restored since");
+        assert!(
+            older.to_string().contains("start this program again"),
+            "{older}"
+        );
+        assert!(older.is_definite() && !older.is_transient(), "{older:?}");
+    }
+
+    #[test]
     fn what_a_store_lacks_are_the_later_steps() {
         let all = of(&["a", "b", "c"], &[]);
         let after = |version| all.after(version).collect::<Vec<_>>();
