@@ -185,15 +185,16 @@ impl Operations {
     /// Steps were recorded: their results can be handed out.
     pub(crate) fn recorded(&mut self, steps: Vec<StepRecord>) {
         for step in steps {
+            let number = step.id.number;
             let end = match step.end {
                 StepEnd::Done(payload) => {
-                    self.note_done(&step.id);
+                    self.note_done(step.id);
                     Ok(payload)
                 }
                 StepEnd::Failed(failure) => Err(failure),
                 StepEnd::Waiting { .. } | StepEnd::GivenBack => continue,
             };
-            self.results.push_back((step.id.number, end));
+            self.results.push_back((number, end));
         }
     }
 
@@ -331,11 +332,11 @@ impl Operations {
     }
 
     /// An operation did something that another attempt must not forget.
-    pub(super) fn note_done(&mut self, id: &StepId) {
+    pub(super) fn note_done(&mut self, id: StepId) {
         if id.kind == StepKind::Sleep {
             return;
         }
-        self.done.insert(id.number, id.clone());
+        self.done.entry(id.number).or_insert(id);
         if self.done.len() > MAX_DONE {
             self.done.pop_first();
         }
@@ -394,14 +395,13 @@ impl Operations {
             self.moved_on = false;
             return;
         }
-        self.note_done(&id);
-        let Some(last) = self.failures.last() else {
-            return;
-        };
-        self.moved_on |= id.number >= last.from;
-        if id.kind == StepKind::Sleep && self.slept.len() < MAX_TOLD {
-            self.slept.push(id);
+        if let Some(last) = self.failures.last() {
+            self.moved_on |= id.number >= last.from;
+            if id.kind == StepKind::Sleep && self.slept.len() < MAX_TOLD {
+                self.slept.push(id.clone());
+            }
         }
+        self.note_done(id);
     }
 
     /// Whether the first of the results can be handed out, once results whose futures are gone are

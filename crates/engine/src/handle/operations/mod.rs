@@ -267,7 +267,7 @@ impl Operations {
                     Some(due_at)
                 }
                 StepEnd::Done(payload) => {
-                    self.note_done(&id);
+                    self.note_done(id.clone());
                     ended.push((order, number, Ok(payload)));
                     None
                 }
@@ -397,13 +397,13 @@ impl Operations {
         match alive.stage {
             Stage::Runs => {
                 self.running -= 1;
-                self.note_done(&alive.id);
+                self.note_done(alive.id.clone());
             }
             Stage::Ended => {
                 let mut finished = self.finished.iter();
                 let place = finished.position(|(finished, _)| *finished == number);
                 if place.is_some_and(|place| self.finished.remove(place).1.is_ok()) {
-                    self.note_done(&alive.id);
+                    self.note_done(alive.id.clone());
                 }
             }
             _ => {}
