@@ -43,7 +43,7 @@ pub struct Task {
     /// The earliest time an evicted task waits for.
     pub wake_at: Option<Timestamp>,
     /// Of an evicted task that waits for a time and for nothing else: the place in the order of results that the
-    /// end of this wait gets. So it is recorded when the timer falls due, before the task is claimed.
+    /// end of this wait gets. So the transaction that fires the timer can record it.
     pub next_order: Option<u32>,
     /// What it waits for, in words.
     pub wait: Option<String>,

@@ -256,11 +256,16 @@ impl<'a> Flush<'a> {
         self.items.iter().all(|item| item.result.is_some())
     }
 
-    /// A row cannot be read: the trouble of those who need it, and of nobody else in the flush.
+    /// A row cannot be read: the trouble of those who need it, and of nobody else in the flush. A timer wakes its task
+    /// all the same, without the end of the wait: the task's next run reads the record, and fails with the error.
     pub(crate) fn cannot_read(&mut self, need: &Need, error: &StoreError) {
         for item in &mut self.items {
-            if item.result.is_none() && !item.rehearsed && item.missing.contains(need) {
-                item.result = Some(Err(error.clone().into()));
+            if item.result.is_some() || item.rehearsed || !item.missing.contains(need) {
+                continue;
+            }
+            match (need, &*item.request) {
+                (Need::Waits(key), Request::Fire(_)) => self.working.load_waits(*key, Vec::new()),
+                _ => item.result = Some(Err(error.clone().into())),
             }
         }
     }

@@ -231,8 +231,10 @@ impl Worker {
             &self.report_writer,
         );
         let registered = Registered::new(&self.attempts, attempt);
-        if self.is_stopping() {
-            // The sign may have been sent before this attempt was registered.
+        // The sign may have been sent before this attempt was registered.
+        if self.store.hints().is_lost() {
+            registered.attempt.stop(Sign::Lost);
+        } else if self.is_stopping() {
             registered.attempt.tell(Sign::Leave);
         }
         let slots = Arc::clone(&self.slots);

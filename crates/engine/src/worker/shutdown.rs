@@ -26,8 +26,10 @@ pub(super) async fn when_lost(worker: Arc<Worker>, writing: [AbortHandle; 3]) {
     for attempt in worker.attempts.all() {
         attempt.stop(Sign::Lost);
     }
-    // The lock of a worker keeps other processes from a file that took the place of its own: it stays then.
+    // The lock of a worker keeps other processes from a file that took the place of its own: it stays then. Otherwise
+    // others may run the tasks once no function of them runs here.
     if matches!(error, StoreError::TooNew { .. }) {
+        worker.emptied().await;
         worker.store.leave_worker(worker.id());
     }
 }

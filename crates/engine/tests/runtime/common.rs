@@ -1,7 +1,7 @@
 //! What the behaviour tests share: workflows made of closures, and readings of the history.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use abide::authoring::{BoxFuture, Handler, WorkflowSpec};
@@ -43,6 +43,45 @@ pub(crate) fn gated(begun: &Gate, gate: &Gate) -> WorkflowSpec {
             Ok::<_, TaskError>(())
         }
     })
+}
+
+/// Something that tests open for code that blocks.
+#[derive(Clone, Default)]
+pub(crate) struct Barrier(Arc<(Mutex<bool>, Condvar)>);
+
+impl Barrier {
+    pub(crate) fn open(&self) {
+        *self.0.0.lock().expect("nobody panics with it") = true;
+        self.0.1.notify_all();
+    }
+
+    /// Keeps the thread until it is open.
+    pub(crate) fn block(&self) {
+        let shut = self.0.0.lock().expect("nobody panics with it");
+        let opened = self.0.1.wait_while(shut, |open| !*open);
+        drop(opened.expect("nobody panics with it"));
+    }
+}
+
+/// A function that blocks its thread until the barrier is open.
+pub(crate) fn blocker(begun: &Gate, barrier: &Barrier) -> WorkflowSpec {
+    let (begun, barrier) = (begun.clone(), barrier.clone());
+    function("blocker", move || {
+        let (begun, barrier) = (begun.clone(), barrier.clone());
+        async move {
+            begun.open(1);
+            barrier.block();
+            Ok::<_, TaskError>("done")
+        }
+    })
+}
+
+pub(crate) fn runtime(threads: usize) -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 /// Starts an execution without an input, whose instance is named like its workflow.

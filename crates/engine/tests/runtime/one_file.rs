@@ -6,7 +6,8 @@ use std::time::Duration;
 use abide::{Engine, EngineError, Run, RunError, StoreError, TaskError, TaskHandle};
 use serde_json::{Value, json};
 
-use crate::common::{Home, begin, function};
+use crate::captured::{Line, captured};
+use crate::common::{Barrier, Gate, Home, begin, blocker, function, runtime, task_events};
 
 fn seven() -> abide::authoring::WorkflowSpec {
     function("seven", || async { Ok::<_, TaskError>(7) })
@@ -84,4 +85,36 @@ async fn a_wait_for_a_result_ends_when_the_file_is_gone() {
             "{told:?}"
         );
     }
+}
+
+#[test]
+fn a_task_that_blocks_its_thread_runs_nowhere_else_although_its_worker_has_stopped() {
+    let captured = captured();
+    let home = Home::new();
+    let (begun, barrier) = (Gate::shut(), Barrier::default());
+    let engine = || {
+        home.engine()
+            .register_spec(blocker(&begun, &barrier))
+            .start()
+    };
+    let (blocked, free) = (runtime(2), runtime(2));
+    let old = blocked.block_on(engine()).expect("starts");
+    free.block_on(async {
+        let run = begin(&old, "blocker").await;
+        begun.pass().await;
+        home.is_newer(true).await;
+        let refused = old.start_named("blocker", "another", &()).await;
+        refused.map(drop).expect_err("the store is newer");
+        let stops = |line: &Line| line.message().contains("this worker stops");
+        captured.until(stops).await;
+        home.is_newer(false).await;
+        let new = engine().await.expect("starts");
+        let events = task_events(&new, run.id(), 1).await;
+        barrier.open();
+        assert!(!events.contains(&"task.recovered"), "{events:?}");
+        let again = begin(&new, "blocker").await;
+        assert_eq!(again.result().await.expect("completes"), json!("done"));
+        new.shutdown().await;
+    });
+    blocked.block_on(old.shutdown());
 }

@@ -1,8 +1,8 @@
 //! The worker as a whole: stopping, recovery, what it leaves alone, and
 //! that it does nothing when there is nothing to do.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use abide::{
@@ -16,7 +16,10 @@ use serde_json::json;
 use tracing::Level;
 
 use crate::captured::{Line, captured};
-use crate::common::{Gate, Home, begin, first, function, gated, history, task_events, until_event};
+use crate::common::{
+    Barrier, Gate, Home, begin, blocker, first, function, gated, history, runtime, task_events,
+    until_event,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -511,45 +514,6 @@ async fn a_worker_that_was_declared_dead_goes_on_under_a_new_id() {
     assert_eq!(run.result().await.expect("completes"), json!(1));
     let after = engine.store().workers().await.expect("reads").remove(0).id;
     assert_ne!(after, before);
-}
-
-/// Something that tests open for code that blocks.
-#[derive(Clone, Default)]
-struct Barrier(Arc<(Mutex<bool>, Condvar)>);
-
-impl Barrier {
-    fn open(&self) {
-        *self.0.0.lock().expect("nobody panics with it") = true;
-        self.0.1.notify_all();
-    }
-
-    /// Keeps the thread until it is open.
-    fn block(&self) {
-        let shut = self.0.0.lock().expect("nobody panics with it");
-        let opened = self.0.1.wait_while(shut, |open| !*open);
-        drop(opened.expect("nobody panics with it"));
-    }
-}
-
-/// A function that blocks its thread until the barrier is open.
-fn blocker(begun: &Gate, barrier: &Barrier) -> abide::authoring::WorkflowSpec {
-    let (begun, barrier) = (begun.clone(), barrier.clone());
-    function("blocker", move || {
-        let (begun, barrier) = (begun.clone(), barrier.clone());
-        async move {
-            begun.open(1);
-            barrier.block();
-            Ok::<_, TaskError>("done")
-        }
-    })
-}
-
-fn runtime(threads: usize) -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .enable_all()
-        .build()
-        .expect("a runtime")
 }
 
 #[tokio::test]

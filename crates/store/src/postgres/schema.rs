@@ -1,8 +1,11 @@
 //! The schema and its migrations: the numbers are SQLite's, forward only, one process at a time, all missing
 //! steps in one transaction.
 
+use std::time::Duration;
+
 use abide_core::ids::{ExecutionId, Timestamp};
 use tokio_postgres::GenericClient;
+use tokio_postgres::error::SqlState;
 
 use super::error;
 use super::name::SchemaName;
@@ -18,12 +21,19 @@ pub(crate) static MIGRATIONS: Migrations = Migrations {
     dialect: Dialect::Postgres,
 };
 
-/// Keeps out whoever reads the version before a write (`version`), until the transaction's end. Before `store` come the
-/// tables of which a writer may have locked rows by the time when it reads the version, so that none of them and
-/// the migration wait for each other. A user's own transaction may hold anything: then the server ends one of
-/// the two, and a migration is tried again.
+/// Keeps every transaction that reads the version before it writes (`version`) out of the store, until the end of this
+/// one. Writers that have picked rows before they read the version have locked one of the other tables.
 const LOCK_OUT: &str =
     "LOCK TABLE ~task_outbox, ~timers, ~workers, ~store IN ACCESS EXCLUSIVE MODE";
+
+/// How long a migration waits for that lock at a time, at first and at most. Meanwhile it may hold the lock of one table
+/// and wait for a transaction that needs this table. So it gives up before that transaction does, which waits for
+/// [`FLUSH_LOCK_TIMEOUT`](super::FLUSH_LOCK_TIMEOUT) or longer, and before the server looks for a deadlock,
+/// by default after a second.
+const LOCK_OUT_MS: std::ops::RangeInclusive<u64> = 50..=400;
+
+/// How often it has given up when the log says what it waits for.
+const PATIENT_TRIES: u32 = 20;
 
 /// Marks the table `store` as Abide's. A comment can be read without any right to the schema, and
 /// comes along with a dump.
@@ -144,8 +154,9 @@ async fn upgrade(
         return transaction.commit().await.map_err(fail);
     }
     if done > 0 {
-        let lock = schema.qualify(LOCK_OUT);
-        transaction.batch_execute(&lock).await.map_err(fail)?;
+        lock_out(&transaction, schema, database)
+            .await
+            .map_err(fail)?;
     }
     // Each with the version that it leads to.
     let mut statements = Vec::new();
@@ -170,6 +181,45 @@ async fn upgrade(
         run.map_err(|error| failed(database, *version, fail(error)))?;
     }
     transaction.commit().await.map_err(fail)
+}
+
+/// Takes the lock of a migration. It keeps no part of it while it waits for transactions that take their time.
+async fn lock_out(
+    transaction: &impl GenericClient,
+    schema: &SchemaName,
+    database: &str,
+) -> Result<(), tokio_postgres::Error> {
+    let (mut wait_ms, most_ms) = LOCK_OUT_MS.into_inner();
+    let mut tries = 0;
+    loop {
+        let lock = format!(
+            "SAVEPOINT lock_out; SET LOCAL lock_timeout = {wait_ms}; {}; SET LOCAL lock_timeout = 0",
+            schema.qualify(LOCK_OUT)
+        );
+        let Err(error) = transaction.batch_execute(&lock).await else {
+            return Ok(());
+        };
+        if !matches!(
+            error.code(),
+            Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED)
+        ) {
+            return Err(error);
+        }
+        transaction
+            .batch_execute("ROLLBACK TO SAVEPOINT lock_out")
+            .await?;
+        tries += 1;
+        if tries == PATIENT_TRIES {
+            tracing::warn!(
+                database,
+                %schema,
+                "the migration waits for transactions that use the store; `pg_locks` names them"
+            );
+        }
+        // The others go on at least as long as they had to wait.
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        wait_ms = most_ms.min(wait_ms * 2);
+    }
 }
 
 /// What the schema is. Refuses what isn't Abide's, what a newer program wrote, and what a build made that was

@@ -59,7 +59,11 @@ impl Shared {
     /// What an error of a write means that the server does not explain: the schema may be another by now, whose
     /// tables have other columns.
     pub(super) async fn explained(&self, execute: &impl Execute, error: StoreError) -> StoreError {
-        if !matches!(error, StoreError::Corrupt { .. } | StoreError::Internal(_)) {
+        let is_explained = !matches!(
+            error,
+            StoreError::Corrupt { .. } | StoreError::Internal(_) | StoreError::Unexpected { .. }
+        );
+        if is_explained {
             return error;
         }
         match self.ask_version(execute).await {

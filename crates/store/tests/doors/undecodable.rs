@@ -285,6 +285,29 @@ async fn a_recorded_wait_that_cannot_be_read_keeps_its_task_only() {
 }
 
 #[tokio::test]
+async fn a_sleep_whose_record_cannot_be_read_wakes_its_task_all_the_same() {
+    let home = Home::new().await;
+    let spoilt = home.start(&single()).await;
+    let due = home.now().plus_us(SECOND_US);
+    let task = held(&home.claim().await);
+    home.apply(await_operations(task, vec![sleep(1, due)], true))
+        .await;
+    edit(
+        &home,
+        "UPDATE steps SET kind = 'dream' WHERE execution = ?1 AND number = 1",
+        spoilt,
+    )
+    .await;
+    home.advance(SECOND_US);
+    home.fire_timers().await;
+    assert_eq!(of(&home.claim_all().await), [spoilt]);
+    undecodable(
+        home.store.steps(task.key).await,
+        "`dream` is no kind of operation",
+    );
+}
+
+#[tokio::test]
 async fn a_workflow_version_whose_graph_cannot_be_read_hides_no_other() {
     let home = Home::new().await;
     let spoilt = home.start(&single()).await;

@@ -368,6 +368,30 @@ async fn a_writer_that_has_picked_and_a_migration_do_not_wait_for_each_other() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_has_read_the_version_and_a_migration_do_not_wait_for_each_other() {
+    let dialect = Dialect::Postgres;
+    let live = live(dialect).await;
+    let Place::Schema(schema) = &live.place else {
+        unreachable!("a schema")
+    };
+    let (writer, watch) = (client(&schema.url).await, client(&schema.url).await);
+    let home = schema.quoted();
+    let read = format!("BEGIN; SELECT schema FROM {home}.store");
+    writer.batch_execute(&read).await.expect("read");
+    let (opened, ()) = tokio::join!(live.place.open(&live.clock, second(dialect)), async {
+        waiting(&watch, schema, ALONE, 1).await;
+        // Gives up before the server looks for a circle of waits.
+        let write = format!(
+            "SET LOCAL lock_timeout = '900ms'; LOCK TABLE {home}.task_outbox IN ROW EXCLUSIVE MODE"
+        );
+        let write = writer.batch_execute(&write).await;
+        write.expect("the migration gives way");
+        writer.batch_execute("COMMIT").await.expect("committed");
+    });
+    opened.expect("migrates");
+}
+
 // ---- a transaction that sees an earlier moment ----
 
 pub(super) async fn a_transaction_from_before_a_migration_starts_nothing(dialect: Dialect) {
