@@ -6,17 +6,20 @@
 //! another one makes the flush begin anew with that one among them. So two flushes never wait for
 //! each other.
 
+mod apart;
+mod lost_commit;
+
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use abide_core::ids::{ExecutionId, Timestamp, made_at};
+use abide_core::ids::{Timestamp, made_at};
 use abide_core::kernel::{Need, Request, Subject};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 use crate::error::StoreError;
 use crate::flush::{After, Fill, Flush, Flushed, panic_text};
@@ -25,12 +28,12 @@ use crate::net::Net;
 
 use super::Shared;
 use super::connect::Session;
-use super::fate::{CONFIRM, CONFIRM_TO_STANDBY, Fate, Mark, SELECT_XID};
-use super::load::{self, Plan};
+use super::fate::{CONFIRM_TO_STANDBY, Mark, SELECT_XID};
+use super::load::Plan;
 use super::news::{self, Pending};
 use super::pool::{FIRST_PAUSE, LONGEST_PAUSE};
 use super::prefetch::prefetch;
-use super::queue::{Batch, Queued, UnderWay};
+use super::queue::{Batch, Queued};
 use super::statement::{Execute, Row, Statement, Value};
 use super::{claimed_inputs, pick, write};
 
@@ -39,8 +42,6 @@ use super::{claimed_inputs, pick, write};
 const MAX_COLLISIONS: u32 = 16;
 /// How much longer than somebody is patient a request may wait for its one try.
 const LAST_TRIES: Duration = Duration::from_secs(10);
-/// Longer than another flush keeps its locks, as a rule.
-const FLUSH_TIME: Duration = Duration::from_millis(30);
 /// How many requests wait at once, each on a connection of its own, for what somebody keeps locked.
 pub(super) const MOST_APART: usize = 4;
 
@@ -108,6 +109,14 @@ impl Committer {
         }
     }
 
+    /// The connection, or a new one. After an error it is not put back.
+    async fn take_session(&mut self) -> Result<Session, StoreError> {
+        match self.session.take() {
+            Some(session) => Ok(session),
+            None => self.shared.connect().await,
+        }
+    }
+
     /// Runs until nobody can ask any more and everything asked is done.
     pub(crate) async fn run(mut self) {
         while let Some(batch) = self.shared.queue.take().await {
@@ -117,21 +126,6 @@ impl Committer {
                 self = Committer::without_session(self.shared);
             }
         }
-    }
-
-    /// Waits for what somebody keeps locked on behalf of requests about one execution. Boxed, since
-    /// it is begun by a committer and is one.
-    fn wait_apart(shared: Arc<Shared>, batch: Batch) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async move {
-            // An error would mean that it was closed, which nobody does.
-            let place = shared.apart.acquire().await;
-            let mut committer = Committer {
-                is_apart: true,
-                ..Committer::without_session(shared.clone())
-            };
-            committer.work_off(batch).await;
-            drop(place);
-        })
     }
 
     async fn work_off(&mut self, batch: Batch) {
@@ -566,193 +560,11 @@ impl Committer {
         Ok(answers)
     }
 
-    /// What became of a transaction whose commit was sent and never answered.
-    async fn find_out(
-        &mut self,
-        xid: i64,
-        mark: &Mark,
-        committed: Committed,
-        batch: Vec<Queued>,
-    ) -> Result<(), (StoreError, Vec<Queued>)> {
-        let begun = Instant::now();
-        let mut pause = FIRST_PAUSE;
-        // Until a batch is through again.
-        self.away = Some(self.shared.away());
-        while begun.elapsed() < self.shared.patience {
-            match self.fate_of(xid, mark).await {
-                Ok(Fate::Committed) => {
-                    let left = self.shared.patience.saturating_sub(begun.elapsed());
-                    match self.confirm(left).await {
-                        Ok(()) => {
-                            self.answer(batch, committed).await;
-                            return Ok(());
-                        }
-                        Err(error) => {
-                            tracing::warn!(%error, "can't tell yet whether a commit is durable");
-                        }
-                    }
-                }
-                Ok(Fate::Aborted) => {
-                    let batch = match mark {
-                        Mark::Again => self.answer_notices(batch, committed),
-                        _ => batch,
-                    };
-                    return Err((self.shared.away(), batch));
-                }
-                Ok(Fate::Open) => {}
-                Err(error) => tracing::warn!(%error, "can't tell yet whether a commit happened"),
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-        let error = StoreError::Io {
-            path: self.shared.address.database(),
-            detail: "the connection was lost while it committed".to_owned(),
-            unknown: true,
-        };
-        // It may have been written, so that there is something to do.
-        self.tell(After {
-            timers_read: None,
-            ..committed.after
-        });
-        refuse(batch, &error);
-        Ok(())
-    }
-
     /// Tells this process and the others what a flush left to do.
     fn tell(&self, after: After) {
         after.tell(&self.shared.hints);
         self.shared.news.add(&after);
     }
-
-    /// What is to be done again may have been done. So everybody looks, and those who asked for work
-    /// are told what they were told by a flush that claimed nothing: it is not there a second time.
-    /// Answers the others.
-    fn answer_notices(&self, batch: Vec<Queued>, committed: Committed) -> Vec<Queued> {
-        self.tell(committed.after);
-        let mut others = Vec::new();
-        for (queued, done) in batch.into_iter().zip(committed.done) {
-            match done {
-                Done::Claim(_) => queued.answer(done),
-                _ => others.push(queued),
-            }
-        }
-        others
-    }
-
-    /// Waits until what was committed before is as durable as the server makes a commit before it
-    /// answers: one whose answer was lost may have waited for a standby that never got it.
-    async fn confirm(&mut self, limit: Duration) -> Result<(), StoreError> {
-        let session = match self.session.take() {
-            Some(session) => session,
-            None => self.shared.connect().await?,
-        };
-        let statements = ["BEGIN", CONFIRM, "COMMIT"].map(|sql| Statement::new(sql, Vec::new()));
-        let confirmed = tokio::time::timeout(limit, session.run(statements.into())).await;
-        confirmed.unwrap_or_else(|_| Err(self.shared.away()))?;
-        self.session = Some(session);
-        Ok(())
-    }
-
-    async fn fate_of(&mut self, xid: i64, mark: &Mark) -> Result<Fate, StoreError> {
-        let session = match self.session.take() {
-            Some(session) => session,
-            None => self.shared.connect().await?,
-        };
-        let fate = mark.fate(&session, xid).await?;
-        self.session = Some(session);
-        Ok(fate)
-    }
-
-    /// What those jobs are about that wait for an execution which somebody keeps locked, such as a
-    /// user's open transaction.
-    async fn stuck_among(&mut self, jobs: &[Queued]) -> Result<FxHashSet<Subject>, StoreError> {
-        let locked = self.locked_now().await?;
-        if let [alone] = jobs {
-            // It is what waits, also for an instance that is being started elsewhere, of which nothing
-            // is seen yet. Jobs about nothing leave locked executions out of what they pick next, and so do
-            // those that would claim besides.
-            let claims_besides = Fill::of(jobs.iter().map(Queued::job)).is_some();
-            let is_stuck = |subject: &Subject| {
-                !claims_besides || locked.is_empty() || locked.contains(subject)
-            };
-            return Ok(alone.subject().into_iter().filter(is_stuck).collect());
-        }
-        let subjects = jobs.iter().filter_map(Queued::subject);
-        Ok(subjects
-            .filter(|subject| locked.contains(subject))
-            .collect())
-    }
-
-    /// Jobs about these wait apart, each subject's in their order, and the others go on.
-    fn set_aside(
-        &self,
-        locked: &FxHashSet<Subject>,
-        waiting: &mut [Vec<Queued>],
-        under_way: &mut UnderWay,
-    ) {
-        let mut aside: FxHashMap<Subject, Vec<Queued>> = FxHashMap::default();
-        for jobs in waiting.iter_mut().rev() {
-            for queued in std::mem::take(jobs) {
-                match queued.subject().filter(|subject| locked.contains(subject)) {
-                    Some(subject) => aside.entry(subject).or_default().push(queued),
-                    None => jobs.push(queued),
-                }
-            }
-        }
-        for (subject, jobs) in aside {
-            let under_way = under_way.split_off(&subject);
-            let batch = Batch { jobs, under_way };
-            tokio::spawn(Committer::wait_apart(self.shared.clone(), batch));
-        }
-    }
-
-    /// What the last flush needed and cannot be locked now either. For a moment claims leave it alone.
-    async fn locked_now(&mut self) -> Result<FxHashSet<Subject>, StoreError> {
-        let session = match self.session.take() {
-            Some(session) => session,
-            None => self.shared.connect().await?,
-        };
-        let Locks(wanted) = std::mem::take(&mut self.contended);
-        let mut locked = locked_of(&session, &wanted).await?;
-        if !locked.is_empty() {
-            // Another flush holds its locks for a moment only.
-            tokio::time::sleep(FLUSH_TIME).await;
-            locked = locked_of(&session, locked.keys()).await?;
-        }
-        self.session = Some(session);
-        self.shared.locked_executions.add(locked.values());
-        Ok(locked.into_keys().collect())
-    }
-}
-
-/// Those of these that somebody keeps locked, and the executions that they are about.
-async fn locked_of(
-    session: &Session,
-    wanted: impl IntoIterator<Item = &Subject> + Clone,
-) -> Result<FxHashMap<Subject, ExecutionId>, StoreError> {
-    let ask = vec![
-        Statement::new("BEGIN", Vec::new()),
-        load::located(wanted.clone()),
-        load::lock_free(wanted),
-        Statement::new("ROLLBACK", Vec::new()),
-    ];
-    let mut answers = session.run(ask).await?.into_iter().skip(1);
-    let located = answers.next().unwrap_or_default();
-    let id = |row: &Row| match row.first() {
-        Some(Value::Int(id)) => Some(ExecutionId(*id)),
-        _ => None,
-    };
-    let free: FxHashSet<ExecutionId> = answers.next().iter().flatten().filter_map(id).collect();
-    let locked = located.iter().filter_map(|row| {
-        let id = id(row).filter(|id| !free.contains(id))?;
-        let subject = match row.last() {
-            Some(Value::Text(instance)) => Subject::Instance(instance.as_str().into()),
-            _ => Subject::Execution(id),
-        };
-        Some((subject, id))
-    });
-    Ok(locked.collect())
 }
 
 impl Locks {
