@@ -13,12 +13,12 @@ use crate::flush::Flush;
 use crate::graphs::GraphCache;
 use crate::queries::{self, parse_graph};
 use crate::reads::{self, Kinds, Select};
-use crate::rows::{EXECUTION, FromColumns};
+use crate::rows::EXECUTION;
 use crate::words;
 
 use super::connection::Database;
 use super::maintenance;
-use super::rows::{Cells, all, mismatch, rows};
+use super::rows::{all, all_of, mismatch, rows};
 use super::workers::WorkerFiles;
 use super::write::{Binder, numbered};
 
@@ -154,12 +154,7 @@ impl Kinds for OfNeed<'_> {
 fn rows_of<R: reads::Read>(connection: &Connection, key: &R::Key) -> Read<Vec<R::Row>> {
     let mut statement = connection.prepare_cached(text::<R>())?;
     R::put(key, &mut Binder::new(connection, &mut statement))?;
-    let mut rows = statement.raw_query();
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(R::Row::from_columns(&mut Cells::new(connection, row))?);
-    }
-    Ok(found)
+    all_of(connection, statement.raw_query())
 }
 
 fn text<R: reads::Read>() -> &'static str {

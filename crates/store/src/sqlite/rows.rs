@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use abide_core::payload::Payload;
 use rusqlite::types::{ToSqlOutput, Type, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Params, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Params, Row, Rows, params_from_iter};
 
 use crate::error::StoreError;
 use crate::queries::{Operand, Query};
@@ -79,8 +79,20 @@ pub(crate) fn rows<R: FromColumns>(
     values: impl Params,
 ) -> rusqlite::Result<Vec<R>> {
     let mut statement = connection.prepare_cached(sql)?;
-    let read = |row: &Row<'_>| R::from_columns(&mut Cells::new(connection, row));
-    statement.query_map(values, read)?.collect()
+    all_of(connection, statement.query(values)?)
+}
+
+/// Every row of an answer. Most have one, and space for four of the longer rows is more than the allocator hands out
+/// quickly.
+pub(crate) fn all_of<R: FromColumns>(
+    connection: &Connection,
+    mut rows: Rows<'_>,
+) -> rusqlite::Result<Vec<R>> {
+    let mut found = Vec::with_capacity(1);
+    while let Some(row) = rows.next()? {
+        found.push(R::from_columns(&mut Cells::new(connection, row))?);
+    }
+    Ok(found)
 }
 
 /// A value that cannot be what its column says.
