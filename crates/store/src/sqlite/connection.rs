@@ -162,6 +162,9 @@ impl Database {
         self.expect(&connection, "wal_autocheckpoint", "0", false)?;
         // A log that grew longer, under somebody who read for long, is cut when it begins again.
         self.expect(&connection, "journal_size_limit", LOG_LIMIT_BYTES, false)?;
+        // In memory. A statement that inserts several rows copies each page that it changes first, and SQLite puts
+        // more than 64 KB of copies into a temporary file: as many writes as the log itself takes.
+        self.expect(&connection, "temp_store", "2", false)?;
         Ok(connection)
     }
 
