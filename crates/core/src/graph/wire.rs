@@ -32,7 +32,7 @@ impl Graph {
     }
 
     /// Sixteen hexadecimal digits of the canonical JSON's SHA-256. Equal graphs have equal
-    /// fingerprints, in whatever order their edges were declared.
+    /// fingerprints; the order in which edges were declared makes no difference.
     pub fn fingerprint(&self) -> String {
         fingerprint(self)
     }

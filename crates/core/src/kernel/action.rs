@@ -26,7 +26,7 @@ pub struct Act {
 }
 
 impl Act {
-    /// An action on an execution, by nobody in particular, whatever its version.
+    /// An action on an execution, without a named actor, at any version.
     pub fn on(execution: ExecutionId, action: Action, reason: impl Into<String>) -> Act {
         Act {
             subject: Subject::Execution(execution),

@@ -62,9 +62,9 @@ impl Working {
             .saturating_add(graph.priority_of(key.number)))
     }
 
-    /// Never past a ready row of higher priority. Past those of its own it may go: most of them are
-    /// being claimed already, and the slot is one that whoever asks the outbox left free. If it might
-    /// not, one burst through the outbox would keep all that follows it in the outbox.
+    /// Never past a ready row of higher priority. It may go past rows of the same priority: most of them
+    /// are being claimed already, and the worker's claims from the outbox left this slot free. Otherwise
+    /// one burst through the outbox would send every later task through the outbox as well.
     pub(super) fn may_bypass_outbox(&self, offer: &Offer, priority: i16) -> Result<bool, Stop> {
         if offer.hop >= super::MAX_HOPS {
             return Ok(false);
@@ -78,7 +78,7 @@ impl Working {
             }
             (Err(stop), _) | (_, Err(stop)) => return Err(stop),
         };
-        // What one claims that was declared dead nobody would recover any more.
+        // Recovery does not come back to a worker that was declared dead: a task that it claimed now would be lost.
         let may = alive && head.is_none_or(|head| head <= priority);
         Ok(may && !self.added_above(offer, priority)?)
     }
