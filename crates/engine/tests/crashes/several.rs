@@ -2,7 +2,7 @@
 //! runs only what it knows.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -62,7 +62,11 @@ pub(crate) async fn run(home: &Home) {
         .await
         .expect("starts");
     until_told(home).await;
-    engine.shutdown().await;
+    let stopping = home.stopping(std::process::id());
+    // Polled once, the shutdown has begun: the worker takes no more tasks.
+    tokio::join!(biased; engine.shutdown(), async {
+        std::fs::write(stopping, "").expect("written");
+    });
     engine.store().close().await;
 }
 
@@ -171,6 +175,13 @@ async fn client(home: &Home) -> Engine {
 async fn begin(client: &Engine, instance: &str) -> Run<Value> {
     let started = client.start_named("errand", instance, &());
     started.await.expect("durable")
+}
+
+impl Home {
+    /// The file which says that a process takes no more tasks.
+    fn stopping(&self, pid: u32) -> PathBuf {
+        self.file(&format!("stopping {pid}"))
+    }
 }
 
 /// Lets the instance's task end if that process runs it.
@@ -413,6 +424,9 @@ async fn what_a_process_leaves_when_it_stops_goes_on_in_another() {
         begun(&home, instance, 1).await;
     }
     tell_to_stop(&home);
+    while !home.stopping(first.id()).exists() {
+        tokio::time::sleep(LOOK).await;
+    }
     // It waits for its tasks; what it had no slot for is somebody else's.
     for instance in ["a", "b"] {
         open_gate(&home, instance, first.id());
