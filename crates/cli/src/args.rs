@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    cancel, completions, describe, events, list, signal, stats, tasks, tenant, verify, wait, watch,
+    act, completions, describe, events, list, signal, stats, tasks, tenant, verify, wait, watch,
 };
 use crate::output::Format;
 use crate::problem::{Outcome, Problem};
@@ -62,8 +62,8 @@ enum Command {
     Watch(watch::Watch),
     /// Wait until an execution has a status
     Wait(wait::Wait),
-    /// Stop an execution
-    Cancel(cancel::Cancel),
+    #[command(flatten)]
+    Act(act::Action),
     /// Send a signal to an instance
     Signal(signal::Signal),
     /// Show statistics of a store: its queue, its workers, its size
@@ -91,7 +91,7 @@ impl Cli {
             Command::Events(events) => events.run(&session).await,
             Command::Watch(watch) => watch.run(&session).await,
             Command::Wait(wait) => wait.run(&session).await,
-            Command::Cancel(cancel) => cancel.run(&session).await,
+            Command::Act(action) => action.run(&session).await,
             Command::Signal(signal) => signal.run(&session).await,
             Command::Stats(stats) => stats.run(&session).await,
             Command::Verify(verify) => verify.run(&session).await,

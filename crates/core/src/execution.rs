@@ -180,7 +180,7 @@ impl Execution {
         let transition = Transition {
             cause,
             from: None,
-            to: row.target().as_str(),
+            to: row.target(None).as_str(),
         };
         for &kind in row.events {
             transition.record(&mut execution.stream(), kind, Some(data.to_string()), log);
@@ -300,15 +300,16 @@ impl Execution {
         log: &mut Vec<Event>,
     ) -> Result<(), Illegal> {
         let row = table::find(table::EXECUTIONS, name, Some(self.status), cause.by)?;
+        let target = row.target(Some(self.status));
         let transition = Transition {
             cause,
             from: Some(self.status.as_str()),
-            to: row.target().as_str(),
+            to: target.as_str(),
         };
         for &kind in row.events {
             transition.record(&mut self.stream(), kind, data.clone(), log);
         }
-        self.status = row.target();
+        self.status = target;
         if self.status == ExecutionStatus::Running && self.started_at.is_none() {
             self.started_at = Some(self.changed_at);
         }

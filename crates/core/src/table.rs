@@ -50,7 +50,7 @@ pub struct Row<S: 'static, M: 'static> {
     /// The states in which the move may start; none means creation.
     pub from: &'static [Option<S>],
     /// The states to which the move may lead. If there are several, the rule that makes the move
-    /// chooses one.
+    /// chooses one. If there is none, the state stays as it is.
     pub to: &'static [S],
     /// The parties that may make the move.
     pub by: &'static [By],
@@ -224,16 +224,26 @@ fn list(names: &[&str]) -> String {
 }
 
 impl<S: Copy, M: fmt::Debug> Row<S, M> {
-    /// The state after the move, for moves that lead to one state only.
+    /// The state after the move from that state, for moves that lead to one state only.
     ///
     /// # Panics
     ///
     /// If the table names several states.
-    pub fn target(&self) -> S {
-        match self.to {
-            [only] => *only,
-            several => panic!("{:?} leads to one of {} states", self.name, several.len()),
+    pub fn target(&self, from: Option<S>) -> S {
+        match (self.to, from) {
+            ([only], _) => *only,
+            ([], Some(from)) => from,
+            (several, _) => panic!("{:?} leads to one of {} states", self.name, several.len()),
         }
+    }
+
+    /// Each state in which the move may start, with each state to which it may lead from there.
+    pub fn pairs(&self) -> impl Iterator<Item = (Option<S>, S)> {
+        self.from.iter().flat_map(|&from| {
+            let stays = from.filter(|_| self.to.is_empty());
+            let to = self.to.iter().copied().chain(stays);
+            to.map(move |to| (from, to))
+        })
     }
 }
 

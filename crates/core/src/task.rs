@@ -133,7 +133,7 @@ impl Task {
         let transition = Transition {
             cause,
             from: None,
-            to: row.target().as_str(),
+            to: row.target(None).as_str(),
         };
         for &kind in row.events {
             transition.record(&mut task.stream(), kind, None, log);
@@ -449,16 +449,17 @@ impl Task {
     ) -> Result<(), Illegal> {
         let from = self.phase;
         let row = table::find(table::TASKS, name, Some(from), cause.by)?;
+        let target = row.target(Some(from));
         let before = self.changed_at;
         let transition = Transition {
             cause,
             from: Some(from.as_str()),
-            to: row.target().as_str(),
+            to: target.as_str(),
         };
         for (&kind, data) in row.events.iter().zip(data) {
             transition.record(&mut self.stream(), kind, data, log);
         }
-        self.phase = row.target();
+        self.phase = target;
         self.credit(from, before);
         Ok(())
     }

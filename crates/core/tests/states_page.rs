@@ -10,7 +10,10 @@ fn table<S: AsText + Copy, M: AsText + Copy>(rows: &[Row<S, M>]) -> String {
             .iter()
             .map(|state| state.map_or("(none)", AsText::text))
             .collect();
-        let to: Vec<&str> = row.to.iter().map(|state| state.text()).collect();
+        let to: Vec<&str> = match row.to {
+            [] => vec!["(the same)"],
+            states => states.iter().map(|state| state.text()).collect(),
+        };
         let by: Vec<&str> = row.by.iter().map(|by| by.as_str()).collect();
         let events: Vec<String> = row
             .events

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use abide_core::ids::{ExecutionId, TaskKey, VersionId};
-use abide_core::kernel::{ContextParts, Message, Need, PIECE, Working};
+use abide_core::kernel::{ContextParts, Message, Need, PIECE, TaskSet, Working};
 use abide_core::payload::Payload;
 use abide_core::step::{Operation, StepEnd, StepRecord};
 use abide_core::task::Task;
@@ -284,8 +284,8 @@ reads! {
         };
     }
 
-    Failures {
-        need: Need::Failures(id), _working => *id;
+    FailedTasks {
+        need: Need::Tasks(id, TaskSet::Failed), _working => *id;
         key: ExecutionId = OF_EXECUTION of |id| id;
         select: Select { table: "task_executions", when: Some("t.status IN ('Failed', 'Abandoned')"), ..ALL };
         row: Task;
@@ -293,7 +293,7 @@ reads! {
             for task in tasks {
                 working.load_task(task.key, Some(task));
             }
-            working.load_failures(id);
+            working.load_tasks(id, TaskSet::Failed, false);
             Ok(())
         };
     }
@@ -301,7 +301,7 @@ reads! {
     /// Those that a worker holds are no more than its slots and what it has parked; the rest may be a whole
     /// graph.
     OpenTasks {
-        need: Need::OpenTasks(id), _working => *id;
+        need: Need::Tasks(id, TaskSet::Open), _working => *id;
         key: ExecutionId = OF_EXECUTION of |id| id;
         select: Select {
             table: "task_executions",
@@ -321,7 +321,7 @@ reads! {
             for task in tasks {
                 working.load_task(task.key, Some(task));
             }
-            working.load_open_tasks(id, not_held > PIECE as usize);
+            working.load_tasks(id, TaskSet::Open, not_held > PIECE as usize);
             Ok(())
         };
     }

@@ -9,7 +9,7 @@ pub(crate) fn need(need: &Need) -> String {
         Need::WorkflowName(version) => format!("workflow version {}", version.0),
         Need::Task(key) => format!("task {key}"),
         Need::Graph(id, version, own) => graph(*id, *version, *own),
-        Need::OpenTasks(id) | Need::Failures(id) => format!("a task of execution {id}"),
+        Need::Tasks(id, _) => format!("a task of execution {id}"),
         Need::Context(id) => format!("the context of execution {id}"),
         Need::Waits(key) | Need::StepCount(key) | Need::Step(key, _) => {
             format!("the recorded operations of task {key}")

@@ -1,6 +1,6 @@
-//! The commands, one in each file: the arguments, then the work.
+//! The commands, one in each file but for actions: the arguments, then the work.
 
-pub(crate) mod cancel;
+pub(crate) mod act;
 pub(crate) mod completions;
 pub(crate) mod describe;
 pub(crate) mod events;

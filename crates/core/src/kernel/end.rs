@@ -11,7 +11,7 @@ use crate::transition::Cause;
 use crate::trigger::catches;
 
 use super::effects::ExecutionEnd;
-use super::need::Stop;
+use super::need::{Stop, TaskSet};
 use super::offer::Offer;
 use super::propagate::Spread;
 use super::request::Claimed;
@@ -90,7 +90,7 @@ impl Working {
     /// The first failed task that no Completed dependent's rule names, and how it ended.
     fn uncaught_failure(&self, id: ExecutionId) -> Result<Option<(Arc<Graph>, u32, Phase)>, Stop> {
         let graph = self.graph_of(self.execution(id)?)?;
-        let failures = self.failures(id)?;
+        let failures = self.tasks(id, TaskSet::Failed)?.0;
         // All at once: each round of reading runs the whole request again.
         let handlers = failures.iter().flat_map(|key| graph.dependents(key.number));
         self.require_tasks(handlers.map(|&number| TaskKey::new(id, number)))?;

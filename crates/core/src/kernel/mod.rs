@@ -37,7 +37,7 @@ pub use effects::{
     Change, Effects, ExecutionEnd, NewExecutionRow, NewTaskRow, Row, SignalRead, SignalWrite,
     StepChange, StepWrite, TaskEnd,
 };
-pub use need::{Need, Stop};
+pub use need::{Need, Stop, TaskSet};
 pub use offer::Offer;
 pub use outbox_row::OutboxRow;
 pub use refusal::{Refusal, not_allowed};

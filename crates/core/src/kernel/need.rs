@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
 use crate::table::Illegal;
+use crate::texts;
 
 use super::refusal::Refusal;
 
@@ -21,11 +22,8 @@ pub enum Need {
     Task(TaskKey),
     /// The graph of an execution: its own, or that of its workflow version.
     Graph(ExecutionId, VersionId, bool),
-    /// Rows of the execution's open tasks, at most [`super::PIECE`] of them that are not held by a
-    /// worker, and all that are.
-    OpenTasks(ExecutionId),
-    /// Rows of the execution's tasks that Failed or were Abandoned.
-    Failures(ExecutionId),
+    /// Rows of those tasks of the execution.
+    Tasks(ExecutionId, TaskSet),
     /// What the execution's tasks changed in the context, and the context it began with.
     Context(ExecutionId),
     /// The waits a task has recorded.
@@ -47,6 +45,17 @@ pub enum Need {
     Worker(WorkerId),
     /// The highest priority that was ready in each of these queues when the flush began.
     ReadyHead(Arc<[VersionId]>),
+}
+
+texts! {
+    /// Tasks of one execution that a rule looks at together.
+    TaskSet {
+        /// Those that have not ended: at most [`super::PIECE`] of them that no worker holds, and all
+        /// that one does.
+        Open = "open",
+        /// Those that Failed or were Abandoned.
+        Failed = "failed",
+    }
 }
 
 /// Why a request did not go through.

@@ -10,7 +10,7 @@ use crate::transition::Cause;
 
 use super::PIECE;
 use super::effects::ExecutionEnd;
-use super::need::Stop;
+use super::need::{Stop, TaskSet};
 use super::working::Working;
 
 /// How long running tasks may take to stop at a deadline.
@@ -59,7 +59,7 @@ impl Working {
         cause: &Cause,
     ) -> Result<(), Stop> {
         self.graph_of(self.execution(id)?)?;
-        let (open, _) = self.open_tasks(id)?;
+        let (open, _) = self.tasks(id, TaskSet::Open)?;
         self.disarm(id)?;
         self.change_execution(id, |execution, _| {
             execution.reason = Some(reason.to_owned());
@@ -84,7 +84,7 @@ impl Working {
         let execution = self.execution(id)?;
         self.graph_of(execution)?;
         let force = execution.grace_until.is_none_or(|until| until <= self.now);
-        let (open, more) = self.open_tasks(id)?;
+        let (open, more) = self.tasks(id, TaskSet::Open)?;
         let cause = Cause::engine(self.now);
         let mut cancelled = 0;
         for key in open {

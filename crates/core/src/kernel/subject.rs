@@ -37,8 +37,7 @@ impl Need {
             }
             Need::Execution(id)
             | Need::Graph(id, _, _)
-            | Need::OpenTasks(id)
-            | Need::Failures(id)
+            | Need::Tasks(id, _)
             | Need::Context(id)
             | Need::Mailbox(id, _)
             | Need::SignalWaiters(id, _) => Some(Subject::Execution(*id)),

@@ -75,8 +75,7 @@ impl Loader<'_> {
             // Of a kind that is declared for both databases.
             Need::WorkflowName(_)
             | Need::Task(_)
-            | Need::OpenTasks(_)
-            | Need::Failures(_)
+            | Need::Tasks(..)
             | Need::Context(_)
             | Need::Waits(_)
             | Need::StepCount(_)

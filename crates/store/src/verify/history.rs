@@ -286,12 +286,8 @@ mod tests {
     fn this_table_says_what_the_table_of_transitions_says() {
         let mut tasks = Vec::new();
         for row in table::TASKS.iter().filter(|row| row.built == Built::Now) {
-            for (from, to) in row
-                .from
-                .iter()
-                .flat_map(|from| row.to.iter().map(move |to| (from, to)))
-            {
-                let (from, to) = (from.map(State::Task), State::Task(*to));
+            for (from, to) in row.pairs() {
+                let (from, to) = (from.map(State::Task), State::Task(to));
                 tasks.push(format!("{:?} {from:?} {to:?}", row.events));
             }
         }
@@ -302,12 +298,8 @@ mod tests {
             .iter()
             .filter(|row| row.built == Built::Now)
         {
-            for (from, to) in row
-                .from
-                .iter()
-                .flat_map(|from| row.to.iter().map(move |to| (from, to)))
-            {
-                let (from, to) = (from.map(State::Execution), State::Execution(*to));
+            for (from, to) in row.pairs() {
+                let (from, to) = (from.map(State::Execution), State::Execution(to));
                 executions.push(format!("{:?} {from:?} {to:?}", row.events));
             }
         }

@@ -2,6 +2,7 @@
 //! counted from the events that the store wrote.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 use abide_core::event::EventType;
 use abide_core::graph::TaskSpec;
@@ -301,24 +302,23 @@ async fn taken(home: &Home) -> BTreeMap<Taken, u32> {
 }
 
 /// The events of every row in use, from each of its states.
-fn pairs<S: Copy + AsText, M: Copy>(table: &'static [Row<S, M>]) -> impl Iterator<Item = Taken> {
+fn pairs<S: Copy + AsText, M: Copy + Debug>(
+    table: &'static [Row<S, M>],
+) -> impl Iterator<Item = Taken> {
     let in_use = table.iter().filter(|row| row.built == Built::Now);
     in_use.flat_map(|row| {
-        row.from.iter().flat_map(move |from| {
-            let pairs = row
-                .events
-                .iter()
-                .flat_map(|kind| row.to.iter().map(move |to| (kind, to)));
-            pairs.map(move |(kind, to)| {
+        row.pairs().flat_map(move |(from, to)| {
+            let of = move |kind: &EventType| {
                 let from = from.map(|from| from.text().to_owned());
                 (*kind, from, to.text().to_owned())
-            })
+            };
+            row.events.iter().map(of)
         })
     })
 }
 
 /// The rows in use of which some event was never written; from states that some row in use leads to.
-fn rows_not_taken<S: Copy + PartialEq + AsText, M: Copy + AsText>(
+fn rows_not_taken<S: Copy + PartialEq + AsText, M: Copy + AsText + Debug>(
     what: &str,
     table: &'static [Row<S, M>],
     taken: &BTreeMap<Taken, u32>,
@@ -327,18 +327,14 @@ fn rows_not_taken<S: Copy + PartialEq + AsText, M: Copy + AsText>(
     let mut missing = Vec::new();
     let mut rows = 0;
     for row in in_use() {
-        for from in row.from {
+        for (from, to) in row.pairs() {
             if from.is_some_and(|from| in_use().all(|row| !row.to.contains(&from))) {
                 continue;
             }
             rows += 1;
-            let from = from.map(|from| from.text().to_owned());
-            for (kind, to) in row
-                .events
-                .iter()
-                .flat_map(|kind| row.to.iter().map(move |to| (kind, to)))
-            {
-                let key = (*kind, from.clone(), to.text().to_owned());
+            for kind in row.events {
+                let from = from.map(|from| from.text().to_owned());
+                let key = (*kind, from, to.text().to_owned());
                 if !taken.contains_key(&key) {
                     missing.push(format!("{what} {}: {key:?}", row.name.text()));
                 }

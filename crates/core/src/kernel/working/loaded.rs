@@ -7,7 +7,7 @@ use crate::execution::Execution;
 use crate::graph::Graph;
 use crate::ids::{ExecutionId, TaskKey, VersionId, WorkerId};
 use crate::kernel::effects::Row;
-use crate::kernel::need::Need;
+use crate::kernel::need::{Need, TaskSet};
 use crate::kernel::outbox_row::OutboxRow;
 use crate::payload::Payload;
 use crate::step::{Operation, StepEnd, StepRecord};
@@ -30,8 +30,7 @@ impl Working {
                 true => self.own_graphs.contains_key(id),
                 false => self.graphs.contains_key(version),
             },
-            Need::OpenTasks(id) => self.open_tasks.contains_key(id),
-            Need::Failures(id) => self.failures.contains_key(id),
+            Need::Tasks(id, set) => self.task_sets.contains_key(&(*id, *set)),
             Need::Context(id) => self.contexts.contains_key(id),
             Need::Waits(key) => self.knows(key, |journal| journal.waits.is_some()),
             Need::StepCount(key) => self.knows(key, |journal| journal.stored.is_some()),
@@ -115,14 +114,9 @@ impl Working {
         }
     }
 
-    /// That the execution's open tasks were loaded, and whether more remain than were read.
-    pub fn load_open_tasks(&mut self, id: ExecutionId, more: bool) {
-        self.open_tasks.insert(id, more);
-    }
-
-    /// That the execution's failed tasks were loaded.
-    pub fn load_failures(&mut self, id: ExecutionId) {
-        self.failures.insert(id, ());
+    /// That those tasks of the execution were loaded, and whether more remain than were read.
+    pub fn load_tasks(&mut self, id: ExecutionId, set: TaskSet, more: bool) {
+        self.task_sets.insert((id, set), more);
     }
 
     /// What context rules read.

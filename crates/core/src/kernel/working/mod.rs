@@ -25,6 +25,7 @@ use crate::payload::Payload;
 use crate::task::Task;
 
 use super::effects::{Effects, Mark, Row};
+use super::need::TaskSet;
 use super::subject::Subject;
 
 use journal::Journal;
@@ -78,8 +79,8 @@ pub struct Working {
     graphs: FxHashMap<VersionId, Arc<Graph>>,
     pub(super) workflow_names: FxHashMap<VersionId, Arc<str>>,
     pub(super) instances: FxHashMap<Arc<str>, Option<Latest>>,
-    open_tasks: FxHashMap<ExecutionId, bool>,
-    failures: FxHashMap<ExecutionId, ()>,
+    /// Of which executions which tasks were read, and whether more remain than were read.
+    task_sets: FxHashMap<(ExecutionId, TaskSet), bool>,
     contexts: FxHashMap<ExecutionId, ContextParts>,
     fresh_changes: FxHashMap<TaskKey, Changes>,
     journals: FxHashMap<TaskKey, Journal>,

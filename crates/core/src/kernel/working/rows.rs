@@ -9,7 +9,7 @@ use crate::execution::Execution;
 use crate::graph::Graph;
 use crate::ids::{ExecutionId, TaskKey};
 use crate::kernel::effects::{Row, TaskEnd};
-use crate::kernel::need::{Need, Stop};
+use crate::kernel::need::{Need, Stop, TaskSet};
 use crate::kernel::refusal::Refusal;
 use crate::status::Phase;
 use crate::table::Illegal;
@@ -147,33 +147,27 @@ impl Working {
         found.cloned().ok_or_else(need)
     }
 
-    /// The keys of the execution's open tasks that are loaded, in order, and whether more are not.
-    pub(in crate::kernel) fn open_tasks(
+    /// The keys of those tasks of the execution that are loaded, in order, and whether more are not.
+    pub(in crate::kernel) fn tasks(
         &self,
         id: ExecutionId,
+        set: TaskSet,
     ) -> Result<(Vec<TaskKey>, bool), Stop> {
-        let more = *self.open_tasks.get(&id).ok_or(Need::OpenTasks(id))?;
-        let open = self.loaded_tasks(id, |task| !task.phase.is_terminal());
-        Ok((open, more))
-    }
-
-    /// The keys of the execution's failed tasks, in order.
-    pub(in crate::kernel) fn failures(&self, id: ExecutionId) -> Result<Vec<TaskKey>, Stop> {
-        self.failures.get(&id).ok_or(Need::Failures(id))?;
-        let has_failed = |task: &Task| matches!(task.phase, Phase::Failed | Phase::Abandoned);
-        Ok(self.loaded_tasks(id, has_failed))
-    }
-
-    fn loaded_tasks(&self, id: ExecutionId, which: impl Fn(&Task) -> bool) -> Vec<TaskKey> {
+        let more = self.task_sets.get(&(id, set));
+        let more = *more.ok_or(Need::Tasks(id, set))?;
+        let which = |phase: Phase| match set {
+            TaskSet::Open => !phase.is_terminal(),
+            TaskSet::Failed => matches!(phase, Phase::Failed | Phase::Abandoned),
+        };
         let keys = self.tasks_of.get(&id).map_or(&[][..], Vec::as_slice);
         self.walked(keys.len());
         let is_wanted = |key: &&TaskKey| {
             let row = self.tasks.get(key).and_then(Option::as_ref);
-            row.is_some_and(|row| which(&row.value))
+            row.is_some_and(|row| which(row.value.phase))
         };
         let mut keys: Vec<TaskKey> = keys.iter().filter(is_wanted).copied().collect();
         keys.sort_unstable();
-        keys
+        Ok((keys, more))
     }
 
     pub(in crate::kernel) fn context(&self, id: ExecutionId) -> Result<&ContextParts, Stop> {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use abide_core::graph::Graph;
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
-use abide_core::kernel::{Await, Claimed, IfExists, Need, Request, Signal, Subject, Working};
+use abide_core::kernel::{
+    Await, Claimed, IfExists, Need, Request, Signal, Subject, TaskSet, Working,
+};
 use abide_core::payload::Payload;
 use abide_core::step::{Operation, StepId, StepKind};
 
@@ -33,7 +35,7 @@ async fn every_kind_of_need_is_read() {
     let statements = plan.statements();
     // Twice two kinds of locks, and one statement for each of the other kinds but the graph, which
     // is known.
-    assert_eq!(statements.len(), 2 + 12);
+    assert_eq!(statements.len(), 2 + 10 + TaskSet::ALL.len());
     let answers = session.run(statements).await.expect("runs");
     let failed = plan.fill(answers, &mut working, &home.graphs);
     let failed = failed.expect("read");
@@ -121,7 +123,7 @@ async fn needs_of_every_kind(home: &Home, id: ExecutionId) -> Vec<Need> {
     let version = home.version(&three_tasks()).await;
     let instance: Arc<str> = id.to_string().into();
     let (a, b) = (TaskKey::new(id, 1), TaskKey::new(id, 2));
-    vec![
+    let mut needs = vec![
         Need::Instance(instance.clone()),
         Need::Instance("nobody".into()),
         Need::Execution(id),
@@ -130,8 +132,6 @@ async fn needs_of_every_kind(home: &Home, id: ExecutionId) -> Vec<Need> {
         Need::Task(b),
         Need::Task(TaskKey::new(id, 9)),
         Need::Graph(id, version, false),
-        Need::OpenTasks(id),
-        Need::Failures(id),
         Need::Context(id),
         Need::Waits(a),
         Need::Waits(b),
@@ -145,7 +145,9 @@ async fn needs_of_every_kind(home: &Home, id: ExecutionId) -> Vec<Need> {
         Need::Worker(home.worker),
         Need::Worker(WorkerId(7)),
         Need::ReadyHead([version].into()),
-    ]
+    ];
+    needs.extend(TaskSet::ALL.iter().map(|&set| Need::Tasks(id, set)));
+    needs
 }
 
 #[tokio::test]

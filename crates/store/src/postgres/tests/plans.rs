@@ -6,7 +6,7 @@ use std::sync::Arc;
 use abide_core::ids::{ExecutionId, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{
     Change, Effects, Need, OutboxRow, SignalRead, StepChange, StepWrite, Supersede, TaskEnd,
-    Working,
+    TaskSet, Working,
 };
 use abide_core::payload::Payload;
 use abide_core::step::{StepEnd, StepId, StepKind, StepRecord};
@@ -118,8 +118,6 @@ async fn needs_are_found_by_indexes() {
                 Need::WorkflowName(VersionId(1)),
                 Need::Task(key),
                 Need::Graph(id, VersionId(1), true),
-                Need::OpenTasks(id),
-                Need::Failures(id),
                 Need::Context(id),
                 Need::Waits(key),
                 Need::StepCount(key),
@@ -131,6 +129,7 @@ async fn needs_are_found_by_indexes() {
                 Need::Worker(WorkerId(1)),
                 Need::ReadyHead([VersionId(1), VersionId(2)].into()),
             ]);
+            needs.extend(TaskSet::ALL.iter().map(|&set| Need::Tasks(id, set)));
         }
         let working = Working::new(home.now());
         let mut plan = Plan::new(
