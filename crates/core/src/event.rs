@@ -69,6 +69,8 @@ texts! {
         TaskLateResultDiscarded = "task.late_result_discarded",
         /// A user's retry put it back.
         TaskReset = "task.reset",
+        /// A user gave the execution another priority.
+        ExecutionPriorityChanged = "execution.priority_changed",
     }
 }
 
@@ -152,11 +154,12 @@ mod tests {
         assert_eq!(EventType::ExecutionCreated.code(), 1);
         assert_eq!(EventType::TaskCreated.code(), 13);
         assert_eq!(EventType::TaskReset.code(), 30);
+        assert_eq!(EventType::ExecutionPriorityChanged.code(), 31);
         for &kind in EventType::ALL {
             assert_eq!(EventType::from_code(kind.code()), Some(kind));
             assert_eq!(EventType::parse(kind.as_str()), Some(kind));
         }
         assert_eq!(EventType::from_code(0), None);
-        assert_eq!(EventType::from_code(31), None);
+        assert_eq!(EventType::from_code(32), None);
     }
 }

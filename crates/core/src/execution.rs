@@ -222,6 +222,20 @@ impl Execution {
         Ok(())
     }
 
+    /// Its tasks get another priority.
+    pub fn set_priority(
+        &mut self,
+        priority: i16,
+        reason: &str,
+        cause: &Cause,
+        log: &mut Vec<Event>,
+    ) -> Result<(), Illegal> {
+        let data = json!({ "reason": reason, "from": self.priority, "to": priority }).to_string();
+        self.make(ExecutionMove::SetPriority, cause, Some(data), log)?;
+        self.priority = priority;
+        Ok(())
+    }
+
     /// It is stopped before any task was claimed, and ends at once.
     pub fn stop_before_start(
         &mut self,

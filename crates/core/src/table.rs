@@ -127,6 +127,8 @@ texts! {
         ContinueAsNew = "continue as new",
         /// Its failed tasks were reset.
         Retry = "retry",
+        /// Its tasks got another priority.
+        SetPriority = "set priority",
     }
 }
 
@@ -197,6 +199,7 @@ pub static EXECUTIONS: &[Row<ExecutionStatus, ExecutionMove>] = &[
     row(Now,   ExecutionMove::FinishTimedOut,  &[Some(X::Cancelling)],                    &[X::TimedOut],   &[Engine],                 &[E::ExecutionTimedOut]),
     row(Now,   ExecutionMove::Complete,        &[Some(X::Pending), Some(X::Running), Some(X::Paused)], &[X::Completed], &[Engine],     &[E::ExecutionCompleted]),
     row(Now,   ExecutionMove::Fail,            &[Some(X::Running), Some(X::Paused)],      &[X::Failed],     &[Engine],                 &[E::ExecutionFailed]),
+    row(Now,   ExecutionMove::SetPriority,     &[Some(X::Pending), Some(X::Running), Some(X::Paused)], &[], &[User],                  &[E::ExecutionPriorityChanged]),
     row(Later, ExecutionMove::Pause,         &[Some(X::Pending), Some(X::Running)],     &[X::Paused],     &[User],                   &[E::ExecutionPaused]),
     row(Later, ExecutionMove::Resume,        &[Some(X::Paused)],                        &[X::Pending, X::Running],    &[User],                   &[E::ExecutionResumed]),
     row(Later, ExecutionMove::ContinueAsNew, &[Some(X::Running)],                       &[X::ContinuedAsNew], &[Engine],             &[E::ExecutionContinuedAsNew]),

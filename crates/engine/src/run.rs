@@ -156,6 +156,11 @@ impl<O> Run<O> {
     pub async fn cancel(&self, reason: &str) -> Result<Acted, EngineError> {
         self.client.cancel(self.id, reason).await
     }
+
+    /// Gives the execution another priority; see [`Client::set_priority`].
+    pub async fn set_priority(&self, priority: i16, reason: &str) -> Result<Acted, EngineError> {
+        self.client.set_priority(self.id, priority, reason).await
+    }
 }
 
 fn decode<T: DeserializeOwned>(end: &EndView) -> Result<T, RunError> {

@@ -326,6 +326,27 @@ reads! {
         };
     }
 
+    ReadyTasks {
+        need: Need::Tasks(id, TaskSet::Ready), _working => *id;
+        key: ExecutionId = OF_EXECUTION of |id| id;
+        select: Select {
+            table: "task_executions",
+            when: Some("t.closed_at IS NULL AND t.status = 'Ready'"),
+            order: Some("number"),
+            limit: Some(PIECE as usize + 1),
+            ..ALL
+        };
+        row: Task;
+        load: |working, id, tasks| {
+            let more = tasks.len() > PIECE as usize;
+            for task in tasks {
+                working.load_task(task.key, Some(task));
+            }
+            working.load_tasks(id, TaskSet::Ready, more);
+            Ok(())
+        };
+    }
+
     /// What each task changed, and its checkpoint. The execution's input comes as that of number 0.
     Context {
         need: Need::Context(id), _working => *id;

@@ -202,8 +202,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Refusal::UnknownExecution`], [`Refusal::UnknownInstance`], [`Refusal::NotAllowed`] and
-    /// [`Refusal::Stale`]; a reason that is the engine's own or that can't be stored; and what
+    /// [`Refusal::UnknownExecution`], [`Refusal::UnknownInstance`], [`Refusal::NotAllowed`],
+    /// [`Refusal::Stale`] and [`Refusal::TooManyReady`]; a reason that is the engine's own or that can't be stored; and what
     /// [`Store::apply`] says.
     pub async fn act(&self, act: Act) -> Result<Acted, ApplyError> {
         check_act(&act)?;

@@ -30,7 +30,7 @@ row! {
         State failed_task,
         State open,
         State failed,
-        Fixed priority,
+        State priority,
         Fixed start_at,
         Fixed deadline_at,
         State grace_until,

@@ -1,4 +1,4 @@
-//! Actions on executions: `abide cancel`. An action is its arguments and its call here; how its subject is
+//! Actions on executions: `abide cancel`, `abide priority`. An action is its arguments and its call here; how its subject is
 //! found and what is answered is the same for all.
 
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -22,12 +22,15 @@ use crate::values;
 pub(crate) enum Action {
     /// Stop an execution
     Cancel(Cancel),
+    /// Give an execution another priority
+    Priority(Priority),
 }
 
 impl Action {
     pub(crate) async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
         match self {
             Action::Cancel(cancel) => cancel.run(session).await,
+            Action::Priority(priority) => priority.run(session).await,
         }
     }
 }
@@ -85,6 +88,35 @@ impl Cancel {
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+}
+
+/// Give an execution another priority.
+///
+/// Its tasks are claimed before those of executions with a lower priority. Tasks that are ready already move
+/// to their new place in the queue. Tasks that run are not interrupted.
+#[derive(Debug, Args)]
+pub(crate) struct Priority {
+    #[command(flatten)]
+    on: On,
+
+    /// The priority, from -32768 to 32767: a higher one goes first. A workflow's own is 0 unless it says another
+    #[arg(allow_negative_numbers = true)]
+    priority: i16,
+
+    /// The reason, for history
+    #[arg(long, default_value = "set on request", value_parser = values::reason)]
+    reason: String,
+}
+
+impl Priority {
+    async fn run(&self, session: &Session) -> Result<Outcome, Problem> {
+        let subject = self.on.find(session).await?;
+        let Subject { client, record } = &subject;
+        let set = client.set_priority(record.id, self.priority, &self.reason);
+        subject.answer(session, set.await, |_| {
+            format!("priority {}", self.priority)
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! `abide signal` and `abide cancel`: what is written, what is refused.
+//! `abide signal`, `abide cancel` and `abide priority`: what is written, what is refused.
 
 use crate::support::{Run, World, chain, held};
 
@@ -173,6 +173,43 @@ async fn what_has_ended_otherwise_cannot_be_cancelled() {
     world
         .abide(&["cancel", "order-1", "--actor", ""])
         .failed_with(2, "--actor");
+}
+
+#[tokio::test]
+async fn another_priority_is_set_and_said() {
+    let mut world = World::new().await;
+    let graph = chain(&["a"]);
+    let id = world.start("order-1", "ship", &graph).await.id;
+    let arguments = ["priority", "order-1", "-5", "--reason", "can wait"];
+    assert_eq!(
+        world.output(&arguments),
+        format!("order-1/1 ({id}): priority -5\n")
+    );
+    assert_eq!(
+        world.output(&arguments),
+        format!("order-1/1 ({id}): priority -5 (unchanged)\n")
+    );
+    assert_eq!(world.json(&["describe", "order-1"])["priority"], -5);
+    let event = last_event(&world, "order-1");
+    assert_eq!(event["type"], "execution.priority_changed");
+    assert_eq!(event["actor"], "user:ann");
+    assert_eq!(
+        event["data"],
+        serde_json::json!({"reason": "can wait", "from": 0, "to": -5})
+    );
+    let answer = world.json(&["priority", "order-1", "7", "--actor", "user:bob"]);
+    assert_eq!(
+        (&answer["status"], &answer["changed"]),
+        (&"Pending".into(), &true.into())
+    );
+    assert_eq!(last_event(&world, "order-1")["actor"], "user:bob");
+    world.run("ship").await;
+    world
+        .abide(&["priority", "order-1", "7"])
+        .failed_with(4, "is Completed: an ended execution can't be given");
+    world
+        .abide(&["priority", "order-1", "40000"])
+        .failed_with(2, "40000");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ impl Working {
         let Standing {
             execution, status, ..
         } = before;
-        if act.action.is_satisfied_by(status) {
+        if act.action.is_satisfied_by(self.execution(execution)?) {
             return Ok(Acted::Unchanged(before));
         }
         let allowed = Action::allowed_in(status);
@@ -51,6 +51,9 @@ impl Working {
             Action::Cancel { grace_us } => {
                 let why = StopCause::Cancel;
                 self.stop(execution, &act.reason, why, grace_us, &cause)?;
+            }
+            Action::SetPriority { priority } => {
+                self.set_priority(execution, priority, &act.reason, &cause)?;
             }
         }
         Ok(Acted::Changed(self.standing(&act.subject)?))

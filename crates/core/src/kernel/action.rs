@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::execution::Execution;
 use crate::ids::ExecutionId;
 use crate::status::ExecutionStatus;
 use crate::table::{Built, By, EXECUTIONS, ExecutionMove};
@@ -46,21 +47,34 @@ pub enum Action {
         /// How long running tasks may take to stop before they are cut off, in microseconds.
         grace_us: i64,
     },
+    /// Its tasks go before those of executions with a lower priority.
+    SetPriority {
+        /// See [`Execution::priority`].
+        priority: i16,
+    },
 }
 
 /// All actions, as far as the table knows them: a name, the moves by which it is done, and what was
 /// done to its subject.
-const ACTIONS: &[(&str, &[ExecutionMove], &str)] = &[(
-    "cancel",
-    &[ExecutionMove::CancelPending, ExecutionMove::RequestCancel],
-    "cancelled",
-)];
+const ACTIONS: &[(&str, &[ExecutionMove], &str)] = &[
+    (
+        "cancel",
+        &[ExecutionMove::CancelPending, ExecutionMove::RequestCancel],
+        "cancelled",
+    ),
+    (
+        "set priority",
+        &[ExecutionMove::SetPriority],
+        "given another priority",
+    ),
+];
 
 impl Action {
     /// Its name, in the imperative.
     pub fn name(&self) -> &'static str {
         match self {
             Action::Cancel { .. } => "cancel",
+            Action::SetPriority { .. } => "set priority",
         }
     }
 
@@ -80,13 +94,18 @@ impl Action {
         allowed.map(|(name, _, _)| *name).collect()
     }
 
-    /// Whether an execution in this status is as the action would leave it.
-    pub(super) fn is_satisfied_by(&self, status: ExecutionStatus) -> bool {
+    /// Whether the execution is as the action would leave it.
+    pub(super) fn is_satisfied_by(&self, execution: &Execution) -> bool {
         match self {
             Action::Cancel { .. } => matches!(
-                status,
+                execution.status,
                 ExecutionStatus::Cancelling | ExecutionStatus::Cancelled
             ),
+            // To one that has ended, its priority means nothing.
+            Action::SetPriority { priority } => {
+                execution.priority == *priority
+                    && Action::allowed_in(execution.status).contains(&self.name())
+            }
         }
     }
 
@@ -149,13 +168,25 @@ mod tests {
                 ExecutionStatus::Pending | ExecutionStatus::Running | ExecutionStatus::Paused
             );
             assert_eq!(allowed.contains(&"cancel"), may_be_cancelled, "{status}");
+            assert_eq!(
+                allowed.contains(&"set priority"),
+                may_be_cancelled,
+                "{status}"
+            );
         }
     }
 
     #[test]
     fn every_action_has_its_moves_and_its_words() {
-        let action = Action::Cancel { grace_us: 0 };
-        assert!(ACTIONS.iter().any(|(name, _, _)| *name == action.name()));
-        assert_eq!(action.done(), "cancelled");
+        for (action, done) in [
+            (Action::Cancel { grace_us: 0 }, "cancelled"),
+            (
+                Action::SetPriority { priority: 0 },
+                "given another priority",
+            ),
+        ] {
+            assert!(ACTIONS.iter().any(|(name, _, _)| *name == action.name()));
+            assert_eq!(action.done(), done);
+        }
     }
 }

@@ -22,6 +22,11 @@ impl Working {
         if !may_run {
             return Ok(None);
         }
+        // It may have got another priority since its row was found.
+        let row = self.outbox_row(claim.key)?;
+        if row != claim.row {
+            self.remove_from_outbox(row);
+        }
         let claimed = self.claim_ready(claim.key, claim.worker, 0)?;
         Ok(claimed.map(Box::new))
     }

@@ -20,6 +20,7 @@ mod offer;
 mod outbox;
 mod outbox_row;
 mod propagate;
+mod rank;
 mod recover;
 mod refusal;
 mod request;

@@ -55,6 +55,8 @@ texts! {
         Open = "open",
         /// Those that Failed or were Abandoned.
         Failed = "failed",
+        /// Those that are Ready: at most one more than [`super::PIECE`].
+        Ready = "ready",
     }
 }
 

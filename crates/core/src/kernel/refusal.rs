@@ -80,6 +80,16 @@ pub enum Refusal {
         /// The actions that its status allows, by name.
         allowed: Vec<&'static str>,
     },
+    /// More of its tasks are ready than one transaction can give another place in the queue.
+    #[error(
+        "execution {execution} has more than {limit} ready tasks, which is too many to give them another priority at once; try again when fewer of them wait"
+    )]
+    TooManyReady {
+        /// The execution.
+        execution: ExecutionId,
+        /// How many it may have.
+        limit: u32,
+    },
     /// The execution has changed since the caller saw it.
     #[error(
         "execution {execution} is at version {version} ({status}), not at {expected}: it has changed meanwhile; look again"

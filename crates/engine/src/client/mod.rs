@@ -349,9 +349,48 @@ impl Client {
         grace: Duration,
     ) -> Result<Acted, EngineError> {
         let grace_us = us_of(grace);
+        let action = Action::Cancel { grace_us };
+        self.act(execution, action, reason).await
+    }
+
+    /// Gives an execution another priority: its tasks are claimed before those of executions with a lower
+    /// one. Tasks that are ready already move to their new place in the queue; tasks that run are not
+    /// interrupted. Nothing changes if the execution has that priority. History shows the priority
+    /// before and after, the actor and the reason.
+    ///
+    /// ```no_run
+    /// # use abide::{Client, EngineError, ExecutionId};
+    /// # async fn example(client: Client, id: ExecutionId) -> Result<(), EngineError> {
+    /// client.set_priority(id, 10, "the customer waits at the counter").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::UnknownExecution`](crate::Refusal::UnknownExecution);
+    /// [`Refusal::NotAllowed`](crate::Refusal::NotAllowed) if it has ended or is stopping; and
+    /// [`Refusal::TooManyReady`](crate::Refusal::TooManyReady) if more than 4,096 of its tasks are ready,
+    /// which is more than one transaction moves.
+    pub async fn set_priority(
+        &self,
+        execution: ExecutionId,
+        priority: i16,
+        reason: &str,
+    ) -> Result<Acted, EngineError> {
+        let action = Action::SetPriority { priority };
+        self.act(execution, action, reason).await
+    }
+
+    async fn act(
+        &self,
+        execution: ExecutionId,
+        action: Action,
+        reason: &str,
+    ) -> Result<Acted, EngineError> {
         let act = Act {
             actor: self.actor.clone(),
-            ..Act::on(execution, Action::Cancel { grace_us }, reason)
+            ..Act::on(execution, action, reason)
         };
         Ok(self.inner.store.act(act).await?)
     }

@@ -105,7 +105,7 @@ pub(super) fn execution(row: &ExecutionCells, fold: &ExecutionFold, problems: &m
         row.deadline_at,
         created.deadline_at,
     );
-    number(problems, "priority", row.priority, created.priority);
+    number(problems, "priority", row.priority, fold.priority);
 }
 
 /// The status an execution's row says it has.

@@ -17,6 +17,7 @@ pub(super) struct ExecutionFold {
     pub(super) reason: Option<String>,
     pub(super) stop_cause: Option<String>,
     pub(super) failed_task: Option<u32>,
+    pub(super) priority: i16,
     pub(super) created_at: i64,
     pub(super) started_at: Option<i64>,
     pub(super) closed_at: Option<i64>,
@@ -37,6 +38,13 @@ pub(super) struct Created {
     pub(super) priority: i16,
 }
 
+/// What the event of another priority says.
+#[derive(Deserialize)]
+struct Priority {
+    from: i16,
+    to: i16,
+}
+
 #[derive(Deserialize)]
 struct Because {
     reason: String,
@@ -52,6 +60,7 @@ impl ExecutionFold {
             reason: None,
             stop_cause: None,
             failed_task: None,
+            priority: 0,
             created_at: 0,
             started_at: None,
             closed_at: None,
@@ -98,7 +107,9 @@ impl ExecutionFold {
         use EventType as E;
         if cells.kind == E::ExecutionCreated {
             let json = cells.data.as_deref().ok_or("it has none")?;
-            self.created = Some(serde_json::from_str(json).map_err(|error| error.to_string())?);
+            let created: Created = serde_json::from_str(json).map_err(|error| error.to_string())?;
+            self.priority = created.priority;
+            self.created = Some(created);
             self.created_at = cells.at;
         }
         if cells.to == State::Execution(ExecutionStatus::Running) {
@@ -111,6 +122,17 @@ impl ExecutionFold {
             E::ExecutionCancelled | E::ExecutionTimedOut => !stopping,
             _ => false,
         };
+        if cells.kind == E::ExecutionPriorityChanged {
+            let json = cells.data.as_deref().ok_or("it has none")?;
+            let Priority { from, to } =
+                serde_json::from_str(json).map_err(|error| error.to_string())?;
+            if from != self.priority {
+                let before = self.priority;
+                return Err(format!("the priority was {before} before, not {from}"));
+            }
+            self.priority = to;
+            return Ok(());
+        }
         if !says_why && cells.kind != E::ExecutionCreated && cells.data.is_some() {
             return Err("it should have none".to_owned());
         }

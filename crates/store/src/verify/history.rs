@@ -81,6 +81,9 @@ pub(super) static EXECUTIONS: &[Move] = &[
     one(E::ExecutionTimedOut,   &[Ex(X::Cancelling)], Ex(X::TimedOut)),
     one(E::ExecutionCompleted,  &[Ex(X::Pending), Ex(X::Running), Ex(X::Paused)], Ex(X::Completed)),
     one(E::ExecutionFailed,     &[Ex(X::Running), Ex(X::Paused)], Ex(X::Failed)),
+    one(E::ExecutionPriorityChanged, &[Ex(X::Pending)], Ex(X::Pending)),
+    one(E::ExecutionPriorityChanged, &[Ex(X::Running)], Ex(X::Running)),
+    one(E::ExecutionPriorityChanged, &[Ex(X::Paused)], Ex(X::Paused)),
 ];
 
 /// What an event means where it stands.

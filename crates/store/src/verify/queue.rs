@@ -200,9 +200,12 @@ impl Home<'_> {
             problems.mendable(Invariant::I8, what, "delete the outbox row");
             return;
         }
-        // A wake-up says since when it is there, not since when the task is ready.
-        let ready_at = task.holding.ready_at.filter(|_| row.worker == 0);
-        let priority = self.priority(task.number).unwrap_or(row.priority);
+        // A wake-up says since when it is there, not since when the task is ready, and keeps the priority
+        // that the task had then.
+        let is_queued = row.worker == 0;
+        let ready_at = task.holding.ready_at.filter(|_| is_queued);
+        let priority = self.priority(task.number).filter(|_| is_queued);
+        let priority = priority.unwrap_or(row.priority);
         for (column, found, right) in [
             ("queue", row.queue, self.row.workflow),
             ("priority", row.priority, priority),

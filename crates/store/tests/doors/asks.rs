@@ -36,6 +36,7 @@ pub(crate) enum Ask {
     Fire(TimerKind),
     Signal,
     Cancel,
+    SetPriority,
     StartAgain,
     StartWithOtherInput,
     StartRejecting,
@@ -65,6 +66,7 @@ pub(crate) fn asks() -> Vec<Ask> {
         Ask::Inbox,
         Ask::Signal,
         Ask::Cancel,
+        Ask::SetPriority,
         Ask::StartAgain,
         Ask::StartWithOtherInput,
         Ask::StartRejecting,
@@ -153,6 +155,10 @@ impl Ask {
             Ask::Cancel => {
                 let grace_us = SECOND_US;
                 Act::on(held.key.execution, Action::Cancel { grace_us }, "test").into()
+            }
+            Ask::SetPriority => {
+                let priority = 9;
+                Act::on(held.key.execution, Action::SetPriority { priority }, "test").into()
             }
             Ask::StartAgain => self.start(subject, IfExists::UseExisting, "input"),
             Ask::StartWithOtherInput => self.start(subject, IfExists::UseExisting, "other"),

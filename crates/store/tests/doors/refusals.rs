@@ -91,6 +91,7 @@ async fn expect(situation: Situation, subject: &Subject, ask: Ask) -> Expect {
         Ask::Fire(TimerKind::Deadline) | Ask::Cancel => {
             execution_may(ExecutionMove::RequestCancel, status)
         }
+        Ask::SetPriority => execution_may(ExecutionMove::SetPriority, status),
         // Only the row in the outbox is missing then.
         Ask::Fire(TimerKind::Retry) => situation == S::RetryNotDue,
         Ask::Fire(TimerKind::Wait) => situation == S::Evicted,
@@ -294,6 +295,7 @@ async fn what_nobody_started_can_be_asked_for_nothing() {
             ];
             let of_execution = [
                 Ask::Cancel,
+                Ask::SetPriority,
                 Ask::Fire(TimerKind::Deadline),
                 Ask::Fire(TimerKind::Start),
                 Ask::Fire(TimerKind::Cancel),

@@ -6,7 +6,9 @@ use std::fmt::Debug;
 
 use abide_core::event::EventType;
 use abide_core::graph::TaskSpec;
-use abide_core::kernel::{Defer, Held, Outcome, PIECE, Recover, Request, Resume, Signal};
+use abide_core::kernel::{
+    Act, Action, Defer, Held, Outcome, PIECE, Recover, Request, Resume, Signal,
+};
 use abide_core::payload::Payload;
 use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::status::{ExecutionStatus, Phase};
@@ -34,6 +36,7 @@ async fn every_row_of_the_tables_is_taken_and_nothing_else() {
     is_cancelled_before_it_starts(&home).await;
     is_cancelled_while_it_runs(&home).await;
     times_out(&home).await;
+    gets_another_priority(&home).await;
     hears_of_a_late_result(&home).await;
 
     let report = home.store.verify(VerifyOptions::default()).await;
@@ -250,6 +253,18 @@ async fn times_out(home: &Home) {
         }
         assert_eq!(status(home, id).await, ExecutionStatus::TimedOut);
     }
+}
+
+async fn gets_another_priority(home: &Home) {
+    let id = home.start(&single()).await;
+    let set = async |priority| {
+        let action = Action::SetPriority { priority };
+        home.apply(Act::on(id, action, "test").into()).await;
+    };
+    set(5).await;
+    let claimed = home.claim().await;
+    set(7).await;
+    home.finish(held(&claimed), completed()).await;
 }
 
 async fn hears_of_a_late_result(home: &Home) {

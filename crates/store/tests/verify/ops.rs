@@ -50,6 +50,8 @@ pub(crate) enum Op {
     Signal(u8, u8),
     /// Which, and how much time running tasks get.
     Cancel(u8, u8),
+    /// Which, and its new priority.
+    SetPriority(u8, i8),
     Advance(u8),
     Fire(u8),
     /// The worker's process dies, and others take back what it held at once.
@@ -96,6 +98,7 @@ pub(crate) fn request_ops() -> impl Strategy<Value = Op> {
         4 => (0..4_u8, 0..2_u8).prop_map(|(instance, name)| Op::Signal(instance, name)),
         2 => (task(), 0..3_u8).prop_map(|(task, cap)| Op::Recover(task, cap)),
         2 => (any::<u8>(), 0..4_u8).prop_map(|(execution, grace)| Op::Cancel(execution, grace)),
+        2 => (any::<u8>(), -2..4_i8).prop_map(|(execution, priority)| Op::SetPriority(execution, priority)),
     ]
 }
 

@@ -395,6 +395,12 @@ planted! { rows_are_what_history_says:
     another_deadline_than_recorded:
         "UPDATE executions SET deadline_at = deadline_at + 1 WHERE id = {timed_out}"
         => I6, Execution("timed_out"), "deadline_at is ";
+    a_priority_that_nobody_set:
+        "UPDATE executions SET priority = 3 WHERE id = {scheduled}"
+        => I6, Execution("scheduled"), "priority is 3, history says 7";
+    a_change_of_a_priority_that_it_had_not:
+        "UPDATE execution_events SET data = replace(data, '\"from\":0', '\"from\":5') WHERE execution = {scheduled} AND type = 31"
+        => I5, Execution("scheduled"), "the priority was 0 before, not 5";
     a_node_with_another_name:
         "UPDATE task_executions SET node = 'z' WHERE execution = {caught} AND number = 2"
         => I6, Task("caught", 2), "node is `z`, its graph says `b`";

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use abide_core::context::Changes;
 use abide_core::graph::TaskSpec;
 use abide_core::ids::{ExecutionId, TaskKey};
-use abide_core::kernel::{Finish, IfExists, Outcome, Request};
+use abide_core::kernel::{Act, Action, Finish, IfExists, Outcome, Request};
 use abide_core::payload::Payload;
 use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::status::{ExecutionStatus, Phase};
@@ -389,6 +389,9 @@ impl Builder {
             let id = self.home.start_with(start).await.id;
             self.executions.insert(name, id);
         }
+        let action = Action::SetPriority { priority: 7 };
+        let act = Act::on(self.executions["scheduled"], action, "in a hurry");
+        self.home.store.act(act).await.expect("acts");
     }
 
     /// Tasks that a live worker holds.

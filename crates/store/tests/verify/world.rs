@@ -272,18 +272,28 @@ impl World {
                 (Request::Signal(signal), None)
             }
             Op::Cancel(execution, grace) => {
-                let at = usize::from(*execution) % self.executions.len().max(1);
-                let execution = *self.executions.get(at)?;
                 let grace_us = [0, SECOND, 60 * SECOND, 600 * SECOND][usize::from(*grace)];
-                let act = Act {
-                    actor: Some("user:test".into()),
-                    ..Act::on(execution, Action::Cancel { grace_us }, "enough")
-                };
-                (act.into(), None)
+                (self.act(*execution, Action::Cancel { grace_us })?, None)
+            }
+            Op::SetPriority(execution, priority) => {
+                let priority = i16::from(*priority);
+                (
+                    self.act(*execution, Action::SetPriority { priority })?,
+                    None,
+                )
             }
             Op::Claim(_) | Op::Advance(_) | Op::Fire(_) | Op::Batch(_) => return None,
             Op::Crash(_) | Op::Die | Op::TakeBack(_) | Op::Deploy => return None,
         })
+    }
+
+    fn act(&self, execution: u8, action: Action) -> Option<Request> {
+        let at = usize::from(execution) % self.executions.len().max(1);
+        let act = Act {
+            actor: Some("user:test".into()),
+            ..Act::on(*self.executions.get(at)?, action, "enough")
+        };
+        Some(act.into())
     }
 
     fn start(&mut self, op: &Op) -> Request {

@@ -157,6 +157,7 @@ impl Working {
         let more = *more.ok_or(Need::Tasks(id, set))?;
         let which = |phase: Phase| match set {
             TaskSet::Open => !phase.is_terminal(),
+            TaskSet::Ready => phase == Phase::Ready,
             TaskSet::Failed => matches!(phase, Phase::Failed | Phase::Abandoned),
         };
         let keys = self.tasks_of.get(&id).map_or(&[][..], Vec::as_slice);

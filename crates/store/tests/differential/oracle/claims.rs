@@ -35,11 +35,18 @@ impl Oracle {
         let rows: Vec<&Queued> = rows.collect();
         let mut claimed = Vec::new();
         for row in rows {
-            if self.queue().contains(row) {
+            if self.is_queued(row) {
                 claimed.push(self.take(row.key, worker, 1));
             }
         }
         Said::Claims { claimed, notices }
+    }
+
+    /// Whether it is in the queue since the same time, whatever its priority is now.
+    fn is_queued(&self, row: &Queued) -> bool {
+        let queue = self.queue();
+        let mut of_task = queue.iter().filter(|now| now.key == row.key);
+        of_task.any(|now| now.ready_at == row.ready_at)
     }
 
     fn read(&mut self, note: &Note) -> Notice {
@@ -98,7 +105,7 @@ impl Oracle {
                 _ => None,
             });
             if let Some((offer, claimed)) = found
-                && self.queue().contains(row)
+                && self.is_queued(row)
             {
                 claimed.push(self.take(row.key, offer.worker, 1));
                 claimed.sort_by_key(|taken| taken.key);

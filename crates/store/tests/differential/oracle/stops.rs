@@ -1,4 +1,4 @@
-//! Stopping: on request, at the deadline, and by force when the grace period is over.
+//! Actions. Stopping: on request, at the deadline, and by force when the grace period is over.
 
 use abide_core::event::EventType;
 use abide_core::ids::{ExecutionId, TaskKey};
@@ -18,26 +18,52 @@ impl Oracle {
         let Subject::Execution(id) = act.subject else {
             unreachable!("worlds act on executions");
         };
-        let Action::Cancel { grace_us } = act.action;
-        let status = self.run(id).status;
-        let changed = match status {
-            ExecutionStatus::Cancelling | ExecutionStatus::Cancelled => false,
-            status if status.is_terminal() => {
-                return Err(Refusal::NotAllowed {
-                    execution: id,
-                    status,
-                    action: "cancelled",
-                    allowed: Vec::new(),
-                });
-            }
-            _ => {
-                let who = Who::actor(act.actor.clone());
+        let (status, may_run) = (self.run(id).status, self.run(id).may_run());
+        let refuse = |action| Refusal::NotAllowed {
+            execution: id,
+            status,
+            action,
+            allowed: Vec::new(),
+        };
+        let who = Who::actor(act.actor.clone());
+        let changed = match act.action {
+            Action::Cancel { grace_us } if may_run => {
                 self.stop(id, &act.reason, "cancel", grace_us, who);
                 true
             }
+            Action::Cancel { .. } => match status {
+                ExecutionStatus::Cancelling | ExecutionStatus::Cancelled => false,
+                _ => return Err(refuse("cancelled")),
+            },
+            Action::SetPriority { priority } if may_run => {
+                self.set_priority(id, priority, &act.reason, who)
+            }
+            Action::SetPriority { .. } => return Err(refuse("given another priority")),
         };
         let status = self.run(id).status;
         Ok(Said::Acted { status, changed })
+    }
+
+    /// Answers whether it is another one. The queue follows from it, and takes the retries that are due.
+    fn set_priority(&mut self, id: ExecutionId, priority: i16, reason: &str, who: Who) -> bool {
+        let now = self.now;
+        let run = self.run(id);
+        let (status, from) = (run.status, run.priority);
+        if from == priority {
+            return false;
+        }
+        let kind = EventType::ExecutionPriorityChanged;
+        let data = Told::Value(json!({ "reason": reason, "from": from, "to": priority }));
+        run.becomes(status, kind, data, who, now);
+        run.priority = priority;
+        for node in run
+            .nodes
+            .iter_mut()
+            .filter(|node| node.phase == Phase::Ready)
+        {
+            node.waits_to_retry &= node.ready_at > Some(now);
+        }
+        true
     }
 
     pub(super) fn time_out(&mut self, id: ExecutionId) {
