@@ -119,6 +119,10 @@ impl Page {
         if let Some(tag) = &filter.tag {
             add(dialect.tagged, Operand::Text(tag));
         }
+        if let Some(range) = &filter.priority {
+            add("e.priority >= ??", Operand::Number((*range.start()).into()));
+            add("e.priority <= ??", Operand::Number((*range.end()).into()));
+        }
         if let Some(from) = filter.created_from {
             add("e.created_at >= ??", Operand::Number(from.0));
         }

@@ -1,5 +1,6 @@
 //! The results of queries: plain data, as stored.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use abide_core::execution::Execution;
@@ -205,6 +206,8 @@ pub struct ExecutionFilter {
     pub instance_prefix: Option<String>,
     /// With this tag.
     pub tag: Option<String>,
+    /// With a priority in this range.
+    pub priority: Option<RangeInclusive<i16>>,
     /// Created at or after.
     pub created_from: Option<Timestamp>,
     /// Created before.

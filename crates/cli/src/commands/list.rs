@@ -1,5 +1,7 @@
 //! `abide list`.
 
+use std::ops::RangeInclusive;
+
 use abide::{BlockedOn, Client, Cursor, ExecutionFilter, Timestamp};
 use clap::Args;
 
@@ -32,6 +34,10 @@ pub(crate) struct List {
     #[arg(long, short)]
     tag: Option<String>,
 
+    /// Only executions with this priority, or one in a range: `5..`, `..-1`, `0..9`
+    #[arg(long, value_name = "RANGE", value_parser = priorities, allow_hyphen_values = true)]
+    priority: Option<RangeInclusive<i16>>,
+
     /// Only executions created since: a duration ago (`1h`), or a time
     #[arg(long, value_name = "TIME", value_parser = values::moment)]
     since: Option<Timestamp>,
@@ -55,6 +61,25 @@ const PAGE: u32 = 200;
 fn cursor(text: &str) -> Result<Cursor, String> {
     text.parse()
         .map_err(|_| "it is not one that `abide list` wrote".to_owned())
+}
+
+/// A number, or two numbers with `..` between them: both belong to the range, and either may be left out.
+fn priorities(text: &str) -> Result<RangeInclusive<i16>, String> {
+    let (low, high) = text.split_once("..").unwrap_or((text, text));
+    let number = |text: &str, otherwise| match text {
+        "" => Ok(otherwise),
+        text => text.parse::<i16>(),
+    };
+    let range = match (number(low, i16::MIN), number(high, i16::MAX)) {
+        (Ok(low), Ok(high)) if !text.is_empty() => low..=high,
+        _ => {
+            return Err("say it like `5`, `5..`, `..-1` or `0..9`, from -32768 to 32767".to_owned());
+        }
+    };
+    match range.is_empty() {
+        true => Err("its end is before its beginning".to_owned()),
+        false => Ok(range),
+    }
 }
 
 impl List {
@@ -101,6 +126,7 @@ impl List {
             workflow: self.workflow.clone(),
             instance_prefix: self.instance.clone(),
             tag: self.tag.clone(),
+            priority: self.priority.clone(),
             created_from: self.since,
             created_before: self.until,
             ..ExecutionFilter::default()

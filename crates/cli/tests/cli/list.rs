@@ -24,6 +24,7 @@ async fn five() -> World {
         .start_with("later-1", "pay", &graph, |start| {
             start.start_at = Some(abide_core::ids::Timestamp(4_000_000_000_000_000));
             start.tags = Some(r#"["night","slow"]"#.into());
+            start.priority = -3;
         })
         .await;
     world.pass(50 * MINUTE);
@@ -68,6 +69,19 @@ async fn filters_hold_together() {
     check(&["--workflow", "ship"], &["active-1", "done-1"]);
     check(&["--instance", "a"], &["asleep-1", "active-1"]);
     check(&["--tag", "slow"], &["later-1"]);
+    check(&["--priority", "-3"], &["later-1"]);
+    check(&["--priority", "..-1"], &["later-1"]);
+    check(
+        &["--priority", "-2..9", "--workflow", "pay"],
+        &["new-1", "asleep-1"],
+    );
+    check(&["--priority", "1.."], &[]);
+    for wrong in ["", "high", "1-2", "0..40000"] {
+        let run = world.abide(&["list", "--priority", wrong]);
+        run.failed_with(2, "say it like `5`");
+    }
+    let run = world.abide(&["list", "--priority", "5..3"]);
+    run.failed_with(2, "its end is before");
     check(&["--since", "30m"], &["new-1"]);
     check(
         &["--until", "30m", "--workflow", "pay"],

@@ -408,18 +408,31 @@ impl Client {
 /// The filter that a cursor of executions is bound to. Time bounds are left out, because they may
 /// be relative.
 fn executions_identity(filter: &ExecutionFilter) -> impl serde::Serialize {
+    // Field by field, so that a new one is not forgotten.
+    let ExecutionFilter {
+        statuses,
+        sub_statuses,
+        blocked_on,
+        workflow,
+        instance_prefix,
+        tag,
+        priority,
+        created_from: _,
+        created_before: _,
+    } = filter;
     let mut states: Vec<&str> = Vec::new();
-    states.extend(filter.statuses.iter().map(|status| status.as_str()));
-    states.extend(filter.sub_statuses.iter().map(|status| status.as_str()));
+    states.extend(statuses.iter().map(|status| status.as_str()));
+    states.extend(sub_statuses.iter().map(|status| status.as_str()));
     states.sort_unstable();
     states.dedup();
-    let mut blocked_on: Vec<&str> = filter.blocked_on.iter().map(|it| it.as_str()).collect();
+    let mut blocked_on: Vec<&str> = blocked_on.iter().map(|it| it.as_str()).collect();
     blocked_on.sort_unstable();
     blocked_on.dedup();
     let of = (
-        filter.workflow.clone(),
-        filter.instance_prefix.clone(),
-        filter.tag.clone(),
+        workflow.clone(),
+        instance_prefix.clone(),
+        tag.clone(),
+        priority.clone(),
     );
     ("executions", states, blocked_on, of)
 }

@@ -107,13 +107,18 @@ async fn a_cursor_is_refused_with_another_filter() {
         .list(&same, Some(&cursor), 2)
         .await
         .expect("time goes on");
-    let other = ExecutionFilter::default();
-    let refused = client.list(&other, Some(&cursor), 2).await;
-    let refused = refused.expect_err("another filter");
-    assert!(
-        matches!(refused, EngineError::Cursor(CursorError::OtherFilter)),
-        "{refused}"
-    );
+    let of_a_priority = ExecutionFilter {
+        priority: Some(0..=9),
+        ..waiting()
+    };
+    for other in [ExecutionFilter::default(), of_a_priority] {
+        let refused = client.list(&other, Some(&cursor), 2).await;
+        let refused = refused.expect_err("another filter");
+        assert!(
+            matches!(refused, EngineError::Cursor(CursorError::OtherFilter)),
+            "{refused}"
+        );
+    }
     let any = TaskFilter::default();
     let tasks = client.tasks(world.ids[0], &any, Some(&cursor), 2);
     let refused = tasks.await.expect_err("another list");

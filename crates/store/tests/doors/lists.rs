@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use abide_core::graph::{Graph, TaskSpec};
 use abide_core::ids::ExecutionId;
+use abide_core::kernel::{Act, Action};
 use abide_core::payload::Payload;
 use abide_core::status::ExecutionStatus;
 use abide_store::ExecutionFilter;
@@ -119,6 +120,17 @@ async fn a_list_has_what_its_filter_says_newest_first() {
         &[],
     )
     .await;
+    let action = Action::SetPriority { priority: 5 };
+    let raise = Act::on(tagged, action, "in a hurry");
+    home.store.act(raise).await.expect("is done");
+    let priority = |range| ExecutionFilter {
+        priority: Some(range),
+        ..any()
+    };
+    check(priority(5..=5), &[tagged]).await;
+    check(priority(i16::MIN..=4), &[last, ended]).await;
+    check(priority(0..=i16::MAX), &[last, ended, tagged]).await;
+    check(priority(6..=9), &[]).await;
     // Everything that is said must hold.
     let both = ExecutionFilter {
         statuses: vec![Running],
