@@ -73,7 +73,9 @@ fn priorities(text: &str) -> Result<RangeInclusive<i16>, String> {
     let range = match (number(low, i16::MIN), number(high, i16::MAX)) {
         (Ok(low), Ok(high)) if !text.is_empty() => low..=high,
         _ => {
-            return Err("say it like `5`, `5..`, `..-1` or `0..9`, from -32768 to 32767".to_owned());
+            return Err(
+                "say it like `5`, `5..`, `..-1` or `0..9`, from -32768 to 32767".to_owned(),
+            );
         }
     };
     match range.is_empty() {
