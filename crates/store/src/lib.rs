@@ -7,77 +7,81 @@
 //!
 //! Each driver is a feature: `sqlite` and `postgres`. At least one of them is needed.
 
-#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
-compile_error!("a store is in a database: enable the feature `sqlite`, `postgres`, or both");
-
-mod activity;
-#[cfg(feature = "sqlite")]
-mod answer;
-mod checks;
-mod columns;
-mod derived;
-mod driver;
-mod error;
-mod feed;
-mod flush;
-mod graphs;
-mod health;
-mod hints;
-mod job;
-mod left_aside;
-mod leftovers;
-mod listing;
-mod location;
-mod migrations;
-mod net;
-#[cfg(feature = "postgres")]
-mod postgres;
-mod queries;
-mod reading;
-mod reads;
-mod retention;
-mod rollup;
-mod rows;
-#[cfg(feature = "sqlite")]
-mod sqlite;
-mod stats;
-mod steady;
-mod store;
-mod tables;
-mod upkeep;
-#[cfg(feature = "sqlite")]
-mod verify;
-mod views;
-mod within;
-mod words;
-mod writes;
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use abide_core::ids::Timestamp;
 use abide_core::kernel::{Claimed, Notice};
 
-pub use activity::{BlockedOn, ExecutionSubStatus};
-pub use error::{ApplyError, StoreError};
-pub use health::{Health, Ready, TableHealth};
-pub use hints::{EndWatch, Hints};
-#[cfg(feature = "postgres")]
-pub use postgres::{Tenant, TenantCreated, TenantRole, create_tenant, drop_tenant, list_tenants};
-pub use rollup::{Rollup, TaskGroup, TaskTimes};
-pub use stats::Stats;
-pub use steady::system_now;
-pub use store::Store;
-pub use upkeep::{Liveness, RecoverySummary};
-#[cfg(feature = "sqlite")]
-pub use verify::{
-    Checked, Finding, Integrity, Invariant, Subject, VerifyOptions, VerifyReport, verify_file,
-};
-pub use views::{
-    ContextView, EndView, EventFilter, EventView, ExecutionFilter, ExecutionView, NewWorker,
-    TaskInputs, TaskView, VersionInfo, WorkerRow, WorkflowKind,
-};
-pub use within::Transaction;
+// Without a driver, no module is compiled, so that the only error is the one that says what is missing.
+cfg_if::cfg_if! {
+    if #[cfg(any(feature = "sqlite", feature = "postgres"))] {
+        mod activity;
+        #[cfg(feature = "sqlite")]
+        mod answer;
+        mod checks;
+        mod columns;
+        mod derived;
+        mod driver;
+        mod error;
+        mod feed;
+        mod flush;
+        mod graphs;
+        mod health;
+        mod hints;
+        mod job;
+        mod left_aside;
+        mod leftovers;
+        mod listing;
+        mod location;
+        mod migrations;
+        mod net;
+        #[cfg(feature = "postgres")]
+        mod postgres;
+        mod queries;
+        mod reading;
+        mod reads;
+        mod retention;
+        mod rollup;
+        mod rows;
+        #[cfg(feature = "sqlite")]
+        mod sqlite;
+        mod stats;
+        mod steady;
+        mod store;
+        mod tables;
+        mod upkeep;
+        #[cfg(feature = "sqlite")]
+        mod verify;
+        mod views;
+        mod within;
+        mod words;
+        mod writes;
+
+        pub use activity::{BlockedOn, ExecutionSubStatus};
+        pub use error::{ApplyError, StoreError};
+        pub use health::{Health, Ready, TableHealth};
+        pub use hints::{EndWatch, Hints};
+        #[cfg(feature = "postgres")]
+        pub use postgres::{Tenant, TenantCreated, TenantRole, create_tenant, drop_tenant, list_tenants};
+        pub use rollup::{Rollup, TaskGroup, TaskTimes};
+        pub use stats::Stats;
+        pub use steady::system_now;
+        pub use store::Store;
+        pub use upkeep::{Liveness, RecoverySummary};
+        #[cfg(feature = "sqlite")]
+        pub use verify::{
+            Checked, Finding, Integrity, Invariant, Subject, VerifyOptions, VerifyReport, verify_file,
+        };
+        pub use views::{
+            ContextView, EndView, EventFilter, EventView, ExecutionFilter, ExecutionView, NewWorker,
+            TaskInputs, TaskView, VersionInfo, WorkerRow, WorkflowKind,
+        };
+        pub use within::Transaction;
+    } else {
+        compile_error!("a store is in a database: enable the feature `sqlite`, `postgres`, or both");
+    }
+}
 
 /// Where the store gets the time from.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
