@@ -64,10 +64,7 @@ where
     fn run(self: Arc<Self>, mut call: Call) -> BoxFuture<'static, Result<Produced, TaskError>> {
         Box::pin(async move {
             let owned = A::extract(&mut call)?;
-            let output = self
-                .call_with((), owned)
-                .await
-                .map_err(IntoTaskError::into_task_error)?;
+            let output = called(&*self, (), owned).await?;
             produced(None, &output)
         })
     }
@@ -96,10 +93,7 @@ where
         Box::pin(async move {
             let owned = A::extract(&mut call)?;
             let mut context = call.context();
-            let output = self
-                .call_with((&mut context,), owned)
-                .await
-                .map_err(IntoTaskError::into_task_error)?;
+            let output = called(&*self, (&mut context,), owned).await?;
             produced(Some(context.into_changes()), &output)
         })
     }
@@ -124,10 +118,7 @@ where
         Box::pin(async move {
             let owned = A::extract(&mut call)?;
             let handle = call.handle();
-            let output = self
-                .call_with((&handle,), owned)
-                .await
-                .map_err(IntoTaskError::into_task_error)?;
+            let output = called(&*self, (&handle,), owned).await?;
             produced(None, &output)
         })
     }
@@ -157,13 +148,19 @@ where
         Box::pin(async move {
             let owned = A::extract(&mut call)?;
             let (mut context, handle) = (call.context(), call.handle());
-            let output = self
-                .call_with((&mut context, &handle), owned)
-                .await
-                .map_err(IntoTaskError::into_task_error)?;
+            let output = called(&*self, (&mut context, &handle), owned).await?;
             produced(Some(context.into_changes()), &output)
         })
     }
+}
+
+async fn called<F, B, A, R, E>(function: &F, borrowed: B, owned: A) -> Result<R, TaskError>
+where
+    F: AsyncFunction<B, A, Return = Result<R, E>>,
+    E: IntoTaskError,
+{
+    let output = function.call_with(borrowed, owned).await;
+    output.map_err(IntoTaskError::into_task_error)
 }
 
 fn needs_of<A: ExtractAll>() -> Needs {

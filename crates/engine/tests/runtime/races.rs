@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use abide::authoring::WorkflowSpec;
 use abide::{TaskError, TaskHandle};
 use abide_core::step::StepEnd;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::common::{Gate, Home, begin, first, function, task_events, until_event};
@@ -16,25 +18,36 @@ const NOW: Duration = Duration::ZERO;
 const MOMENT: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// A durable function `racer` that begins to race once it is let pass, and at once in a replay.
+fn racer<R, F>(gate: &Gate, race: impl Fn(TaskHandle) -> F + Send + Sync + 'static) -> WorkflowSpec
+where
+    R: Serialize + Send + 'static,
+    F: Future<Output = Result<R, TaskError>> + Send + 'static,
+{
+    let gate = gate.clone();
+    function("racer", move |handle: TaskHandle| {
+        let (gate, race) = (gate.clone(), race(handle));
+        async move {
+            gate.pass().await;
+            gate.open(1);
+            race.await
+        }
+    })
+}
+
 #[tokio::test]
 async fn a_lost_race_keeps_the_signal() {
     both(async |waits| {
         let home = Home::new();
         let gate = Gate::shut();
-        let passed = gate.clone();
-        let racer = function("racer", move |handle: TaskHandle| {
-            let gate = passed.clone();
-            async move {
-                gate.pass().await;
-                gate.open(1);
-                let mut got: Vec<String> = Vec::new();
-                while got.len() < 4 {
-                    let a = handle.signal::<String>("a");
-                    let b = handle.signal::<String>("b");
-                    got.push(tokio::select! { a = a => a?, b = b => b? });
-                }
-                Ok::<_, TaskError>(got)
+        let racer = racer(&gate, move |handle| async move {
+            let mut got: Vec<String> = Vec::new();
+            while got.len() < 4 {
+                let a = handle.signal::<String>("a");
+                let b = handle.signal::<String>("b");
+                got.push(tokio::select! { a = a => a?, b = b => b? });
             }
+            Ok::<_, TaskError>(got)
         });
         let engine = waits.engine(&home).register_spec(racer);
         let engine = engine.start().await.expect("starts");
@@ -61,27 +74,21 @@ async fn signals_that_lose_against_timers_stay_in_order() {
     both(async |waits| {
         let home = Home::new();
         let gate = Gate::shut();
-        let passed = gate.clone();
-        let racer = function("racer", move |handle: TaskHandle| {
-            let gate = passed.clone();
-            async move {
-                gate.pass().await;
-                gate.open(1);
-                let mut got: Vec<u32> = Vec::new();
-                let mut late = 0;
-                while got.len() < 10 {
-                    // Both are over when the store is asked, and the sleep was built first.
-                    tokio::select! {
-                        slept = handle.sleep(NOW) => { slept?; late += 1; }
-                        number = handle.signal("number") => got.push(number?),
-                    }
-                    tokio::select! {
-                        number = handle.signal("number") => got.push(number?),
-                        slept = handle.sleep(NOW) => slept?,
-                    }
+        let racer = racer(&gate, move |handle| async move {
+            let mut got: Vec<u32> = Vec::new();
+            let mut late = 0;
+            while got.len() < 10 {
+                // Both are over when the store is asked, and the sleep was built first.
+                tokio::select! {
+                    slept = handle.sleep(NOW) => { slept?; late += 1; }
+                    number = handle.signal("number") => got.push(number?),
                 }
-                Ok::<_, TaskError>((got, late))
+                tokio::select! {
+                    number = handle.signal("number") => got.push(number?),
+                    slept = handle.sleep(NOW) => slept?,
+                }
             }
+            Ok::<_, TaskError>((got, late))
         });
         let engine = waits.engine(&home).register_spec(racer);
         let engine = engine.start().await.expect("starts");
@@ -103,32 +110,26 @@ async fn a_loser_that_is_awaited_later_still_gets_its_signal_and_one_that_is_dro
         for awaited in [true, false] {
             let home = Home::new();
             let gate = Gate::shut();
-            let passed = gate.clone();
-            let racer = function("racer", move |handle: TaskHandle| {
-                let gate = passed.clone();
-                async move {
-                    gate.pass().await;
-                    gate.open(1);
-                    let nap = handle.sleep(NOW);
-                    let mut first = Some(Box::pin(handle.signal::<u32>("x")));
-                    let mut second = Box::pin(handle.signal::<u32>("x"));
-                    let raced = tokio::select! {
-                        slept = nap => slept.map(|()| 0)?,
-                        x = first.as_mut().expect("it is there") => x?,
-                        x = &mut second => x?,
-                    };
-                    handle
-                        .step("between", async || Ok::<_, TaskError>(()))
-                        .await?;
-                    handle.sleep(NOW).await?;
-                    let kept = match first.take_if(|_| awaited) {
-                        Some(first) => Some(first.await?),
-                        None => None,
-                    };
-                    drop(first);
-                    let third: u32 = handle.signal("x").await?;
-                    Ok::<_, TaskError>((raced, kept, second.await?, third))
-                }
+            let racer = racer(&gate, move |handle| async move {
+                let nap = handle.sleep(NOW);
+                let mut first = Some(Box::pin(handle.signal::<u32>("x")));
+                let mut second = Box::pin(handle.signal::<u32>("x"));
+                let raced = tokio::select! {
+                    slept = nap => slept.map(|()| 0)?,
+                    x = first.as_mut().expect("it is there") => x?,
+                    x = &mut second => x?,
+                };
+                handle
+                    .step("between", async || Ok::<_, TaskError>(()))
+                    .await?;
+                handle.sleep(NOW).await?;
+                let kept = match first.take_if(|_| awaited) {
+                    Some(first) => Some(first.await?),
+                    None => None,
+                };
+                drop(first);
+                let third: u32 = handle.signal("x").await?;
+                Ok::<_, TaskError>((raced, kept, second.await?, third))
             });
             let engine = waits.engine(&home).register_spec(racer);
             let engine = engine.start().await.expect("starts");
@@ -250,23 +251,17 @@ async fn a_race_beside_a_wait_for_the_same_mailbox_leaves_it_the_older_signal() 
     both(async |waits| {
         let home = Home::new();
         let gate = Gate::shut();
-        let passed = gate.clone();
-        let racer = function("racer", move |handle: TaskHandle| {
-            let gate = passed.clone();
-            async move {
-                gate.pass().await;
-                gate.open(1);
-                let (sleep, signal) = (handle.sleep(NOW), handle.signal::<u32>("number"));
-                let race = async {
-                    tokio::select! {
-                        slept = sleep => slept.map(|()| 0),
-                        number = signal => number,
-                    }
-                };
-                let (raced, beside) = tokio::join!(race, handle.signal::<u32>("number"));
-                let next: u32 = handle.signal("number").await?;
-                Ok::<_, TaskError>((raced?, beside?, next))
-            }
+        let racer = racer(&gate, move |handle| async move {
+            let (sleep, signal) = (handle.sleep(NOW), handle.signal::<u32>("number"));
+            let race = async {
+                tokio::select! {
+                    slept = sleep => slept.map(|()| 0),
+                    number = signal => number,
+                }
+            };
+            let (raced, beside) = tokio::join!(race, handle.signal::<u32>("number"));
+            let next: u32 = handle.signal("number").await?;
+            Ok::<_, TaskError>((raced?, beside?, next))
         });
         let engine = waits.engine(&home).register_spec(racer);
         let engine = engine.start().await.expect("starts");
