@@ -16,7 +16,6 @@ use abide_core::kernel::{
 use abide_core::payload::Payload;
 use abide_core::retry::{Backoff, RetryPolicy};
 use abide_core::step::{Operation, StepEnd, StepId, StepKind, StepRecord};
-use abide_core::table::By;
 use abide_core::timer::LATEST;
 use abide_store::{EventFilter, NewWorker, Store, StoreOptions, WorkflowKind, system_now};
 
@@ -112,23 +111,12 @@ impl World {
         change: impl FnOnce(&mut Start),
     ) -> Started {
         let version = self.version(workflow, graph).await;
+        let id = ExecutionId(self.ids.next(self.store.now()));
         let mut start = Start {
-            id: ExecutionId(self.ids.next(self.store.now())),
-            instance: instance.into(),
-            workflow: version,
-            graph: graph.clone(),
-            own_graph: false,
-            input: None,
-            node_inputs: Vec::new(),
             input_hash: "same".into(),
             if_exists: IfExists::StartAnew,
-            priority: 0,
-            start_at: None,
-            deadline_at: None,
-            tags: None,
-            by: By::User,
             actor: Some("user:ann".into()),
-            offer: None,
+            ..Start::of(id, instance, version, graph)
         };
         change(&mut start);
         self.store.start(start).await.expect("starts")

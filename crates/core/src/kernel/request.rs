@@ -137,6 +137,35 @@ pub struct Start {
     pub offer: Option<Offer>,
 }
 
+impl Start {
+    /// A start of a version's graph by a user, without an input, options and slots.
+    pub fn of(
+        id: ExecutionId,
+        instance: impl Into<Arc<str>>,
+        workflow: VersionId,
+        graph: &Arc<Graph>,
+    ) -> Start {
+        Start {
+            id,
+            instance: instance.into(),
+            workflow,
+            graph: graph.clone(),
+            own_graph: false,
+            input: None,
+            node_inputs: Vec::new(),
+            input_hash: String::new(),
+            if_exists: IfExists::UseExisting,
+            priority: 0,
+            start_at: None,
+            deadline_at: None,
+            tags: None,
+            by: By::User,
+            actor: None,
+            offer: None,
+        }
+    }
+}
+
 /// See [`Request::AddTasks`].
 #[derive(Clone, Debug)]
 pub struct AddTasks {

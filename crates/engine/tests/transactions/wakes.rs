@@ -7,8 +7,7 @@ use std::time::Duration;
 use abide::{Engine, VirtualClock};
 use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
 use abide_core::ids::{ExecutionId, Timestamp, VersionId, WorkerId, first_id_at};
-use abide_core::kernel::{IfExists, Start};
-use abide_core::table::By;
+use abide_core::kernel::Start;
 use abide_store::{NewWorker, Store, StoreOptions, WorkflowKind};
 
 use crate::home::{Home, double, question, verify};
@@ -32,25 +31,8 @@ async fn open<L: Library>(home: &Home<L>) -> Store {
     store
 }
 
-fn start(id: i64, workflow: VersionId, graph: Arc<Graph>) -> Start {
-    Start {
-        id: ExecutionId(id),
-        instance: id.to_string().into(),
-        workflow,
-        graph,
-        own_graph: false,
-        input: None,
-        node_inputs: Vec::new(),
-        input_hash: String::new(),
-        if_exists: IfExists::default(),
-        priority: 0,
-        start_at: None,
-        deadline_at: None,
-        tags: None,
-        by: By::User,
-        actor: None,
-        offer: None,
-    }
+fn start(id: i64, workflow: VersionId, graph: &Arc<Graph>) -> Start {
+    Start::of(ExecutionId(id), id.to_string(), workflow, graph)
 }
 
 /// The very store that wrote hears it, and so does another one on the same database.
@@ -72,7 +54,7 @@ async fn a_store_hears_of_a_commit<L: Library>() {
         hears.register_worker(worker, HOUR).await.expect("known");
         let id = first_id_at(store.now()) + n;
         let mut transaction = client.begin().await;
-        let start = start(id, version, graph.clone());
+        let start = start(id, version, &graph);
         let started = store.start_in(&mut transaction, start).await;
         assert!(started.expect("started").created);
         let claim = || hears.claim(WorkerId(n), Arc::new([version]), 1);

@@ -13,13 +13,12 @@ use abide_core::failure::Failure;
 use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
 use abide_core::ids::{ExecutionId, IdGenerator, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{
-    Act, Action, Await, Claimed, Finish, Finished, Held, IfExists, Outcome, Reply, Request, Rerun,
-    Start, Supersede, Superseded,
+    Act, Action, Await, Claimed, Finish, Finished, Held, Outcome, Reply, Request, Rerun, Start,
+    Supersede, Superseded,
 };
 use abide_core::payload::Payload;
 use abide_core::status::Phase;
 use abide_core::step::{Operation, StepId, StepKind};
-use abide_core::table::By;
 use abide_store::{ApplyError, NewWorker, RecoverySummary, Store, StoreOptions, WorkflowKind};
 
 use crate::backend::Database;
@@ -153,22 +152,8 @@ impl Home {
             .expect("recorded");
         let id = ExecutionId(self.next_id());
         Start {
-            id,
-            instance: id.to_string().into(),
-            workflow,
-            graph: graph.clone(),
-            own_graph: false,
-            input: None,
-            node_inputs: Vec::new(),
             input_hash: "input".into(),
-            if_exists: IfExists::UseExisting,
-            priority: 0,
-            start_at: None,
-            deadline_at: None,
-            tags: None,
-            by: By::User,
-            actor: None,
-            offer: None,
+            ..Start::of(id, id.to_string(), workflow, graph)
         }
     }
 

@@ -9,13 +9,12 @@ use abide_core::failure::Failure;
 use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
 use abide_core::ids::{ExecutionId, IdGenerator, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{
-    Act, Action, Answered, Await, Claimed, Defer, Evict, Finish, Finished, Held, IfExists, Outcome,
-    Record, Reply, Request, Resume, Signal, Start, Started,
+    Act, Action, Answered, Await, Claimed, Defer, Evict, Finish, Finished, Held, Outcome, Record,
+    Reply, Request, Resume, Signal, Start, Started,
 };
 use abide_core::payload::Payload;
 use abide_core::status::ExecutionStatus;
 use abide_core::step::{Operation, StepEnd, StepId, StepKind, StepRecord};
-use abide_core::table::By;
 use abide_store::{
     ApplyError, Claims, Fired, NewWorker, RecoverySummary, Store, StoreOptions, VerifyOptions,
     VerifyReport, WorkflowKind,
@@ -228,23 +227,13 @@ impl Fixture {
         version: VersionId,
         graph: &Arc<Graph>,
     ) -> Start {
+        let id = ExecutionId(self.next_id());
         Start {
-            id: ExecutionId(self.next_id()),
-            instance: instance.into(),
-            workflow: version,
-            graph: graph.clone(),
-            own_graph: false,
             input: Some(Payload::from_json(format!("{{\"for\":\"{instance}\"}}"))),
-            node_inputs: Vec::new(),
             input_hash: instance.to_owned(),
-            if_exists: IfExists::UseExisting,
-            priority: 0,
-            start_at: None,
-            deadline_at: None,
             tags: Some("[\"a\",\"b\"]".into()),
-            by: By::User,
             actor: Some("user:test".into()),
-            offer: None,
+            ..Start::of(id, instance, version, graph)
         }
     }
 

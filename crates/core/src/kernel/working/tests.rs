@@ -11,7 +11,6 @@ use crate::kernel::{
 };
 use crate::status::ExecutionStatus;
 use crate::step::{Operation, StepId, StepKind};
-use crate::table::By;
 
 /// Answers needs as a store does that has only what this flush makes, and live workers.
 fn load_nothing(working: &mut Working, need: &Need) {
@@ -70,22 +69,9 @@ fn graph() -> Arc<Graph> {
 
 fn start(id: i64, queue: VersionId, priority: i16, offer: Option<Offer>) -> Request {
     Request::Start(Box::new(Start {
-        id: ExecutionId(id),
-        instance: format!("order-{id}").into(),
-        workflow: queue,
-        graph: graph(),
-        own_graph: false,
-        input: None,
-        node_inputs: Vec::new(),
-        input_hash: String::new(),
-        if_exists: IfExists::UseExisting,
         priority,
-        start_at: None,
-        deadline_at: None,
-        tags: None,
-        by: By::User,
-        actor: None,
         offer,
+        ..Start::of(ExecutionId(id), format!("order-{id}"), queue, &graph())
     }))
 }
 

@@ -8,12 +8,11 @@ use std::time::Duration;
 use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
 use abide_core::ids::{ExecutionId, IdGenerator, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{
-    Act, Action, Await, Claimed, Finish, Held, IfExists, Outcome, Reply, Request, Signal, Start,
+    Act, Action, Await, Claimed, Finish, Held, Outcome, Reply, Request, Signal, Start,
 };
 use abide_core::payload::Payload;
 use abide_core::status::ExecutionStatus;
 use abide_core::step::{Operation, StepId, StepKind};
-use abide_core::table::By;
 use abide_test_postgres::client;
 use rusqlite::Connection;
 
@@ -129,7 +128,7 @@ impl Live {
     /// A start for an instance of its own.
     fn request(&self, workflow: VersionId, graph: &Arc<Graph>) -> Start {
         let id = ExecutionId(self.next_id());
-        request(id, &id.to_string(), workflow, graph)
+        Start::of(id, id.to_string(), workflow, graph)
     }
 
     async fn start(&self, store: &Store, workflow: VersionId, graph: &Arc<Graph>) -> ExecutionId {
@@ -315,29 +314,10 @@ pub(super) async fn begin_in_process(store: &Store, mut ids: IdGenerator, number
     let workflow = version(store, "of a process", &single).await;
     let id = ExecutionId(ids.next(Timestamp(BEGIN)));
     let instance = format!("of process {number}");
-    let started = store.start(request(id, &instance, workflow, &single)).await;
+    let started = store
+        .start(Start::of(id, instance, workflow, &single))
+        .await;
     assert!(started.expect("starts").created);
-}
-
-fn request(id: ExecutionId, instance: &str, workflow: VersionId, graph: &Arc<Graph>) -> Start {
-    Start {
-        id,
-        instance: instance.into(),
-        workflow,
-        graph: graph.clone(),
-        own_graph: false,
-        input: None,
-        node_inputs: Vec::new(),
-        input_hash: "input".into(),
-        if_exists: IfExists::UseExisting,
-        priority: 0,
-        start_at: None,
-        deadline_at: None,
-        tags: None,
-        by: By::User,
-        actor: None,
-        offer: None,
-    }
 }
 
 fn refused<T: Debug>(answer: Result<T, ApplyError>) -> StoreError {

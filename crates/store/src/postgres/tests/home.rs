@@ -7,11 +7,10 @@ use std::time::Duration;
 use abide_core::graph::{Graph, GraphBuilder, TaskSpec};
 use abide_core::ids::{ExecutionId, IdGenerator, TaskKey, Timestamp, VersionId, WorkerId};
 use abide_core::kernel::{
-    Claim, Claimed, Effects, Finish, Held, IfExists, OutboxRow, Outcome, Reply, Request, Start,
-    Stop, Working, apply,
+    Claim, Claimed, Effects, Finish, Held, OutboxRow, Outcome, Reply, Request, Start, Stop,
+    Working, apply,
 };
 use abide_core::payload::Payload;
-use abide_core::table::By;
 use abide_test_postgres::{Schema, fresh_schema};
 
 use crate::error::StoreError;
@@ -169,24 +168,7 @@ impl Home {
     /// A start of this graph for an instance of its own.
     pub(super) async fn request(&self, graph: &Arc<Graph>) -> Start {
         let id = ExecutionId(self.next_id());
-        Start {
-            id,
-            instance: id.to_string().into(),
-            workflow: self.version(graph).await,
-            graph: graph.clone(),
-            own_graph: false,
-            input: None,
-            node_inputs: Vec::new(),
-            input_hash: "input".into(),
-            if_exists: IfExists::UseExisting,
-            priority: 0,
-            start_at: None,
-            deadline_at: None,
-            tags: None,
-            by: By::User,
-            actor: None,
-            offer: None,
-        }
+        Start::of(id, id.to_string(), self.version(graph).await, graph)
     }
 
     pub(super) async fn start(&self, graph: &Arc<Graph>) -> ExecutionId {

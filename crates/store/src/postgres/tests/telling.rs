@@ -1,8 +1,7 @@
 //! News that can't be told before an answer.
 
 use abide_core::ids::{ExecutionId, IdGenerator};
-use abide_core::kernel::{IfExists, Start};
-use abide_core::table::By;
+use abide_core::kernel::Start;
 use abide_test_postgres::{Durability, Server, client};
 
 use super::home::graph;
@@ -29,24 +28,8 @@ async fn who_keeps_the_server_from_telling_news_holds_up_one_answer_and_no_other
     let mut ids = IdGenerator::new(1);
     let mut start = async |instance: &str| {
         let before = store.stats().round_trips;
-        let start = Start {
-            id: ExecutionId(ids.next(store.now())),
-            instance: instance.into(),
-            workflow: version,
-            graph: graph.clone(),
-            own_graph: false,
-            input: None,
-            node_inputs: Vec::new(),
-            input_hash: "input".into(),
-            if_exists: IfExists::UseExisting,
-            priority: 0,
-            start_at: None,
-            deadline_at: None,
-            tags: None,
-            by: By::User,
-            actor: None,
-            offer: None,
-        };
+        let id = ExecutionId(ids.next(store.now()));
+        let start = Start::of(id, instance, version, &graph);
         store.start(start).await.expect("it is committed");
         store.stats().round_trips - before
     };
