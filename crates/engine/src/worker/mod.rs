@@ -40,6 +40,8 @@ mod report;
 mod retention;
 mod running;
 mod shutdown;
+#[cfg(test)]
+mod tests;
 mod timeout;
 mod timers;
 
