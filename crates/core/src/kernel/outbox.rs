@@ -43,11 +43,13 @@ impl Working {
         })
     }
 
-    /// A wake-up for the worker that holds the task.
+    /// A wake-up for the worker that holds the task. It needs no priority, since a worker takes all of its wake-ups at
+    /// once.
     pub(super) fn notify_holder(&mut self, key: TaskKey) -> Result<(), Stop> {
         let worker = self.task(key)?.worker;
         let row = OutboxRow {
             worker,
+            priority: 0,
             ready_at: self.now,
             ..self.outbox_row(key)?
         };

@@ -10,7 +10,7 @@ pub struct OutboxRow {
     pub worker: Option<WorkerId>,
     /// The queue.
     pub queue: VersionId,
-    /// Higher goes first.
+    /// Higher goes first. 0 for what is addressed to a worker.
     pub priority: i16,
     /// Since when.
     pub ready_at: Timestamp,

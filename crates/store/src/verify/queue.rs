@@ -200,15 +200,14 @@ impl Home<'_> {
             problems.mendable(Invariant::I8, what, "delete the outbox row");
             return;
         }
-        // A wake-up says since when it is there, not since when the task is ready, and keeps the priority
-        // that the task had then.
-        let is_queued = row.worker == 0;
-        let ready_at = task.holding.ready_at.filter(|_| is_queued);
-        let priority = self.priority(task.number).filter(|_| is_queued);
-        let priority = priority.unwrap_or(row.priority);
+        // A wake-up has no priority, and says since when it is there, not since when the task is ready.
+        let (priority, ready_at) = match row.worker {
+            0 => (self.priority(task.number), task.holding.ready_at),
+            _ => (Some(0), None),
+        };
         for (column, found, right) in [
             ("queue", row.queue, self.row.workflow),
-            ("priority", row.priority, priority),
+            ("priority", row.priority, priority.unwrap_or(row.priority)),
             ("ready_at", row.ready_at, ready_at.unwrap_or(row.ready_at)),
         ] {
             if found != right {

@@ -66,7 +66,6 @@ pub(crate) struct Queued {
 pub(crate) struct Note {
     worker: WorkerId,
     queue: VersionId,
-    rank: i32,
     at: Timestamp,
     key: TaskKey,
 }
@@ -213,7 +212,6 @@ impl Oracle {
         let note = Note {
             worker: run.node(key.number).worker.expect("it is held"),
             queue: run.workflow,
-            rank: -run.priority_of(key.number),
             at,
             key,
         };

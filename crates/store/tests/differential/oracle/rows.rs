@@ -23,8 +23,7 @@ impl Oracle {
             .into_iter()
             .map(|row| outbox_row(0, row.queue.0, row.rank, row.ready_at, row.key));
         let notes = self.inbox.iter();
-        let notes =
-            notes.map(|note| outbox_row(note.worker.0, note.queue.0, note.rank, note.at, note.key));
+        let notes = notes.map(|note| outbox_row(note.worker.0, note.queue.0, 0, note.at, note.key));
         let timers = self.timers().into_iter().map(|timer| {
             Row::new()
                 .with("due_at", timer.due_at.0)
