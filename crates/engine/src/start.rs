@@ -1,10 +1,11 @@
 //! Starting executions: the request, and how it is carried out.
 
 use std::fmt;
-use std::future::IntoFuture;
+use std::future::{IntoFuture, poll_fn};
 use std::marker::PhantomData;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use abide_core::graph::Graph;
@@ -282,13 +283,15 @@ async fn send_once(client: &Client, mut start: Start) -> Result<Started, ApplyEr
         return client.store().start(start).await;
     };
     start.offer = Some(offer);
+    let mut begun = Box::pin(begin_here(Arc::clone(worker), start, permits, claims));
+    // A caller that is alone writes it here, and then has the answer at once.
+    if let Poll::Ready(answer) = poll_fn(|cx| Poll::Ready(begun.as_mut().poll(cx))).await {
+        return answer;
+    }
     // On a runtime of its own, so that it proceeds even if the caller polls seldom or drops the
     // start: the slots, and the tasks claimed into them, must not wait for the caller. And the
     // caller must not wait for tasks that occupy the threads of their runtime.
-    let begun = worker
-        .own()
-        .spawn(begin_here(Arc::clone(worker), start, permits, claims));
-    match begun.await {
+    match worker.own().spawn(begun).await {
         Ok(answer) => answer,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
@@ -306,7 +309,7 @@ async fn begin_here(
     worker: Arc<Worker>,
     start: Start,
     permits: Vec<OwnedSemaphorePermit>,
-    _claims: OwnedRwLockReadGuard<()>,
+    claims: OwnedRwLockReadGuard<()>,
 ) -> Result<Started, ApplyError> {
     let answer = worker.store.start(start).await;
     if matches!(&answer, Err(ApplyError::Store(error)) if !error.is_definite()) {
@@ -314,7 +317,14 @@ async fn begin_here(
     }
     let mut started = answer?;
     let claimed = std::mem::take(&mut started.claimed);
-    worker.launch(claimed, permits);
+    if !claimed.is_empty() {
+        let here = Arc::clone(&worker);
+        // A thread of the tasks' runtime would keep them until its present task waits.
+        worker.own().spawn(async move {
+            here.launch(claimed, permits);
+            drop(claims);
+        });
+    }
     Ok(started)
 }
 

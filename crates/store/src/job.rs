@@ -39,6 +39,10 @@ pub(crate) enum Done {
 /// at once lives long enough to tell by and by.
 pub(crate) const MOST_TOLD_AT_ONCE: usize = 4;
 
+/// The most tasks that a small job is about.
+#[cfg(feature = "sqlite")]
+const SMALL: u32 = 64;
+
 impl Job {
     /// Whether a user asks for this, rather than a task: the process may end as soon as it has the
     /// answer.
@@ -49,6 +53,20 @@ impl Job {
                 Request::Start(_) | Request::Publish(_) | Request::Signal(_) | Request::Act(_)
             ),
             _ => false,
+        }
+    }
+
+    /// Whether it likely touches a few rows only. How many dependents an end has isn't known here.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn is_small(&self) -> bool {
+        match self {
+            Job::Apply(request, _) => match &**request {
+                Request::Start(start) => start.graph.len() <= SMALL,
+                Request::AddTasks(_) | Request::Publish(_) | Request::Act(_) => false,
+                _ => true,
+            },
+            Job::Claim { max, .. } => *max <= SMALL,
+            Job::FireTimers { .. } => false,
         }
     }
 

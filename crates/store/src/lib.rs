@@ -17,8 +17,6 @@ use abide_core::kernel::{Claimed, Notice};
 cfg_if::cfg_if! {
     if #[cfg(any(feature = "sqlite", feature = "postgres"))] {
         mod activity;
-        #[cfg(feature = "sqlite")]
-        mod answer;
         mod checks;
         mod columns;
         mod derived;

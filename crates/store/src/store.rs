@@ -11,8 +11,6 @@ use abide_core::kernel::{
 use abide_core::status::ExecutionStatus;
 use tokio::sync::oneshot;
 
-#[cfg(feature = "sqlite")]
-use crate::answer::Waiting;
 use crate::checks::{check_act, check_payload, check_signal, check_start};
 use crate::driver::{Driver, on};
 use crate::error::{ApplyError, StoreError};
@@ -35,8 +33,6 @@ use crate::{Claims, Fired, StoreOptions};
 pub struct Store {
     pub(crate) driver: Driver,
     hints: Arc<Hints>,
-    #[cfg(feature = "sqlite")]
-    waiting: Arc<Waiting>,
     pub(crate) left_aside: Arc<LeftAside>,
     pub(crate) payload_limit_bytes: usize,
 }
@@ -73,8 +69,6 @@ impl Store {
         Ok(Store {
             driver,
             hints,
-            #[cfg(feature = "sqlite")]
-            waiting: Arc::default(),
             left_aside: Arc::default(),
             payload_limit_bytes,
         })
@@ -103,6 +97,11 @@ impl Store {
         on!(self.driver, it => it.ask(make))
     }
 
+    /// Gives the writer a job and waits until it is done.
+    async fn answer<T>(&self, make: impl FnOnce(Answer<T>) -> Job) -> Result<T, StoreError> {
+        on!(self.driver, it => it.answer(make).await)
+    }
+
     // ---- the two doors ----
 
     /// Applies a request: whole and durable when this answers `Ok`, or not at all. The type of the
@@ -114,14 +113,7 @@ impl Store {
     /// written, whose [`StoreError::is_definite`] tells whether that is certain.
     pub async fn apply<A: Ask>(&self, ask: A) -> Result<A::Answer, ApplyError> {
         let request = Box::new(ask.into());
-        let answer = self.ask(|answer| Job::Apply(request, answer))?;
-        let reply = match self.driver {
-            #[cfg(feature = "sqlite")]
-            Driver::Sqlite(_) => self.waiting.until(answer).await?,
-            #[cfg(feature = "postgres")]
-            // A commit over a network takes longer than waking a thread.
-            Driver::Postgres(_) => answer.await.map_err(|_| StoreError::Closed)?,
-        };
+        let reply = self.answer(|answer| Job::Apply(request, answer)).await?;
         reply.map(A::answer)
     }
 
@@ -132,19 +124,19 @@ impl Store {
         queues: Arc<[VersionId]>,
         max: u32,
     ) -> Result<Claims, StoreError> {
-        let answer = self.ask(|answer| Job::Claim {
+        let claim = |answer| Job::Claim {
             worker,
             queues,
             max,
             answer,
-        })?;
-        answer.await.map_err(|_| StoreError::Closed)?
+        };
+        self.answer(claim).await?
     }
 
     /// Acts on at most `limit` timers that are due.
     pub async fn fire_timers(&self, limit: u32) -> Result<Fired, StoreError> {
-        let answer = self.ask(|answer| Job::FireTimers { limit, answer })?;
-        answer.await.map_err(|_| StoreError::Closed)?
+        self.answer(|answer| Job::FireTimers { limit, answer })
+            .await?
     }
 
     // ---- what users ask ----

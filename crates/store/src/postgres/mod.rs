@@ -299,6 +299,14 @@ impl Postgres {
         Ok(receiver)
     }
 
+    /// Gives the committers a job and waits until it is done.
+    pub(crate) async fn answer<T>(
+        &self,
+        make: impl FnOnce(Answer<T>) -> Job,
+    ) -> Result<T, StoreError> {
+        self.ask(make)?.await.map_err(|_| StoreError::Closed)
+    }
+
     /// Listens for what other processes tell, from now on.
     pub(crate) fn watch_others(&self, _all: bool) -> Result<(), StoreError> {
         if !self.listens.swap(true, Ordering::AcqRel) {

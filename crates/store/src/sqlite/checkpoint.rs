@@ -22,13 +22,15 @@ const WRITER_PAGES: i32 = 4_000;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 thread_local! {
-    /// Pages in the log after this thread's last commit. SQLite's hook takes no closure.
-    static LOG_PAGES: Cell<i32> = const { Cell::new(0) };
+    /// Pages in the log after this thread's last commit, until they are looked at. SQLite's hook takes no closure.
+    static LOG_PAGES: Cell<Option<i32>> = const { Cell::new(None) };
 }
 
 pub(crate) struct Checkpoints {
     ask: SyncSender<()>,
     thread: JoinHandle<()>,
+    /// Pages in the log after the last commit.
+    pages: i32,
     asked_at: i32,
     /// The writer works the log off when it has so many pages.
     restart_at: i32,
@@ -37,8 +39,11 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Starts the thread.
-    pub(crate) fn start(database: &Database) -> Result<Checkpoints, StoreError> {
+    /// Starts the thread, and counts the pages that commits on this connection leave in the log.
+    pub(crate) fn start(
+        database: &Database,
+        writer: &Connection,
+    ) -> Result<Checkpoints, StoreError> {
         // The connection checkpoints, which a query_only one may not.
         let connection = database.open_writer(false)?;
         let (ask, asked) = sync_channel(1);
@@ -46,9 +51,14 @@ impl Checkpoints {
             .name("abide-checkpoint".into())
             .spawn(move || work(&connection, &asked))
             .map_err(|error| StoreError::Internal(format!("no thread for checkpoints: {error}")))?;
+        writer.wal_hook(Some(|_, pages| {
+            LOG_PAGES.set(Some(pages));
+            Ok(())
+        }));
         Ok(Checkpoints {
             ask,
             thread,
+            pages: 0,
             asked_at: 0,
             restart_at: WRITER_PAGES,
             limit: WRITER_PAGES,
@@ -56,31 +66,24 @@ impl Checkpoints {
         })
     }
 
-    /// Counts the pages that commits on this connection, by this thread, leave in the log.
-    pub(crate) fn count_pages(&self, connection: &Connection) {
-        connection.wal_hook(Some(|_, pages| {
-            LOG_PAGES.set(pages);
-            Ok(())
-        }));
+    /// Forgets what an earlier commit on this thread left to look at: it may have been another store's.
+    pub(crate) fn before_commit(&self) {
+        LOG_PAGES.take();
     }
 
-    /// Looks at the log after a commit.
-    pub(crate) fn after_commit(&mut self, connection: &Connection) {
-        let pages = LOG_PAGES.get();
+    /// Looks at the log after a commit, on the thread that made it. Has the background work it off if it has grown.
+    pub(crate) fn after_commit(&mut self) {
+        let Some(pages) = LOG_PAGES.take() else {
+            // Nothing was written.
+            return;
+        };
+        self.pages = pages;
         if pages < self.asked_at {
             // The log began again from its start.
             self.asked_at = 0;
             self.restart_at = self.limit;
         }
-        if pages > self.restart_at {
-            let done = self.checkpoint_soon(connection, "RESTART");
-            self.restart_at = if done {
-                self.limit
-            } else {
-                pages + BACKGROUND_PAGES
-            };
-            self.asked_at = pages;
-        } else if pages > self.asked_at + BACKGROUND_PAGES {
+        if pages > self.asked_at + BACKGROUND_PAGES {
             self.asked_at = pages;
             match self.ask.try_send(()) {
                 // A full channel means that it is asked already.
@@ -89,6 +92,24 @@ impl Checkpoints {
                     tracing::error!("the checkpoint thread is gone")
                 }
             }
+        }
+    }
+
+    /// Whether the log has grown so long that the writer has to work it off.
+    pub(crate) fn is_pressing(&self) -> bool {
+        self.pages > self.restart_at
+    }
+
+    /// Works the log off if the background does not keep up.
+    pub(crate) fn keep_bounded(&mut self, connection: &Connection) {
+        if !self.is_pressing() {
+            return;
+        }
+        let done = self.checkpoint_soon(connection, "RESTART");
+        if done {
+            (self.pages, self.asked_at, self.restart_at) = (0, 0, self.limit);
+        } else {
+            (self.asked_at, self.restart_at) = (self.pages, self.pages + BACKGROUND_PAGES);
         }
     }
 
@@ -168,19 +189,21 @@ mod tests {
         let read = "BEGIN; SELECT count(*) FROM t";
         reader.execute_batch(read).expect("reads");
 
-        let mut checkpoints = Checkpoints::start(&database).expect("starts");
+        let mut checkpoints = Checkpoints::start(&database, &connection).expect("starts");
         (checkpoints.restart_at, checkpoints.limit) = (10, 10);
-        checkpoints.count_pages(&connection);
         write(&connection);
-        checkpoints.after_commit(&connection);
-        assert!(checkpoints.restart_at > LOG_PAGES.get());
+        checkpoints.after_commit();
+        let before = checkpoints.pages;
+        assert!(checkpoints.is_pressing());
+        checkpoints.keep_bounded(&connection);
+        assert!(!checkpoints.is_pressing(), "it is put off");
 
         drop(reader);
         checkpoints.restart_at = 10;
-        checkpoints.after_commit(&connection);
+        checkpoints.keep_bounded(&connection);
         assert_eq!(checkpoints.restart_at, 10);
-        let before = LOG_PAGES.get();
         write(&connection);
-        assert!(LOG_PAGES.get() <= before, "the log began again");
+        checkpoints.after_commit();
+        assert!(checkpoints.pages <= before, "the log began again");
     }
 }

@@ -201,9 +201,14 @@ impl Database {
     /// Begins a transaction that writes. SQLite itself would soon ask for the lock ten times a second
     /// only, and a program that writes one transaction after another frees it for moments.
     pub(crate) fn begin(&self, connection: &Connection) -> Result<(), StoreError> {
+        self.while_busy(|| self.try_begin(connection))
+    }
+
+    /// The same, or an error at once if another connection writes.
+    pub(crate) fn try_begin(&self, connection: &Connection) -> Result<(), StoreError> {
         let fail = |error| self.error(error, false);
         connection.busy_timeout(Duration::ZERO).map_err(fail)?;
-        let begun = self.while_busy(|| connection.execute_batch("BEGIN IMMEDIATE").map_err(fail));
+        let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(fail);
         connection.busy_timeout(self.busy_timeout).map_err(fail)?;
         begun
     }

@@ -1,8 +1,10 @@
-//! The SQLite driver: one file, one writer thread, read connections apart.
+//! The SQLite driver: one file, one connection that writes, and read connections.
 
+mod answer;
 mod checkpoint;
 mod commits;
 pub(crate) mod connection;
+mod desk;
 mod identity;
 mod load;
 mod maintenance;
@@ -24,9 +26,9 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use abide_core::ids::{Timestamp, WorkerId};
 use rusqlite::Connection;
@@ -40,7 +42,9 @@ use crate::migrations::Migrations;
 use crate::stats::{Counters, Stats};
 use crate::{Clock, StoreOptions};
 
+use answer::Waiting;
 use connection::Database;
+use desk::Desk;
 pub(crate) use queries::Reader;
 use turnstile::Turnstile;
 use wake::{ForeignWatch, Waker, Watched};
@@ -53,7 +57,8 @@ const IDLE_READERS: usize = 4;
 /// One open database file.
 pub(crate) struct Sqlite {
     database: Database,
-    sender: Mutex<Option<Sender<Sent>>>,
+    desk: Arc<Desk>,
+    waiting: Waiting,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Mutex<Readers>,
     graphs: Arc<GraphCache>,
@@ -99,7 +104,7 @@ impl Sqlite {
         let graphs = Arc::new(GraphCache::default());
         let counters = Arc::new(Counters::default());
         let workers = Arc::new(WorkerFiles::new(&database));
-        let checkpoints = checkpoint::Checkpoints::start(&database)?;
+        let checkpoints = checkpoint::Checkpoints::start(&database, &connection)?;
         let clock = options
             .now
             .clone()
@@ -114,16 +119,20 @@ impl Sqlite {
             counters: counters.clone(),
             workers: workers.clone(),
             foreign: writer::foreign(&connection).map_err(|error| database.error(error, false))?,
+            pace: Duration::ZERO,
+            quick: writer::QUICK,
+            connection,
+            checkpoints,
         };
-        let (sender, sent) = channel();
-        let writer = std::thread::Builder::new()
-            .name("abide-writer".into())
-            .spawn(move || writer.run(connection, checkpoints, &sent))
+        let desk = Arc::new(Desk::new(writer));
+        let writer = desk
+            .start()
             .map_err(|error| StoreError::Internal(format!("no thread for the writer: {error}")))?;
         Ok(Sqlite {
             commits: commits::Commits::new(hints.clone(), workers.clone()),
             database,
-            sender: Mutex::new(Some(sender)),
+            desk,
+            waiting: Waiting::default(),
             writer: Mutex::new(Some(writer)),
             readers: Mutex::default(),
             graphs,
@@ -153,16 +162,24 @@ impl Sqlite {
         &self.database
     }
 
+    /// Puts something at the end of what waits for the writer.
+    fn push<T>(
+        &self,
+        make: impl FnOnce(Answer<T>) -> Sent,
+    ) -> Result<oneshot::Receiver<T>, StoreError> {
+        let (answer, receiver) = oneshot::channel();
+        self.desk.push(make(answer))?;
+        Ok(receiver)
+    }
+
     /// Sends the writer something; the answer comes after the commit.
     fn send<T>(
         &self,
         make: impl FnOnce(Answer<T>) -> Sent,
     ) -> Result<oneshot::Receiver<T>, StoreError> {
-        let (answer, receiver) = oneshot::channel();
-        let sender = locked(&self.sender);
-        let sender = sender.as_ref().ok_or(StoreError::Closed)?;
-        sender.send(make(answer)).map_err(|_| StoreError::Closed)?;
-        Ok(receiver)
+        let answer = self.push(make)?;
+        self.desk.wake();
+        Ok(answer)
     }
 
     /// Gives the writer a job.
@@ -171,6 +188,21 @@ impl Sqlite {
         make: impl FnOnce(Answer<T>) -> Job,
     ) -> Result<oneshot::Receiver<T>, StoreError> {
         self.send(|answer| Sent::Job(make(answer)))
+    }
+
+    /// Gives the writer a job and waits until it is done. A caller that is alone may write it itself.
+    pub(crate) async fn answer<T>(
+        &self,
+        make: impl FnOnce(Answer<T>) -> Job,
+    ) -> Result<T, StoreError> {
+        let place = self.waiting.enter();
+        let answer = self.push(|answer| Sent::Job(make(answer)))?;
+        if place.stays_alone() {
+            self.desk.write_here();
+            return place.own(answer).await;
+        }
+        self.desk.wake();
+        place.until(answer).await
     }
 
     /// Runs something on the write connection, in a transaction with whatever else waits.
@@ -315,7 +347,7 @@ impl Drop for Sqlite {
     /// left of the log then is not in the main file.
     fn drop(&mut self) {
         self.close_readers();
-        drop(locked(&self.sender).take());
+        self.desk.close();
         let writer = locked(&self.writer).take();
         if writer.is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the writer's thread panicked");

@@ -61,13 +61,24 @@ impl Turnstile {
 
     /// Waits until it is this process's turn to write, or for as long as it has patience.
     pub(crate) fn pass(&mut self) -> Turn {
-        let Some(locks) = &self.locks else {
-            return Turn { write: None };
-        };
         let patience = if self.stuck {
             Duration::ZERO
         } else {
             self.patience
+        };
+        let turn = self.pass_within(patience);
+        self.stuck = turn.is_none();
+        turn.unwrap_or(Turn { write: None })
+    }
+
+    /// Passes if that needs no waiting.
+    pub(crate) fn try_pass(&self) -> Option<Turn> {
+        self.pass_within(Duration::ZERO)
+    }
+
+    fn pass_within(&self, patience: Duration) -> Option<Turn> {
+        let Some(locks) = &self.locks else {
+            return Some(Turn { write: None });
         };
         let until = Instant::now() + patience;
         let has_turn = take(&locks.turn, until);
@@ -75,10 +86,8 @@ impl Turnstile {
         if has_turn {
             free(&locks.turn);
         }
-        self.stuck = !has_write;
-        Turn {
-            write: has_write.then(|| Arc::clone(&locks.write)),
-        }
+        let write = Arc::clone(&locks.write);
+        has_write.then_some(Turn { write: Some(write) })
     }
 }
 

@@ -1,13 +1,13 @@
-//! The writer thread: it alone owns the write connection. It drains everything that waits, runs
-//! it in one `BEGIN IMMEDIATE`, and one fsync acknowledges all. Nothing is delayed to make a batch
+//! The writer: it owns the write connection. Whoever has it (see [`desk`](super::desk)) drains everything that
+//! waits, runs it in one `BEGIN IMMEDIATE`, and one fsync acknowledges all. Nothing is delayed to make a batch
 //! larger: while one batch is written, the next gathers.
 //!
 //! Invariant: an answer is sent after the commit that makes it durable, and only if the database's name
 //! still leads to the file that was written. An unexpected error rolls
 //! the batch back and runs it one by one, so that one bad request harms no other.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -30,15 +30,18 @@ use super::checkpoint::Checkpoints;
 use super::connection::Database;
 use super::load::Loader;
 use super::rows::Cells;
-use super::turnstile::Turnstile;
+use super::turnstile::{Turn, Turnstile};
 use super::wake::Waker;
 use super::workers::WorkerFiles;
 use super::{maintenance, write};
 
 /// The most jobs in one transaction: bounds how long the first of them waits for the last.
-const MAX_BATCH: usize = 2048;
-/// How long the writer looks for the next job before it sleeps.
-const LINGER: Duration = Duration::from_micros(100);
+pub(crate) const MAX_BATCH: usize = 2048;
+/// A caller writes on its own thread while transactions take less than this: otherwise it would keep the other tasks of
+/// its thread waiting.
+pub(crate) const QUICK: Duration = Duration::from_millis(1);
+/// The last transaction's part in what transactions take.
+const NEWEST_PART: u32 = 4;
 
 /// Work on the write connection that is no transition: it runs inside the batch's transaction, and
 /// again if that is rolled back because of another job.
@@ -51,20 +54,43 @@ pub(crate) enum Sent {
     Errand(Errand, Answer<ErrandResult>),
     /// Answers once the log is written back, or cannot be because somebody reads.
     Checkpoint(Answer<()>),
-    /// Answers once everything sent before is done, and ends the thread.
+    /// Answers once everything sent before is done and the file is closed.
     Close(Answer<()>),
+}
+
+impl Sent {
+    pub(crate) fn is_small(&self) -> bool {
+        matches!(self, Sent::Job(job) if job.is_small())
+    }
 }
 
 /// A batch: everything that waited.
 #[derive(Default)]
-struct Batch {
+pub(crate) struct Batch {
     jobs: Vec<Job>,
     errands: Vec<(Errand, Answer<ErrandResult>)>,
     /// Who waits for a checkpoint after it.
-    checkpoints: Vec<Answer<()>>,
+    pub(crate) checkpoints: Vec<Answer<()>>,
+    /// Who waits until the file is closed after it.
+    pub(crate) closing: Option<Answer<()>>,
 }
 
 impl Batch {
+    /// What waits, from the first: so many, and nothing after the wish to close.
+    pub(crate) fn gather(sent: &mut VecDeque<Sent>, most: usize) -> Batch {
+        let mut batch = Batch::default();
+        while batch.len() < most && batch.closing.is_none() {
+            match sent.pop_front() {
+                None => break,
+                Some(Sent::Job(job)) => batch.jobs.push(job),
+                Some(Sent::Errand(errand, answer)) => batch.errands.push((errand, answer)),
+                Some(Sent::Checkpoint(answer)) => batch.checkpoints.push(answer),
+                Some(Sent::Close(answer)) => batch.closing = Some(answer),
+            }
+        }
+        batch
+    }
+
     fn len(&self) -> usize {
         self.jobs.len() + self.errands.len()
     }
@@ -112,8 +138,39 @@ struct Answers {
     errands: Vec<ErrandResult>,
 }
 
+/// The answers to a batch. They are sent when the writer is free again: who gets one often asks for something else at
+/// once.
+struct Unsent {
+    batch: Batch,
+    answers: Result<Answers, StoreError>,
+}
+
+/// What was written, and what is left to do.
+#[must_use = "the answers are to be sent"]
+pub(crate) struct Written {
+    unsent: Vec<Unsent>,
+    /// How long to wait at most until other processes have to be woken.
+    pub(crate) patience: Option<Duration>,
+    /// Whether the thread has to write the log back.
+    pub(crate) log_is_long: bool,
+}
+
+impl Written {
+    /// Sends the answers.
+    pub(crate) fn send(self) {
+        for Unsent { batch, answers } in self.unsent {
+            match answers {
+                Ok(answers) => batch.answer(answers),
+                Err(error) => batch.refuse(&error),
+            }
+        }
+    }
+}
+
 pub(crate) struct Writer {
     pub(crate) database: Database,
+    pub(crate) connection: Connection,
+    pub(crate) checkpoints: Checkpoints,
     pub(crate) clock: Clock,
     pub(crate) graphs: Arc<GraphCache>,
     pub(crate) hints: Arc<Hints>,
@@ -123,50 +180,68 @@ pub(crate) struct Writer {
     pub(crate) turnstile: Turnstile,
     /// [`foreign`], when it was last looked at.
     pub(crate) foreign: i64,
+    /// What transactions take, the latest ones most.
+    pub(crate) pace: Duration,
+    /// See [`QUICK`].
+    pub(crate) quick: Duration,
 }
 
 impl Writer {
-    /// Runs until the store is closed.
-    pub(crate) fn run(
-        mut self,
-        connection: Connection,
-        mut checkpoints: Checkpoints,
-        sent: &Receiver<Sent>,
-    ) {
-        checkpoints.count_pages(&connection);
-        let mut closing = None;
-        while closing.is_none() {
-            let patience = self.waker.wake();
-            let Ok(mut batch) = gather(sent, patience, &mut closing) else {
-                break;
-            };
-            let wanted = std::mem::take(&mut batch.checkpoints);
-            if batch.len() > 0 {
-                self.work_off(&connection, batch);
-                checkpoints.after_commit(&connection);
-            }
-            if !wanted.is_empty() {
-                checkpoints.empty_log(&connection);
-            }
-            for answer in wanted {
-                answer.send(()).ok();
-            }
+    /// Writes a batch, however long that takes.
+    pub(crate) fn work_off(&mut self, batch: Batch) -> Written {
+        let mut unsent = Vec::new();
+        if batch.len() > 0 {
+            self.write(batch, None, &mut unsent);
         }
-        self.waker.wake_at_last();
-        checkpoints.finish(&connection);
-        self.database.close(connection);
-        if let Some(answer) = closing {
-            answer.send(()).ok();
+        self.written(unsent)
+    }
+
+    /// Writes the batch that `take` gives, if that is likely to be quick and nobody else is writing. `None` if it is for
+    /// the thread.
+    pub(crate) fn write_here(&mut self, take: impl FnOnce() -> Option<Batch>) -> Option<Written> {
+        if self.pace >= self.quick || self.checkpoints.is_pressing() {
+            return None;
+        }
+        let turn = self.try_open()?;
+        let mut unsent = Vec::new();
+        match take() {
+            Some(batch) => self.write(batch, Some(turn), &mut unsent),
+            None => roll_back(&self.connection),
+        }
+        Some(self.written(unsent))
+    }
+
+    fn written(&mut self, unsent: Vec<Unsent>) -> Written {
+        Written {
+            unsent,
+            patience: self.waker.wake(),
+            log_is_long: self.checkpoints.is_pressing(),
         }
     }
 
-    fn work_off(&mut self, connection: &Connection, batch: Batch) {
-        match self.commit(connection, &batch) {
+    /// Writes the log back as far as it has to be, or all of it.
+    pub(crate) fn checkpoint(&mut self, all: bool) {
+        self.checkpoints.keep_bounded(&self.connection);
+        if all {
+            self.checkpoints.empty_log(&self.connection);
+        }
+    }
+
+    /// Closes the file.
+    pub(crate) fn finish(mut self) {
+        self.waker.wake_at_last();
+        self.checkpoints.finish(&self.connection);
+        self.database.close(self.connection);
+    }
+
+    /// Writes a batch, in the transaction that is open if there is one.
+    fn write(&mut self, batch: Batch, open: Option<Turn>, unsent: &mut Vec<Unsent>) {
+        let answers = match self.commit(&batch, open) {
             Ok(answers) => {
                 if batch.is_told_at_once() {
                     self.waker.wake_at_last();
                 }
-                batch.answer(answers);
+                Ok(answers)
             }
             Err(error) if batch.len() == 1 || !is_singled_out(&error) => {
                 if let Err(gone) = self.database.require_same_file(false) {
@@ -174,41 +249,69 @@ impl Writer {
                 } else if error.is_for_good() {
                     self.hints.lose(error.clone());
                 }
-                batch.refuse(&error);
+                Err(error)
             }
             Err(error) => {
                 tracing::warn!(%error, jobs = batch.len(), "a batch failed and is run one by one");
-                batch.split().for_each(|one| self.work_off(connection, one));
+                return batch.split().for_each(|one| self.write(one, None, unsent));
             }
-        }
+        };
+        unsent.push(Unsent { batch, answers });
     }
 
     /// Runs a batch in one transaction. After an error nothing of it is written.
-    fn commit(&mut self, connection: &Connection, batch: &Batch) -> Result<Answers, StoreError> {
-        let before = connection.total_changes();
-        let (answers, after) = self.transact(connection, batch)?;
-        let writes = connection.total_changes() > before;
+    fn commit(&mut self, batch: &Batch, open: Option<Turn>) -> Result<Answers, StoreError> {
+        let before = self.connection.total_changes();
+        self.checkpoints.before_commit();
+        let begun = Instant::now();
+        let done = self.transact(batch, open);
+        let newest = begun.elapsed();
+        let writes = self.connection.total_changes() > before;
+        // What writes nothing tells nothing about the disk.
+        if writes || newest > self.pace {
+            self.pace = self.pace * (NEWEST_PART - 1) / NEWEST_PART + newest / NEWEST_PART;
+        }
+        let (answers, after) = done?;
         self.counters.add_commit(batch.len(), writes);
+        self.checkpoints.after_commit();
         if !batch.errands.is_empty() {
-            self.look_for_others(connection);
+            self.look_for_others();
         }
         after.tell(&self.hints);
         self.waker.note(&after);
         Ok(answers)
     }
 
-    /// Runs a batch in one transaction, when it is this process's turn to write.
-    fn transact(
-        &mut self,
-        connection: &Connection,
-        batch: &Batch,
-    ) -> Result<(Answers, After), StoreError> {
+    /// Begins a transaction, when it is this process's turn to write.
+    fn open(&mut self) -> Result<Turn, StoreError> {
         let turn = self.turnstile.pass();
         self.database.require_same_file(false)?;
-        self.database.begin(connection)?;
+        self.database.begin(&self.connection)?;
+        Ok(turn)
+    }
+
+    /// The same if it needs no waiting. What is in the way otherwise is for [`open`](Writer::open) to find.
+    fn try_open(&mut self) -> Option<Turn> {
+        let turn = self.turnstile.try_pass()?;
+        self.database.require_same_file(false).ok()?;
+        self.database.try_begin(&self.connection).ok()?;
+        Some(turn)
+    }
+
+    /// Runs a batch in a transaction: the one that is open, or its own.
+    fn transact(
+        &mut self,
+        batch: &Batch,
+        open: Option<Turn>,
+    ) -> Result<(Answers, After), StoreError> {
+        let turn = match open {
+            Some(turn) => turn,
+            None => self.open()?,
+        };
+        let connection = &self.connection;
         let run = catch_unwind(AssertUnwindSafe(|| {
             self.database.require_version(connection)?;
-            self.run_batch(connection, batch)
+            self.run_batch(batch)
         }));
         let run = run.unwrap_or_else(|panic| Err(StoreError::Internal(flush::panic_text(&*panic))));
         let (answers, after) = match run {
@@ -229,8 +332,8 @@ impl Writer {
 
     /// Whether other processes committed something, in case that their wake-up was lost. Looked at
     /// with errands, since a heartbeat is one.
-    fn look_for_others(&mut self, connection: &Connection) {
-        match foreign(connection) {
+    fn look_for_others(&mut self) {
+        match foreign(&self.connection) {
             Ok(foreign) if foreign == self.foreign => {}
             Ok(foreign) => {
                 self.foreign = foreign;
@@ -241,11 +344,8 @@ impl Writer {
         }
     }
 
-    fn run_batch(
-        &self,
-        connection: &Connection,
-        batch: &Batch,
-    ) -> Result<(Answers, After), StoreError> {
+    fn run_batch(&self, batch: &Batch) -> Result<(Answers, After), StoreError> {
+        let connection = &self.connection;
         let now = (self.clock)();
         let mut errands = Vec::with_capacity(batch.errands.len());
         for (errand, _) in &batch.errands {
@@ -259,7 +359,7 @@ impl Writer {
         }
         let mut flush = Flush::new(now);
         for job in &batch.jobs {
-            match self.pick(connection, now, job) {
+            match self.pick(now, job) {
                 Ok(picked) => flush.add(job, picked),
                 Err(error) if error.is_content() => flush.refuse(error),
                 Err(error) => return Err(error),
@@ -302,12 +402,8 @@ impl Writer {
     }
 
     /// What the outbox or the timers have for a job.
-    fn pick(
-        &self,
-        connection: &Connection,
-        now: Timestamp,
-        job: &Job,
-    ) -> Result<Picked, StoreError> {
+    fn pick(&self, now: Timestamp, job: &Job) -> Result<Picked, StoreError> {
+        let connection = &self.connection;
         let read = |error| self.database.error(error, false);
         let mut picked = Picked::default();
         match job {
@@ -347,54 +443,6 @@ fn roll_back(connection: &Connection) {
         && let Err(error) = connection.execute_batch("ROLLBACK")
     {
         tracing::error!(%error, "a transaction could not be rolled back");
-    }
-}
-
-/// Everything that waits, once there is something; or nothing, if nothing comes for that long.
-fn gather(
-    sent: &Receiver<Sent>,
-    patience: Option<Duration>,
-    closing: &mut Option<Answer<()>>,
-) -> Result<Batch, RecvError> {
-    let mut batch = Batch::default();
-    let mut next = receive(sent, patience)?;
-    while let Some(sent_next) = next {
-        match sent_next {
-            Sent::Job(job) => batch.jobs.push(job),
-            Sent::Errand(errand, answer) => batch.errands.push((errand, answer)),
-            Sent::Checkpoint(answer) => batch.checkpoints.push(answer),
-            Sent::Close(answer) => {
-                *closing = Some(answer);
-                break;
-            }
-        }
-        next = if batch.len() < MAX_BATCH {
-            sent.try_recv().ok()
-        } else {
-            None
-        };
-    }
-    Ok(batch)
-}
-
-/// The next job. Looks for a moment before it lets the processor go: whoever takes one step after
-/// the other asks again at once, and waking a thread costs as much as a small transaction.
-fn receive(sent: &Receiver<Sent>, patience: Option<Duration>) -> Result<Option<Sent>, RecvError> {
-    let begun = Instant::now();
-    while begun.elapsed() <= LINGER {
-        match sent.try_recv() {
-            Ok(next) => return Ok(Some(next)),
-            Err(TryRecvError::Disconnected) => return Err(RecvError),
-            Err(TryRecvError::Empty) => std::hint::spin_loop(),
-        }
-    }
-    let Some(patience) = patience else {
-        return sent.recv().map(Some);
-    };
-    match sent.recv_timeout(patience) {
-        Ok(next) => Ok(Some(next)),
-        Err(RecvTimeoutError::Timeout) => Ok(None),
-        Err(RecvTimeoutError::Disconnected) => Err(RecvError),
     }
 }
 

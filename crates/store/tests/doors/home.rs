@@ -1,12 +1,12 @@
 //! What the tests share: a store in a directory of its own, with a clock that stands still until it is moved,
 //! one live worker, and short ways through the doors.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use abide_core::failure::Failure;
@@ -20,6 +20,7 @@ use abide_core::payload::Payload;
 use abide_core::status::Phase;
 use abide_core::step::{Operation, StepId, StepKind};
 use abide_store::{ApplyError, NewWorker, RecoverySummary, Store, StoreOptions, WorkflowKind};
+use tokio::runtime::Handle;
 
 use crate::backend::Database;
 pub(crate) use crate::value::Dump;
@@ -209,7 +210,7 @@ impl Home {
                 assert!(answer.as_mut().poll(cx).is_pending(), "sent");
             }
         });
-        first.await.expect("asked");
+        first.expect("asked");
         let mut answers = Vec::new();
         for answer in asked {
             answers.push(answer.await);
@@ -217,26 +218,24 @@ impl Home {
         answers
     }
 
-    /// Asks the store something, and does something else while its writer is in the middle of that.
-    pub(crate) async fn in_between<T>(
+    /// Asks the store something, and does something else while its writer is in the middle of that. Asks on another
+    /// thread, since who asks may be who writes.
+    pub(crate) fn in_between<T: Send>(
         &self,
-        asked: impl Future<Output = T>,
+        asked: impl Future<Output = T> + Send,
         act: impl FnOnce(&mut Context<'_>),
     ) -> T {
         let (here, is_here) = channel();
         let (open, opened) = channel();
         *self.gate.lock().expect("nobody panics here") = Some((here, opened));
-        let mut asked = pin!(asked);
-        let mut act = Some(act);
-        poll_fn(|cx| {
-            assert!(asked.as_mut().poll(cx).is_pending());
+        let runtime = Handle::current();
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(move || runtime.block_on(asked));
             is_here.recv().expect("the writer comes by");
-            act.take().expect("polled once")(cx);
-            Poll::Ready(())
+            act(&mut Context::from_waker(Waker::noop()));
+            open.send(()).expect("the writer waits");
+            asking.join().expect("no panic")
         })
-        .await;
-        open.send(()).expect("the writer waits");
-        asked.await
     }
 
     pub(crate) async fn finish(&self, held: Held, outcome: Outcome) -> Finished {

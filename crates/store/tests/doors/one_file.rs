@@ -154,7 +154,7 @@ async fn a_store_whose_file_is_gone_acknowledges_nothing() {
         let path = home.database.path();
         // Where there is no file any more nobody knows what became of the last write.
         let answer = home.in_between(home.store.start(first), |_| harm(&path));
-        match answer.await {
+        match answer {
             Err(ApplyError::Store(error)) => gone(&error, words, false),
             other => panic!("{words}: {other:?}"),
         }

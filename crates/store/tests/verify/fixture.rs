@@ -19,6 +19,7 @@ use abide_store::{
     ApplyError, Claims, Fired, NewWorker, RecoverySummary, Store, StoreOptions, VerifyOptions,
     VerifyReport, WorkflowKind,
 };
+use tokio::runtime::Handle;
 
 /// When every test begins.
 pub(crate) const BEGIN: Timestamp = Timestamp(1_800_000_000_000_000);
@@ -61,7 +62,10 @@ impl Ask {
     }
 }
 
-/// Holds the writer thread up, so that what is sent meanwhile becomes one batch.
+/// The thread that asks for something while the gate is closed.
+const OCCUPIES: &str = "occupies";
+
+/// Holds who writes up, so that what is sent meanwhile becomes one batch.
 #[derive(Default)]
 struct Gate {
     state: Mutex<GateState>,
@@ -77,7 +81,10 @@ struct GateState {
 impl Gate {
     fn pass(&self) {
         let thread = std::thread::current();
-        if !matches!(thread.name(), Some("abide-writer" | "abide-postgres")) {
+        if !matches!(
+            thread.name(),
+            Some("abide-writer" | "abide-postgres" | OCCUPIES)
+        ) {
             return;
         }
         let mut state = self.state.lock().expect("not poisoned");
@@ -194,8 +201,12 @@ impl Fixture {
         self.gate.close();
         let store = self.store.clone();
         let nobody = WorkerId(i64::MAX);
-        let occupied = tokio::spawn(async move { store.claim(nobody, Arc::new([]), 0).await });
-        tokio::task::yield_now().await;
+        let runtime = Handle::current();
+        // On another thread, since who asks may be who writes.
+        let occupied = std::thread::Builder::new().name(OCCUPIES.to_owned());
+        let occupied =
+            occupied.spawn(move || runtime.block_on(store.claim(nobody, Arc::new([]), 0)));
+        let occupied = occupied.expect("there is room for a thread");
         self.gate.until_writer_waits();
         let mut answers = Vec::new();
         for ask in asks {
@@ -204,7 +215,7 @@ impl Fixture {
             tokio::task::yield_now().await;
         }
         self.gate.open();
-        occupied.await.expect("runs").expect("claims");
+        occupied.join().expect("runs").expect("claims");
         let mut replies = Vec::new();
         for answer in answers {
             replies.push(answer.await.expect("runs"));
