@@ -473,6 +473,8 @@ pub(crate) struct After {
     pub(crate) inboxes: Vec<WorkerId>,
     /// The earliest of the timers that were set.
     pub(crate) earliest_timer: Option<Timestamp>,
+    /// Since when the oldest of the rows is ready that the outbox got.
+    pub(crate) oldest_row: Option<Timestamp>,
     /// The earliest timer there is, if the timers were read, and how often one had been set before.
     pub(crate) timers_read: Option<(Option<Timestamp>, u64)>,
     /// Executions that ended.
@@ -496,6 +498,8 @@ impl After {
         self.inboxes.extend(other.inboxes);
         let timers = [self.earliest_timer, other.earliest_timer];
         self.earliest_timer = timers.into_iter().flatten().min();
+        let rows = [self.oldest_row, other.oldest_row];
+        self.oldest_row = rows.into_iter().flatten().min();
         self.ended.extend(other.ended);
         self
     }
@@ -511,6 +515,7 @@ impl After {
             work: added(&effects.outbox).any(|row| row.worker.is_none()),
             inboxes,
             earliest_timer: due.filter(|due| *due < NEVER).min(),
+            oldest_row: added(&effects.outbox).map(|row| row.ready_at).min(),
             timers_read: None,
             ended: effects.ended.iter().map(|ended| ended.id).collect(),
         }

@@ -50,8 +50,13 @@ pub(crate) struct Pending {
     pub(crate) ended: Vec<ExecutionId>,
     /// So many ended that they are not named.
     pub(crate) many_ended: bool,
-    /// What came may be as old as this: it was written by a transaction that may have taken long.
+    /// What came may be as old as this: its transaction may have taken long, or a task was ready before, as one whose
+    /// retry is late or whose execution got another priority.
     pub(crate) since: Option<Timestamp>,
+}
+
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    [one, other].into_iter().flatten().min()
 }
 
 impl News {
@@ -62,10 +67,8 @@ impl News {
         }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.work |= after.has_work();
-        pending.timer = match (pending.timer, after.earliest_timer) {
-            (Some(known), Some(due)) => Some(known.min(due)),
-            (known, due) => known.or(due),
-        };
+        pending.timer = earlier(pending.timer, after.earliest_timer);
+        pending.since = earlier(pending.since, after.oldest_row);
         if pending.ended.len() + after.ended.len() > MOST_ENDS {
             pending.ended.clear();
             pending.many_ended = true;
@@ -82,8 +85,8 @@ impl News {
     pub(crate) fn merge(&self, other: Pending) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.work |= other.work;
-        pending.timer = [pending.timer, other.timer].into_iter().flatten().min();
-        pending.since = [pending.since, other.since].into_iter().flatten().min();
+        pending.timer = earlier(pending.timer, other.timer);
+        pending.since = earlier(pending.since, other.since);
         pending.many_ended |= other.many_ended;
         pending.ended.extend(other.ended);
         if pending.many_ended || pending.ended.len() > MOST_ENDS {
@@ -164,7 +167,7 @@ impl Pending {
         }
         let many_ended = after.ended.len() > MOST_ENDS;
         Some(Pending {
-            since: Some(since),
+            since: earlier(Some(since), after.oldest_row),
             work: after.has_work(),
             timer: after.earliest_timer,
             ended: if many_ended { Vec::new() } else { after.ended },
@@ -211,6 +214,9 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
+    use abide_core::ids::{TaskKey, VersionId};
+    use abide_core::kernel::{Change, Effects, OutboxRow};
+
     use super::*;
 
     #[test]
@@ -237,6 +243,29 @@ mod tests {
         news.add(&after());
         assert!(news.take().expect("something").work);
         assert!(Pending::of(after(), Timestamp(1)).expect("something").work);
+    }
+
+    #[test]
+    fn how_old_the_rows_are_that_came_is_told() {
+        let row = |ready_at| {
+            Change::Add(OutboxRow {
+                worker: None,
+                queue: VersionId(1),
+                priority: 5,
+                ready_at: Timestamp(ready_at),
+                key: TaskKey::new(ExecutionId(3), 1),
+            })
+        };
+        let effects = Effects {
+            outbox: vec![row(90), row(7), row(80)],
+            ..Effects::default()
+        };
+        let told = Pending::of_flush(&After::of(&effects)).expect("something");
+        assert_eq!(told.since, Some(Timestamp(7)));
+        let told = Pending::of(After::of(&effects), Timestamp(50)).expect("something");
+        assert_eq!(told.since, Some(Timestamp(7)));
+        let told = Pending::of(After::of(&effects), Timestamp(5)).expect("something");
+        assert_eq!(told.since, Some(Timestamp(5)));
     }
 
     #[test]
