@@ -290,10 +290,7 @@ reads! {
         select: Select { table: "task_executions", when: Some("t.status IN ('Failed', 'Abandoned')"), ..ALL };
         row: Task;
         load: |working, id, tasks| {
-            for task in tasks {
-                working.load_task(task.key, Some(task));
-            }
-            working.load_tasks(id, TaskSet::Failed, false);
+            working.load_tasks(id, TaskSet::Failed, tasks, false);
             Ok(())
         };
     }
@@ -318,10 +315,7 @@ reads! {
         row: Task;
         load: |working, id, tasks| {
             let not_held = tasks.iter().filter(|task| task.worker.is_none()).count();
-            for task in tasks {
-                working.load_task(task.key, Some(task));
-            }
-            working.load_tasks(id, TaskSet::Open, not_held > PIECE as usize);
+            working.load_tasks(id, TaskSet::Open, tasks, not_held > PIECE as usize);
             Ok(())
         };
     }
@@ -339,10 +333,7 @@ reads! {
         row: Task;
         load: |working, id, tasks| {
             let more = tasks.len() > PIECE as usize;
-            for task in tasks {
-                working.load_task(task.key, Some(task));
-            }
-            working.load_tasks(id, TaskSet::Ready, more);
+            working.load_tasks(id, TaskSet::Ready, tasks, more);
             Ok(())
         };
     }

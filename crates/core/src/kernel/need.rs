@@ -50,12 +50,11 @@ pub enum Need {
 texts! {
     /// Tasks of one execution that a rule looks at together.
     TaskSet {
-        /// Those that have not ended: at most [`super::PIECE`] of them that no worker holds, and all
-        /// that one does.
+        /// Tasks that have not ended: all that a worker holds, and at most [`super::PIECE`] of the others.
         Open = "open",
-        /// Those that Failed or were Abandoned.
+        /// Tasks that Failed or were Abandoned.
         Failed = "failed",
-        /// Those that are Ready: at most one more than [`super::PIECE`].
+        /// Tasks that are Ready: at most one more than [`super::PIECE`].
         Ready = "ready",
     }
 }

@@ -48,9 +48,9 @@ impl Place<'_> {
         self.0.callers.load(Ordering::Relaxed) <= FEW
     }
 
-    /// Whether nobody is likely to ask before this caller has its answer. That can't be known: a caller that doesn't
+    /// Whether nobody is likely to ask before this caller has its answer; asked once by each caller. It can't be known: a caller that doesn't
     /// wait keeps the others of its thread from asking. It is guessed from the callers before.
-    pub(crate) fn stays_alone(&self) -> bool {
+    pub(crate) fn is_likely_alone(&self) -> bool {
         let before = self.0.streak.load(Ordering::Relaxed);
         let streak = match self.is_nearly_alone() {
             true => before.wrapping_add(1),
@@ -61,7 +61,10 @@ impl Place<'_> {
     }
 
     /// The answer of a caller that may have written it on its own thread.
-    pub(crate) async fn own<T>(self, mut answer: oneshot::Receiver<T>) -> Result<T, StoreError> {
+    pub(crate) async fn written_here<T>(
+        self,
+        mut answer: oneshot::Receiver<T>,
+    ) -> Result<T, StoreError> {
         let Ok(value) = answer.try_recv() else {
             return self.until(answer).await;
         };

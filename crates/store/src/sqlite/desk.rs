@@ -375,7 +375,7 @@ mod tests {
             let commits = home.writers().len() - before;
             assert!(
                 commits < CALLERS / 2,
-                "{commits} commits after {alone} callers"
+                "{commits} commits, alone before: {alone}"
             );
         }
     }

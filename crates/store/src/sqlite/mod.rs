@@ -197,9 +197,9 @@ impl Sqlite {
     ) -> Result<T, StoreError> {
         let place = self.waiting.enter();
         let answer = self.push(|answer| Sent::Job(make(answer)))?;
-        if place.stays_alone() {
+        if place.is_likely_alone() {
             self.desk.write_here();
-            return place.own(answer).await;
+            return place.written_here(answer).await;
         }
         self.desk.wake();
         place.until(answer).await

@@ -114,8 +114,11 @@ impl Working {
         }
     }
 
-    /// That those tasks of the execution were loaded, and whether more remain than were read.
-    pub fn load_tasks(&mut self, id: ExecutionId, set: TaskSet, more: bool) {
+    /// Rows of those tasks of the execution, and whether more remain than were read.
+    pub fn load_tasks(&mut self, id: ExecutionId, set: TaskSet, tasks: Vec<Task>, more: bool) {
+        for task in tasks {
+            self.load_task(task.key, Some(task));
+        }
         self.task_sets.insert((id, set), more);
     }
 

@@ -18,7 +18,7 @@ fn load_nothing(working: &mut Working, need: &Need) {
         Need::Instance(instance) => working.load_instance(instance.clone(), None),
         Need::Execution(id) => working.load_execution(*id, None),
         Need::Task(key) => working.load_task(*key, None),
-        Need::Tasks(id, set) => working.load_tasks(*id, *set, false),
+        Need::Tasks(id, set) => working.load_tasks(*id, *set, Vec::new(), false),
         Need::Context(id) => working.load_context(*id, ContextParts::default()),
         Need::Waits(key) => working.load_waits(*key, Vec::new()),
         Need::StepCount(key) => working.load_step_count(*key, 0),
