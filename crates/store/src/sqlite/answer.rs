@@ -48,8 +48,9 @@ impl Place<'_> {
         self.0.callers.load(Ordering::Relaxed) <= FEW
     }
 
-    /// Whether nobody is likely to ask before this caller has its answer; asked once by each caller. It can't be known: a caller that doesn't
-    /// wait keeps the others of its thread from asking. It is guessed from the callers before.
+    /// Whether nobody is likely to ask before this caller has its answer. Each caller asks this once. It can't be
+    /// known, since a caller that doesn't wait keeps the others of its thread from asking: it is guessed from the
+    /// callers before.
     pub(crate) fn is_likely_alone(&self) -> bool {
         let before = self.0.streak.load(Ordering::Relaxed);
         let streak = match self.is_nearly_alone() {
